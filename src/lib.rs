@@ -1,0 +1,5 @@
+//! roe-batch
+pub mod manifest;
+pub mod model;
+pub mod sandbox;
+pub mod template;

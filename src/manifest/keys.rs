@@ -1,0 +1,319 @@
+//! Every key of a manifest, once: the reader knows its keys from here, and so do the schema and
+//! the README's reference.
+
+use serde_json::{Map, Value, json};
+
+/// What a key's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The number 1, the format's version.
+    Version,
+    /// A text.
+    Text,
+    /// A text that may hold `${{ … }}`.
+    Template,
+    /// A whole number, from one to a maximum.
+    Count(u32),
+    /// One pattern or a list of them.
+    Patterns,
+    /// A mapping from names to scalars that may hold `${{ … }}`.
+    Metadata,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// One report or a list of them.
+    Reports,
+    /// A mapping of other keys.
+    Mapping(&'static [Key]),
+    /// A list of mappings of other keys.
+    List(&'static [Key]),
+}
+
+/// One key: its name, what it takes, what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// As written in YAML.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// Whether a manifest without it is an error.
+    pub required: bool,
+    /// What it means, in a sentence or two of Markdown.
+    pub doc: &'static str,
+    /// What holds when it is left out.
+    pub default: &'static str,
+    /// A value as one would write it.
+    pub example: &'static str,
+}
+
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        required: false,
+        doc,
+        default,
+        example,
+    }
+}
+
+const fn required(key: Key) -> Key {
+    Key {
+        required: true,
+        ..key
+    }
+}
+
+/// The keys of the document.
+pub const MANIFEST: &[Key] = &[
+    required(key(
+        "version",
+        Kind::Version,
+        "",
+        "1",
+        "The manifest format: `1`.",
+    )),
+    key(
+        "name",
+        Kind::Text,
+        "the file's name without its extension",
+        "invoices",
+        "Names the stream of runs in the ledger and in reports.",
+    ),
+    key(
+        "defaults",
+        Kind::Mapping(DEFAULTS),
+        "nothing",
+        "{dataset_id: 3f2b7a52-0000-4000-8000-000000000001}",
+        "Anything a rule may say except its name; a rule's own word wins. Metadata is joined key \
+         by key.",
+    ),
+    required(key(
+        "uploads",
+        Kind::List(RULE),
+        "",
+        "[{name: all, root: inbox, include: \"**\"}]",
+        "The rules: which files go where, with which metadata.",
+    )),
+    key(
+        "run",
+        Kind::Mapping(RUN),
+        "nothing",
+        "{concurrency: 16}",
+        "How the uploads are carried out.",
+    ),
+    key(
+        "report",
+        Kind::Reports,
+        "`latest.csv` and `latest.json` in `reports/` of the state folder",
+        "[{path: \"reports/${{ run.id }}.csv\"}]",
+        "Where reports are written, relative to the manifest; the extension (`.csv`, `.json`, \
+         `.jsonl`) chooses the format. One path, or a list of paths or of `{path: …}`.",
+    ),
+];
+
+const RULE_NAME: Key = required(key(
+    "name",
+    Kind::Text,
+    "",
+    "invoices",
+    "Names the rule in plans and reports; unique in the manifest.",
+));
+
+const ROOT: Key = key(
+    "root",
+    Kind::Template,
+    "",
+    "inbox",
+    "The folder to look in, relative to the manifest. Required, here or in `defaults`.",
+);
+
+const INCLUDE: Key = key(
+    "include",
+    Kind::Patterns,
+    "",
+    "[\"**/*.pdf\"]",
+    "Globs on the path below `root`; a file must match one. Required, here or in `defaults`.",
+);
+
+const EXCLUDE: Key = key(
+    "exclude",
+    Kind::Patterns,
+    "none",
+    "[\"**/draft-*\"]",
+    "Globs; a file that matches any is left out, whatever includes it. Here wildcards match \
+     names with a leading dot too.",
+);
+
+const DATASET: Key = key(
+    "dataset_id",
+    Kind::Template,
+    "the service's default dataset",
+    "3f2b7a52-0000-4000-8000-000000000001",
+    "The Roe dataset the files go to.",
+);
+
+const ORGANIZATION: Key = key(
+    "organization_id",
+    Kind::Template,
+    "`ROE_ORGANIZATION_ID` if set, else the key's own",
+    "${{ env.ROE_ORGANIZATION_ID }}",
+    "The Roe organization the dataset belongs to.",
+);
+
+const METADATA: Key = key(
+    "metadata",
+    Kind::Metadata,
+    "none",
+    "{year: \"${{ file.parent }}\", source: scanner}",
+    "Names and values that are stored with each file. Values are texts, kept exactly as written \
+     (`1.10`, `007`, `no`).",
+);
+
+const FILE_NAME: Key = key(
+    "file_name",
+    Kind::Template,
+    "`${{ file.name }}`",
+    "${{ file.parent }}-${{ file.name }}",
+    "The name the file gets in the dataset.",
+);
+
+const CONTENT_TYPE: Key = key(
+    "content_type",
+    Kind::Text,
+    "`auto`: by the file name's extension",
+    "application/pdf",
+    "The media type the files are sent as.",
+);
+
+const ON_EMPTY: Key = key(
+    "on_empty",
+    Kind::Word(&["error", "warn", "ignore"]),
+    "`error`",
+    "ignore",
+    "What an include pattern that matches no file is: an inbox that may be empty wants `ignore`.",
+);
+
+/// The keys of one entry of `uploads`.
+pub const RULE: &[Key] = &[
+    RULE_NAME,
+    ROOT,
+    INCLUDE,
+    EXCLUDE,
+    DATASET,
+    ORGANIZATION,
+    METADATA,
+    FILE_NAME,
+    CONTENT_TYPE,
+    ON_EMPTY,
+];
+
+/// The keys of `defaults`: a rule's, without its name.
+pub const DEFAULTS: &[Key] = &[
+    ROOT,
+    INCLUDE,
+    EXCLUDE,
+    DATASET,
+    ORGANIZATION,
+    METADATA,
+    FILE_NAME,
+    CONTENT_TYPE,
+    ON_EMPTY,
+];
+
+/// Most files on their way at once.
+pub const CONCURRENCY_MAX: u32 = 1024;
+
+/// The keys of `run`.
+pub const RUN: &[Key] = &[
+    key(
+        "concurrency",
+        Kind::Count(CONCURRENCY_MAX),
+        "8",
+        "16",
+        "How many files are on their way at once.",
+    ),
+    key(
+        "max_attempts",
+        Kind::Count(100),
+        "5",
+        "3",
+        "How often one file is tried in a run. Only what was certainly not stored is tried again.",
+    ),
+];
+
+/// The keys of one entry of `report`.
+pub const REPORT: &[Key] = &[required(key(
+    "path",
+    Kind::Template,
+    "",
+    "reports/${{ run.id }}.csv",
+    "Where the report is written, relative to the manifest.",
+))];
+
+/// The JSON Schema (draft-07) of a manifest, for editors.
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = mapping(MANIFEST);
+    let head = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "roe-batch manifest",
+        "description": "Which files go to which Roe dataset, with which metadata.",
+    });
+    if let (Value::Object(mut whole), Value::Object(rest)) = (head, schema.take()) {
+        whole.extend(rest);
+        schema = Value::Object(whole);
+    }
+    schema
+}
+
+fn mapping(keys: &[Key]) -> Value {
+    let properties: Map<String, Value> = keys
+        .iter()
+        .map(|key| (key.name.to_owned(), property(key)))
+        .collect();
+    let required: Vec<&str> = keys.iter().filter(|k| k.required).map(|k| k.name).collect();
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": required,
+        "properties": properties,
+    })
+}
+
+fn property(key: &Key) -> Value {
+    let mut value = match key.kind {
+        Kind::Version => json!({"const": 1}),
+        Kind::Text | Kind::Template => json!({"type": ["string", "number", "boolean"]}),
+        Kind::Count(max) => json!({"type": "integer", "minimum": 1, "maximum": max}),
+        Kind::Patterns => json!({"oneOf": [
+            {"type": "string"},
+            {"type": "array", "minItems": 1, "items": {"type": "string"}},
+        ]}),
+        Kind::Metadata => json!({
+            "type": "object",
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        }),
+        Kind::Word(words) => json!({"enum": words}),
+        Kind::Reports => {
+            let one = json!({"oneOf": [{"type": "string"}, mapping(REPORT)]});
+            json!({"oneOf": [{"type": "string"}, {"type": "array", "items": one}]})
+        }
+        Kind::Mapping(keys) => mapping(keys),
+        Kind::List(keys) => json!({"type": "array", "minItems": 1, "items": mapping(keys)}),
+    };
+    let default = match key.default {
+        "" => String::new(),
+        default => format!(" Default: {default}."),
+    };
+    value["description"] = json!(format!("{}{default}", key.doc));
+    if matches!(key.kind, Kind::Text | Kind::Template | Kind::Word(_)) {
+        value["examples"] = json!([key.example]);
+    }
+    value
+}

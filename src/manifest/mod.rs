@@ -1,0 +1,145 @@
+//! From YAML text to a validated [`Manifest`], with every problem found in one pass.
+//!
+//! The text becomes a tree of spanned nodes (`tree`), the tree becomes a manifest (`read`),
+//! whose keys are declared once (`keys`). What is wrong is a [`Diagnostic`].
+
+mod diagnostic;
+pub mod keys;
+mod read;
+mod tree;
+
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::model::{ContentType, DatasetId, Environment, Globs, OrganizationId, RuleName};
+use crate::template::Template;
+
+pub use self::diagnostic::{Diagnostic, Severity, Source};
+pub use self::keys::schema;
+
+/// Largest manifest that is read, in bytes.
+pub const BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A manifest that says what to upload. What could not be understood is left out of it and
+/// stands in the diagnostics, so that the rest can still be checked in the same pass.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// The stream of runs it belongs to.
+    pub name: String,
+    /// The rules in order.
+    pub rules: Vec<Rule>,
+    /// How to carry it out.
+    pub run: RunSettings,
+    /// Where reports go; empty means the default places.
+    pub reports: Vec<ReportPath>,
+}
+
+/// One entry of `uploads:`.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its name, unique in the manifest.
+    pub name: RuleName,
+    /// The folder it looks in, joined to the manifest's folder.
+    pub root: PathBuf,
+    /// Where the root stands in the manifest.
+    pub root_span: Range<usize>,
+    /// What it takes.
+    pub include: Globs,
+    /// Where each include pattern stands.
+    pub include_spans: Vec<Range<usize>>,
+    /// What it leaves out.
+    pub exclude: Globs,
+    /// The dataset, or the service's default one.
+    pub dataset_id: Option<DatasetId>,
+    /// The organization, where the manifest names one.
+    pub organization_id: Option<OrganizationId>,
+    /// The metadata templates in order.
+    pub metadata: Vec<(String, Template)>,
+    /// The template of the remote name, where one is given.
+    pub file_name: Option<Template>,
+    /// The content type, where it is not found by extension.
+    pub content_type: Option<ContentType>,
+    /// What an include pattern that matches nothing is.
+    pub on_empty: OnEmpty,
+}
+
+/// What an include pattern that matches no file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnEmpty {
+    /// An error: nothing is uploaded.
+    Error,
+    /// A warning.
+    Warn,
+    /// No matter.
+    Ignore,
+}
+
+/// The `run:` mapping.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunSettings {
+    /// Files on their way at once.
+    pub concurrency: Option<NonZeroU32>,
+    /// Attempts for one file.
+    pub max_attempts: Option<NonZeroU32>,
+}
+
+/// One report to write.
+#[derive(Debug, Clone)]
+pub struct ReportPath {
+    /// The path's template; relative paths are relative to the manifest's folder.
+    pub path: Template,
+    /// The format that the extension chose.
+    pub format: ReportFormat,
+}
+
+/// The formats a report can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportFormat {
+    /// Comma-separated values, RFC 4180.
+    Csv,
+    /// One JSON object with a header and all rows.
+    Json,
+    /// A header line and one JSON object a row.
+    JsonLines,
+}
+
+impl ReportFormat {
+    /// The format that a path's extension chooses, whatever its case.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        let (_, extension) = path.rsplit_once('.')?;
+        match extension.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            "jsonl" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+}
+
+/// A manifest as far as it could be understood, and what is wrong with it.
+#[derive(Debug)]
+pub struct Reading {
+    /// What could be understood.
+    pub manifest: Manifest,
+    /// What is wrong, warnings too.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Reading {
+    /// Whether anything found is an error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics
+            .iter()
+            .any(|d| d.severity == Severity::Error)
+    }
+}
+
+/// Reads a manifest's text. `path` gives relative roots their folder and the manifest its default
+/// name; nothing is opened.
+#[must_use]
+pub fn read(source: &Source, path: &Path, environment: &Environment) -> Reading {
+    read::read(source, path, environment)
+}

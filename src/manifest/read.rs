@@ -1,0 +1,733 @@
+//! From the spanned tree to the manifest: checks every key and value, collects every problem.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use super::diagnostic::{Diagnostic, Source};
+use super::keys::{self, Key, Kind};
+use super::tree::{self, Entry, Node, Scalar, Span, Value};
+use super::{Manifest, OnEmpty, Reading, ReportFormat, ReportPath, Rule, RunSettings};
+use crate::model::{
+    ContentType, DatasetId, Environment, Glob, Globs, OrganizationId, RuleName, closest, shown,
+    shown_bounded,
+};
+use crate::template::{Scope, Template, Values};
+
+pub(super) fn read(source: &Source, path: &Path, environment: &Environment) -> Reading {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+    let mut reader = Reader {
+        text: &source.text,
+        folder: path.parent().unwrap_or(Path::new("")),
+        environment,
+        name: stem.as_deref().unwrap_or("manifest").to_owned(),
+        diagnostics: Vec::new(),
+    };
+    let manifest = match tree::parse(&source.text) {
+        Ok(root) => reader.manifest(&root),
+        Err(diagnostic) => {
+            reader.diagnostics.push(diagnostic);
+            None
+        }
+    };
+    Reading {
+        manifest: manifest.unwrap_or_else(|| Manifest {
+            name: reader.name.clone(),
+            rules: Vec::new(),
+            run: RunSettings::default(),
+            reports: Vec::new(),
+        }),
+        diagnostics: reader.diagnostics,
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    folder: &'a Path,
+    environment: &'a Environment,
+    name: String,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// A mapping whose keys are known and not repeated.
+struct Fields<'n> {
+    entries: HashMap<&'static str, &'n Entry>,
+}
+
+impl<'n> Fields<'n> {
+    fn get(&self, key: &str) -> Option<&'n Entry> {
+        self.entries.get(key).copied()
+    }
+}
+
+impl Reader<'_> {
+    fn report(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn expected(&mut self, what: &str, node: &Node, at: &Span) {
+        let span = if node.span.is_empty() { at } else { &node.span };
+        self.report(
+            Diagnostic::error(
+                format!("expected {what}, found {}", node.describe()),
+                span.clone(),
+            )
+            .label(format!("expected {what}")),
+        );
+    }
+
+    fn manifest(&mut self, root: &Node) -> Option<Manifest> {
+        let Value::Map(entries) = &root.value else {
+            let diagnostic = match root.value {
+                Value::Null => Diagnostic::error("the manifest is empty", 0..0),
+                _ => Diagnostic::error(
+                    format!("a manifest is a mapping, found {}", root.describe()),
+                    root.span.clone(),
+                ),
+            };
+            self.report(diagnostic.help(
+                "begin with `version: 1` and `uploads:`; examples/quickstart/manifest.yaml shows one",
+            ));
+            return None;
+        };
+        let top = self.fields(entries, keys::MANIFEST, &root.span, "the manifest");
+        if let Some(entry) = top.get("version") {
+            match &entry.value.value {
+                Value::Scalar(text, Scalar::Number) if text == "1" => {}
+                _ => self.report(
+                    Diagnostic::error("the manifest's version must be 1", entry.value.span.clone())
+                        .help("this roe-batch reads `version: 1`"),
+                ),
+            }
+        }
+        if let Some(name) = top.get("name").and_then(|entry| self.named(entry, "name")) {
+            self.name = name;
+        }
+        let defaults = top.get("defaults").map(|entry| match &entry.value.value {
+            Value::Map(entries) => {
+                self.fields(entries, keys::DEFAULTS, &entry.key_span, "`defaults`")
+            }
+            _ => {
+                self.expected("a mapping of rule keys", &entry.value, &entry.key_span);
+                Fields {
+                    entries: HashMap::new(),
+                }
+            }
+        });
+        let rules = top
+            .get("uploads")
+            .map(|entry| self.rules(entry, defaults.as_ref()))
+            .unwrap_or_default();
+        let run = top
+            .get("run")
+            .map(|entry| self.run(entry))
+            .unwrap_or_default();
+        let reports = top
+            .get("report")
+            .map(|e| self.reports(e))
+            .unwrap_or_default();
+        Some(Manifest {
+            name: self.name.clone(),
+            rules,
+            run,
+            reports,
+        })
+    }
+
+    /// Sorts a mapping's entries by key; unknown, repeated and missing keys are errors.
+    fn fields<'n>(
+        &mut self,
+        entries: &'n [Entry],
+        known: &'static [Key],
+        at: &Span,
+        what: &str,
+    ) -> Fields<'n> {
+        let mut fields: HashMap<&'static str, &'n Entry> = HashMap::new();
+        for entry in entries {
+            let Some(key) = known.iter().find(|key| key.name == entry.key) else {
+                self.unknown_key(entry, known, what);
+                continue;
+            };
+            if let Some(first) = fields.get(key.name) {
+                let first = first.key_span.clone();
+                self.repeated_key(entry, first);
+            } else {
+                fields.insert(key.name, entry);
+            }
+        }
+        for key in known.iter().filter(|key| key.required) {
+            if !fields.contains_key(key.name) {
+                self.report(
+                    Diagnostic::error(format!("{what} has no `{}`", key.name), at.clone())
+                        .help(missing_help(key)),
+                );
+            }
+        }
+        Fields { entries: fields }
+    }
+
+    fn unknown_key(&mut self, entry: &Entry, known: &[Key], what: &str) {
+        let names = || known.iter().map(|key| key.name);
+        let help = match closest(&entry.key, names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "the keys of {what} are {}",
+                names().collect::<Vec<_>>().join(", ")
+            ),
+        };
+        self.report(
+            Diagnostic::error(
+                format!("{what} has no key `{}`", shown_bounded(&entry.key)),
+                entry.key_span.clone(),
+            )
+            .label("unknown key")
+            .help(help),
+        );
+    }
+
+    fn repeated_key(&mut self, entry: &Entry, first: Span) {
+        self.report(
+            Diagnostic::error(
+                format!("`{}` is given twice", shown_bounded(&entry.key)),
+                entry.key_span.clone(),
+            )
+            .label("given again here")
+            .other(first, "first given here")
+            .help("keep one; values are never merged or overridden in silence"),
+        );
+    }
+
+    /// A scalar that is not null, as text.
+    fn text<'n>(&mut self, entry: &'n Entry) -> Option<&'n str> {
+        if let Value::Scalar(text, _) = &entry.value.value {
+            return Some(text);
+        }
+        self.expected("a text", &entry.value, &entry.key_span);
+        None
+    }
+
+    /// A text that is a name: not empty, on one line, of a length that fits a report.
+    fn named(&mut self, entry: &Entry, what: &str) -> Option<String> {
+        let text = self.text(entry)?;
+        let problem = if text.trim().is_empty() {
+            format!("the {what} is empty")
+        } else if text.chars().count() > 200 {
+            format!("the {what} is longer than 200 characters")
+        } else if text.chars().any(char::is_control) {
+            format!("the {what} has a control character")
+        } else {
+            return Some(text.to_owned());
+        };
+        self.report(Diagnostic::error(problem, entry.value.span.clone()));
+        None
+    }
+
+    fn template(&mut self, node: &Node, text: &str, scope: Scope) -> Option<Template> {
+        match Template::parse(text, scope, self.environment) {
+            Ok(template) => Some(template),
+            Err(errors) => {
+                for error in errors {
+                    let span = self.inside(node, text, &error.range);
+                    let mut diagnostic = Diagnostic::error(error.message, span);
+                    diagnostic.help = error.help;
+                    self.report(diagnostic);
+                }
+                None
+            }
+        }
+    }
+
+    /// The place of a part of a scalar's text: exact where the text stands in the manifest as it
+    /// is, the whole scalar where escapes or folding changed it.
+    fn inside(&self, node: &Node, text: &str, part: &Span) -> Span {
+        let written = &self.text[node.span.clone()];
+        let quoted = written.get(1..written.len().saturating_sub(1));
+        let start = if written == text {
+            node.span.start
+        } else if quoted == Some(text) {
+            node.span.start + 1
+        } else {
+            return node.span.clone();
+        };
+        start + part.start..start + part.end
+    }
+
+    fn rules(&mut self, entry: &Entry, defaults: Option<&Fields<'_>>) -> Vec<Rule> {
+        let Value::List(items) = &entry.value.value else {
+            self.expected("a list of rules", &entry.value, &entry.key_span);
+            return Vec::new();
+        };
+        if items.is_empty() {
+            self.report(
+                Diagnostic::error("`uploads` has no rules", entry.key_span.clone())
+                    .help("a rule needs `name`, `root` and `include`"),
+            );
+        }
+        let mut names: HashMap<String, Span> = HashMap::new();
+        let mut rules = Vec::new();
+        for item in items {
+            let Value::Map(entries) = &item.value else {
+                self.expected("a rule (a mapping)", item, &entry.key_span);
+                continue;
+            };
+            let at = entries.first().map_or(&item.span, |first| &first.key_span);
+            let fields = self.fields(entries, keys::RULE, at, "the rule");
+            let name = fields.get("name").and_then(|entry| {
+                let name = self.named(entry, "rule's name")?;
+                if let Some(first) = names.get(&name) {
+                    let first = first.clone();
+                    self.report(
+                        Diagnostic::error(
+                            format!("two rules are named `{}`", shown(&name)),
+                            entry.value.span.clone(),
+                        )
+                        .other(first, "first used here")
+                        .help("reports tell rules apart by name; give each its own"),
+                    );
+                }
+                names.insert(name.clone(), entry.value.span.clone());
+                Some(name)
+            });
+            if let Some(rule) = self.rule(name, &fields, defaults, at) {
+                rules.push(rule);
+            }
+        }
+        rules
+    }
+
+    fn rule(
+        &mut self,
+        name: Option<String>,
+        own: &Fields<'_>,
+        defaults: Option<&Fields<'_>>,
+        at: &Span,
+    ) -> Option<Rule> {
+        let field = |key: &str| own.get(key).or_else(|| defaults.and_then(|d| d.get(key)));
+        for key in ["root", "include"] {
+            if field(key).is_none()
+                && let Some(key) = keys::RULE.iter().find(|known| known.name == key)
+            {
+                self.report(
+                    Diagnostic::error(
+                        format!("the rule has no `{}`, nor do the defaults", key.name),
+                        at.clone(),
+                    )
+                    .help(missing_help(key)),
+                );
+            }
+        }
+        let rule_name = RuleName::new(name.as_deref().unwrap_or_default());
+        let root = field("root").and_then(|entry| self.root(entry, &rule_name));
+        let include = field("include").and_then(|entry| self.patterns(entry));
+        let exclude = match field("exclude") {
+            Some(entry) => self
+                .patterns(entry)
+                .map_or_else(Vec::new, |(globs, _)| globs),
+            None => Vec::new(),
+        };
+        let dataset_id = field("dataset_id")
+            .and_then(|entry| self.constant(entry, &rule_name))
+            .map(DatasetId::new);
+        let organization_id = field("organization_id")
+            .and_then(|entry| self.constant(entry, &rule_name))
+            .map(OrganizationId::new);
+        let metadata = self.metadata(
+            own.get("metadata"),
+            defaults.and_then(|d| d.get("metadata")),
+        );
+        let file_name = field("file_name").and_then(|entry| {
+            let text = self.text(entry)?;
+            self.template(&entry.value, text, Scope::File)
+        });
+        let content_type = field("content_type").and_then(|entry| self.content_type(entry));
+        let on_empty = field("on_empty").map_or(OnEmpty::Error, |entry| self.on_empty(entry));
+        let (include, include_spans) = include?;
+        let (root, root_span) = root?;
+        Some(Rule {
+            name: rule_name,
+            root,
+            root_span,
+            include: Globs::include(include),
+            include_spans,
+            exclude: Globs::exclude(exclude),
+            dataset_id,
+            organization_id,
+            metadata,
+            file_name,
+            content_type,
+            on_empty,
+        })
+    }
+
+    fn root(&mut self, entry: &Entry, rule: &RuleName) -> Option<(std::path::PathBuf, Span)> {
+        let root = self.constant(entry, rule)?;
+        let span = entry.value.span.clone();
+        if let Some((scheme, _)) = root.split_once("://") {
+            self.report(
+                Diagnostic::error(
+                    format!(
+                        "`root` is not a folder but an address ({}://)",
+                        shown(scheme)
+                    ),
+                    span,
+                )
+                .help("this version reads local folders only"),
+            );
+            return None;
+        }
+        Some((self.folder.join(root), span))
+    }
+
+    /// A text that is rendered once for a rule and must not come out empty.
+    fn constant(&mut self, entry: &Entry, rule: &RuleName) -> Option<String> {
+        let text = self.text(entry)?;
+        let template = self.template(&entry.value, text, Scope::Rule)?;
+        let values = Values {
+            manifest: &self.name,
+            run: None,
+            rule: Some(rule),
+            file: None,
+        };
+        let problem = match template.render(&values) {
+            Ok(text) if text.trim().is_empty() => format!("`{}` is empty", entry.key),
+            Ok(text) => return Some(text),
+            Err(why) => why,
+        };
+        self.report(
+            Diagnostic::error(problem, entry.value.span.clone())
+                .help(format!("leave `{}` out to use its default", entry.key)),
+        );
+        None
+    }
+
+    fn patterns(&mut self, entry: &Entry) -> Option<(Vec<Glob>, Vec<Span>)> {
+        let one = std::slice::from_ref(&entry.value);
+        let items = match &entry.value.value {
+            Value::Scalar(..) => one,
+            Value::List(items) if !items.is_empty() => items,
+            Value::List(_) => {
+                self.report(
+                    Diagnostic::error(
+                        format!("`{}` has no patterns", entry.key),
+                        entry.key_span.clone(),
+                    )
+                    .help("`\"**\"` takes every file"),
+                );
+                return None;
+            }
+            _ => {
+                self.expected(
+                    "a pattern or a list of patterns",
+                    &entry.value,
+                    &entry.key_span,
+                );
+                return None;
+            }
+        };
+        let before = self.diagnostics.len();
+        let (mut globs, mut spans) = (Vec::new(), Vec::new());
+        for item in items {
+            let Value::Scalar(text, _) = &item.value else {
+                self.expected("a pattern", item, &entry.key_span);
+                continue;
+            };
+            match Glob::parse(text) {
+                Ok(glob) => {
+                    globs.push(glob);
+                    spans.push(item.span.clone());
+                }
+                Err(error) => {
+                    let mut diagnostic = Diagnostic::error(error.message, item.span.clone());
+                    diagnostic.help = error.help;
+                    self.report(diagnostic);
+                }
+            }
+        }
+        (self.diagnostics.len() == before).then_some((globs, spans))
+    }
+
+    /// The rule's own metadata after the defaults it does not override.
+    fn metadata(
+        &mut self,
+        own: Option<&Entry>,
+        defaults: Option<&Entry>,
+    ) -> Vec<(String, Template)> {
+        let mut metadata: Vec<(String, Template)> = Vec::new();
+        for layer in [defaults, own].into_iter().flatten() {
+            let Value::Map(entries) = &layer.value.value else {
+                self.expected(
+                    "a mapping of names to values",
+                    &layer.value,
+                    &layer.key_span,
+                );
+                continue;
+            };
+            let mut seen: HashMap<&str, &Entry> = HashMap::new();
+            for entry in entries {
+                if let Some(first) = seen.insert(&entry.key, entry) {
+                    self.repeated_key(entry, first.key_span.clone());
+                    continue;
+                }
+                let Some(template) = self.metadata_value(entry) else {
+                    continue;
+                };
+                match metadata.iter_mut().find(|(key, _)| *key == entry.key) {
+                    Some((_, old)) => *old = template,
+                    None => metadata.push((entry.key.clone(), template)),
+                }
+            }
+        }
+        metadata
+    }
+
+    fn metadata_value(&mut self, entry: &Entry) -> Option<Template> {
+        if entry.key.is_empty() {
+            self.report(Diagnostic::error(
+                "a metadata name is empty",
+                entry.key_span.clone(),
+            ));
+        }
+        let help = match &entry.value.value {
+            Value::Scalar(text, _) => return self.template(&entry.value, text, Scope::File),
+            Value::Null => "write \"\" for an empty text, or leave the key out",
+            _ => "the API stores texts only; write a text, JSON in quotes if need be",
+        };
+        let span = match entry.value.value {
+            Value::Null => &entry.key_span,
+            _ => &entry.value.span,
+        };
+        self.report(
+            Diagnostic::error(
+                format!(
+                    "the metadata value of `{}` must be a text, found {}",
+                    shown_bounded(&entry.key),
+                    entry.value.describe()
+                ),
+                span.clone(),
+            )
+            .help(help),
+        );
+        None
+    }
+
+    fn content_type(&mut self, entry: &Entry) -> Option<ContentType> {
+        let text = self.text(entry)?;
+        if text == "auto" {
+            return None;
+        }
+        match ContentType::parse(text) {
+            Ok(content_type) => Some(content_type),
+            Err(error) => {
+                self.report(
+                    Diagnostic::error(error.to_string(), entry.value.span.clone())
+                        .help("write a media type such as `application/pdf`, or `auto`"),
+                );
+                None
+            }
+        }
+    }
+
+    fn on_empty(&mut self, entry: &Entry) -> OnEmpty {
+        match self.text(entry) {
+            Some("error") | None => OnEmpty::Error,
+            Some("warn") => OnEmpty::Warn,
+            Some("ignore") => OnEmpty::Ignore,
+            Some(other) => {
+                let message = format!("`{}` is no choice for `on_empty`", shown_bounded(other));
+                self.report(
+                    Diagnostic::error(message, entry.value.span.clone())
+                        .help("choose error, warn or ignore"),
+                );
+                OnEmpty::Error
+            }
+        }
+    }
+
+    fn run(&mut self, entry: &Entry) -> RunSettings {
+        let Value::Map(entries) = &entry.value.value else {
+            self.expected("a mapping", &entry.value, &entry.key_span);
+            return RunSettings::default();
+        };
+        let fields = self.fields(entries, keys::RUN, &entry.key_span, "`run`");
+        let mut number = |name: &str| {
+            let entry = fields.get(name)?;
+            let key = keys::RUN.iter().find(|key| key.name == name)?;
+            let Kind::Count(max) = key.kind else {
+                return None;
+            };
+            let parsed = match &entry.value.value {
+                Value::Scalar(text, Scalar::Number) => text.parse::<NonZeroU32>().ok(),
+                _ => None,
+            };
+            let valid = parsed.filter(|number| number.get() <= max);
+            if valid.is_none() {
+                self.report(
+                    Diagnostic::error(
+                        format!("`{name}` must be a whole number from 1 to {max}"),
+                        entry.value.span.clone(),
+                    )
+                    .help(format!("for example `{name}: {}`", key.example)),
+                );
+            }
+            valid
+        };
+        RunSettings {
+            concurrency: number("concurrency"),
+            max_attempts: number("max_attempts"),
+        }
+    }
+
+    fn reports(&mut self, entry: &Entry) -> Vec<ReportPath> {
+        let one = std::slice::from_ref(&entry.value);
+        let items = match &entry.value.value {
+            Value::Scalar(..) => one,
+            Value::List(items) => items,
+            _ => {
+                self.expected("a path or a list of paths", &entry.value, &entry.key_span);
+                return Vec::new();
+            }
+        };
+        let mut reports = Vec::new();
+        for item in items {
+            let path = match &item.value {
+                Value::Scalar(..) => Some(item),
+                Value::Map(entries) => {
+                    let at = entries.first().map_or(&item.span, |first| &first.key_span);
+                    let fields = self.fields(entries, keys::REPORT, at, "the report");
+                    fields.get("path").map(|entry| &entry.value)
+                }
+                _ => {
+                    self.expected("a path or `{path: …}`", item, &entry.key_span);
+                    None
+                }
+            };
+            let Some(node) = path else { continue };
+            let Value::Scalar(text, _) = &node.value else {
+                self.expected("a path", node, &entry.key_span);
+                continue;
+            };
+            let format = ReportFormat::of_path(text);
+            if format.is_none() {
+                self.report(
+                    Diagnostic::error(
+                        "the report's extension chooses no format",
+                        node.span.clone(),
+                    )
+                    .help("end the path with .csv, .json or .jsonl"),
+                );
+            }
+            let template = self.template(node, text, Scope::Run);
+            if let (Some(path), Some(format)) = (template, format) {
+                reports.push(ReportPath { path, format });
+            }
+        }
+        reports
+    }
+}
+
+fn missing_help(key: &Key) -> String {
+    match key.kind {
+        Kind::List(_) => format!("add `{}:` with a list of rules", key.name),
+        _ => format!("add, for example, `{}: {}`", key.name, key.example),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Severity;
+    use super::*;
+
+    fn environment() -> Environment {
+        Environment::new([("ORG".to_owned(), "org-1".to_owned())])
+    }
+
+    fn reading(text: &str) -> Reading {
+        let source = Source {
+            name: "m.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        read(&source, Path::new("folder/m.yaml"), &environment())
+    }
+
+    fn problems(text: &str) -> Vec<(usize, String)> {
+        let mut found: Vec<(usize, String)> = reading(text)
+            .diagnostics
+            .into_iter()
+            .map(|d| {
+                assert_eq!(d.severity, Severity::Error);
+                let start = d.span.expect("a place").start;
+                (text[..start].matches('\n').count() + 1, d.message)
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_full_manifest_is_understood() {
+        let reading = reading(
+            "version: 1\nname: invoices\ndefaults:\n  dataset_id: d-1\n  metadata: {a: 1.10, b: x}\n\
+             uploads:\n- name: pdfs\n  root: inbox\n  include: ['**/*.pdf']\n  exclude: draft-*\n  \
+             organization_id: ${{ env.ORG }}\n  metadata: {b: no, c: '${{ file.stem }}'}\n  \
+             content_type: application/pdf\n  on_empty: warn\nrun: {concurrency: 16}\n\
+             report: [out.csv, {path: 'r/${{ run.id }}.json'}]\n",
+        );
+        assert_eq!(reading.diagnostics, []);
+        let rule = &reading.manifest.rules[0];
+        assert_eq!(rule.root, Path::new("folder/inbox"));
+        assert_eq!(rule.dataset_id, Some(DatasetId::new("d-1")));
+        assert_eq!(rule.organization_id, Some(OrganizationId::new("org-1")));
+        assert_eq!(rule.on_empty, OnEmpty::Warn);
+        let keys: Vec<String> = rule
+            .metadata
+            .iter()
+            .map(|(key, template)| format!("{key}={template:?}"))
+            .collect();
+        assert_eq!(keys, ["a=[\"1.10\"]", "b=[\"no\"]", "c=[\"FileStem\"]"]);
+        assert_eq!(reading.manifest.reports.len(), 2);
+        assert_eq!(reading.manifest.name, "invoices");
+    }
+
+    #[test]
+    fn every_problem_is_found_in_one_pass_with_its_line() {
+        let text = "version: 2\nnmae: x\nuploads:\n- name: a\n  name: b\n  root: [x]\n  \
+                    include: ['/abs', 'ok', 'b**']\n  metadata:\n    k:\n    l: [1]\n    \
+                    m: ${{ file.nam }}\n  concurrency: 3\n- include: x\nrun:\n  concurrency: '8'\n\
+                    report: out.txt\n";
+        let found = problems(text);
+        let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+        assert_eq!(
+            lines,
+            [1, 2, 5, 6, 7, 7, 9, 10, 11, 12, 13, 13, 15, 16],
+            "{found:#?}"
+        );
+    }
+
+    #[test]
+    fn a_template_error_points_into_the_scalar() {
+        let text = "version: 1\nuploads:\n- {name: a, root: ., include: x, file_name: \"é ${{ file.nam }}\"}\n";
+        let reading = reading(text);
+        let span = reading.diagnostics[0].span.clone().expect("a place");
+        assert_eq!(&text[span], "file.nam");
+    }
+
+    #[test]
+    fn nothing_and_a_list_are_no_manifests() {
+        for text in ["", "# only a comment\n", "- a\n", "text"] {
+            assert_eq!(problems(text).len(), 1, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_is_the_files_unless_given() {
+        assert_eq!(reading("version: 1\n").manifest.name, "m");
+    }
+
+    #[test]
+    fn rules_with_the_same_name_are_refused() {
+        let found = problems(
+            "version: 1\nuploads:\n- {name: a, root: ., include: x}\n- {name: a, root: ., include: y}\n",
+        );
+        assert_eq!(found, [(4, "two rules are named `a`".to_owned())]);
+    }
+}

@@ -1,0 +1,312 @@
+//! YAML text to a tree in which every key and value knows its place, scalars kept as written.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_yaml::{DuplicateKeyPolicy, Location, MergeKeyPolicy, NonFiniteFloatPolicy, Spanned};
+
+use super::diagnostic::Diagnostic;
+
+/// Most YAML nodes in one manifest: 100,000 rules of ten keys, and room.
+const NODES_MAX: usize = 8_000_000;
+
+/// Deepest nesting; a manifest needs five levels.
+const DEPTH_MAX: usize = 16;
+
+/// Bytes of the manifest text.
+pub(super) type Span = Range<usize>;
+
+/// A value and where it stands. For an alias or a merged key that is where it was written.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub span: Span,
+    pub value: Value,
+}
+
+#[derive(Debug)]
+pub(super) enum Value {
+    Null,
+    /// A scalar's text: for numbers and truth values exactly as written.
+    Scalar(String, Scalar),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// What YAML takes a scalar for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scalar {
+    Text,
+    Number,
+    Bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub key: String,
+    pub key_span: Span,
+    pub value: Node,
+}
+
+impl Node {
+    /// What a reader would call this value in "expected …, found …".
+    pub(super) fn describe(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing (null)",
+            Value::Scalar(_, Scalar::Text) => "a text",
+            Value::Scalar(_, Scalar::Number) => "a number",
+            Value::Scalar(_, Scalar::Bool) => "a truth value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Parses one YAML document.
+pub(super) fn parse(text: &str) -> Result<Node, Diagnostic> {
+    let options = serde_yaml::options! {
+        budget: serde_yaml::budget! {
+            max_nodes: NODES_MAX,
+            max_events: 2 * NODES_MAX,
+            max_depth: DEPTH_MAX,
+        },
+        // The reader of the tree reports every repeated key, with both places.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        merge_keys: MergeKeyPolicy::Merge,
+        strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        with_snippet: false,
+    };
+    match serde_yaml::from_str_with_options::<Spanned<Raw>>(text, options) {
+        Ok(root) => Ok(node(root, text)),
+        Err(error) => {
+            let location = error.location().unwrap_or(Location::UNKNOWN);
+            let full = error.to_string();
+            // The place is shown by the snippet; the parser repeats it in its text.
+            let place = format!(" at line {}, column {}", location.line(), location.column());
+            let message = full.replace(&place, "");
+            let message = if message.contains("multiple YAML documents") {
+                "a second YAML document begins here; a manifest is one document".to_owned()
+            } else {
+                message
+            };
+            Err(Diagnostic::error(message, place_of(location, text))
+                .label("YAML cannot be read here"))
+        }
+    }
+}
+
+/// The byte range of a location. Syntax errors carry line and column only.
+fn place_of(location: Location, text: &str) -> Span {
+    let span = location.span();
+    if let (Some(start), Some(length)) = (span.byte_offset(), span.byte_len()) {
+        let start = index(start).min(text.len());
+        let end = (start + index(length)).min(text.len());
+        if text.is_char_boundary(start) && text.is_char_boundary(end) {
+            return start..end;
+        }
+    }
+    let line = text
+        .split_inclusive('\n')
+        .scan(0, |start, line| {
+            let this = (*start, line);
+            *start += line.len();
+            Some(this)
+        })
+        .nth(index(location.line()).saturating_sub(1));
+    let Some((start, line)) = line else {
+        return text.len()..text.len();
+    };
+    let column = index(location.column()).saturating_sub(1);
+    let start = start
+        + line
+            .char_indices()
+            .nth(column)
+            .map_or(line.trim_end().len(), |(at, _)| at);
+    start..start
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn node(raw: Spanned<Raw>, text: &str) -> Node {
+    let span = place_of(raw.defined, text);
+    let value = match raw.value {
+        Raw::Null => Value::Null,
+        Raw::Text(scalar) => Value::Scalar(scalar, Scalar::Text),
+        Raw::Number => Value::Scalar(text[span.clone()].to_owned(), Scalar::Number),
+        Raw::Bool => Value::Scalar(text[span.clone()].to_owned(), Scalar::Bool),
+        Raw::List(items) => Value::List(items.into_iter().map(|i| node(i, text)).collect()),
+        Raw::Map(entries) => Value::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| Entry {
+                    key_span: place_of(key.defined, text),
+                    key: key.value,
+                    value: node(value, text),
+                })
+                .collect(),
+        ),
+    };
+    Node { span, value }
+}
+
+enum Raw {
+    Null,
+    Text(String),
+    Number,
+    Bool,
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(text.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Raw, E> {
+        Ok(Raw::Text(text))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Raw, E> {
+        Ok(Raw::Number)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Raw, E> {
+        Ok(Raw::Number)
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Raw, E> {
+        Ok(Raw::Number)
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Raw, E> {
+        Ok(Raw::Number)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Raw, E> {
+        Ok(Raw::Number)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Raw::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Raw::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(text: &str) -> Vec<Entry> {
+        match parse(text).expect(text).value {
+            Value::Map(entries) => entries,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn scalar(entry: &Entry) -> (&str, Scalar) {
+        match &entry.value.value {
+            Value::Scalar(text, kind) => (text, *kind),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn scalars_stay_exactly_as_written() {
+        for (written, text, kind) in [
+            ("1.10", "1.10", Scalar::Number),
+            ("007", "007", Scalar::Number),
+            ("0x1F", "0x1F", Scalar::Number),
+            (".inf", ".inf", Scalar::Number),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+                Scalar::Number,
+            ),
+            ("no", "no", Scalar::Text),
+            ("true", "true", Scalar::Bool),
+            ("2024-01-01", "2024-01-01", Scalar::Text),
+            ("'it''s'", "it's", Scalar::Text),
+            ("\"16\"", "16", Scalar::Text),
+            ("${{ file.name }}", "${{ file.name }}", Scalar::Text),
+            ("!!str 1.50", "1.50", Scalar::Text),
+        ] {
+            let entries = map(&format!("é: x\r\nkey: {written}\r\n"));
+            assert_eq!(scalar(&entries[1]), (text, kind), "{written}");
+        }
+    }
+
+    #[test]
+    fn aliases_and_merges_keep_the_place_where_the_value_was_written() {
+        let text = "a: &x\n  k: 1.10\nb:\n  <<: *x\n  m: 2\n";
+        let entries = map(text);
+        let Value::Map(merged) = &entries[1].value.value else {
+            panic!("a mapping")
+        };
+        let k = merged.iter().find(|e| e.key == "k").expect("merged key");
+        assert_eq!(scalar(k), ("1.10", Scalar::Number));
+        assert_eq!(&text[k.value.span.clone()], "1.10");
+    }
+
+    #[test]
+    fn repeated_keys_are_all_there_to_be_reported() {
+        assert_eq!(map("a: 1\na: 2\n").len(), 2);
+    }
+
+    #[test]
+    fn syntax_errors_point_at_their_line() {
+        let text = "version: 1\nname: [a, b\nuploads: x\n";
+        let error = parse(text).expect_err("unclosed list");
+        let span = error.span.expect("a place");
+        assert_eq!(text[..span.start].lines().count(), 3);
+        assert!(!error.message.contains("column"), "{}", error.message);
+    }
+
+    #[test]
+    fn bombs_and_bottomless_nesting_are_refused() {
+        let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
+        for i in 1..12 {
+            let refs = vec![format!("*a{}", i - 1); 9].join(",");
+            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+        }
+        assert!(parse(&bomb).is_err());
+        assert!(parse(&"[".repeat(100_000)).is_err());
+        assert!(parse(&format!("a: {}{}", "[".repeat(80), "]".repeat(80))).is_err());
+    }
+}

@@ -1,0 +1,381 @@
+//! The shared nouns: what every room means by a path, a target, a job, an outcome.
+//!
+//! Nothing here does I/O. Strings that mean something are newtypes, choices are enums.
+
+mod content_type;
+mod glob;
+mod remote_name;
+mod secret;
+mod text;
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use self::content_type::{ContentType, ContentTypeError};
+pub use self::glob::{Glob, GlobError, Globs};
+pub use self::remote_name::{RemoteName, StoredName};
+pub use self::secret::{ApiKey, Environment};
+pub use self::text::{Bytes as HumanBytes, closest, count, shown, shown_bounded};
+
+/// Declares a newtype over text with the usual conversions; the meaning is in its doc line.
+macro_rules! text_newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Wraps a text that is already known to be one.
+            #[must_use]
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&shown(&self.0))
+            }
+        }
+    };
+}
+
+text_newtype! {
+    /// The name of one entry of a manifest's `uploads:` list.
+    RuleName
+}
+text_newtype! {
+    /// A Roe dataset's id, as the API gives it.
+    DatasetId
+}
+text_newtype! {
+    /// A Roe organization's id, as the API gives it.
+    OrganizationId
+}
+text_newtype! {
+    /// The id that Roe returned for a stored file.
+    FileId
+}
+text_newtype! {
+    /// Scheme, host and port of the API, or the word `sandbox` for the embedded one, whose
+    /// port differs from run to run.
+    Origin
+}
+text_newtype! {
+    /// A file's path below its rule's root: UTF-8, `/` between components, no leading slash.
+    RelativePath
+}
+text_newtype! {
+    /// What the ledger knows a file by: its path below the folder that holds the state folder,
+    /// or its absolute path where it lies elsewhere.
+    SourcePath
+}
+text_newtype! {
+    /// The id of one `apply`: a UUID version 7, so ids sort by start (RFC 9562).
+    RunId
+}
+text_newtype! {
+    /// The id of one POST: a UUID version 7 made here, sent as `X-Request-ID`.
+    AttemptId
+}
+
+/// Where a file is to be stored. Without a dataset the service uses its default dataset.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Target {
+    /// The API's scheme, host and port.
+    pub origin: Origin,
+    /// The organization, where one is given.
+    pub organization_id: Option<OrganizationId>,
+    /// The dataset, where one is given.
+    pub dataset_id: Option<DatasetId>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.dataset_id {
+            Some(dataset) => write!(f, "dataset {dataset}")?,
+            None => f.write_str("the default dataset")?,
+        }
+        if let Some(organization) = &self.organization_id {
+            write!(f, " of organization {organization}")?;
+        }
+        write!(f, " at {}", self.origin)
+    }
+}
+
+/// What the file system says of a file: cheap to compare, and enough to notice a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// Modification time in nanoseconds since the Unix epoch.
+    pub mtime_ns: i64,
+    /// Inode number: differs when a file was replaced by another of the same size and time.
+    pub inode: u64,
+}
+
+impl Stat {
+    /// The modification time, clamped to what a timestamp can hold.
+    #[must_use]
+    pub fn modified(&self) -> Timestamp {
+        Timestamp::from_nanosecond(i128::from(self.mtime_ns)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// The BLAKE3 digest of a file's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Reads the 64 hexadecimal digits that [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(hex: &str) -> Option<Self> {
+        blake3::Hash::from_hex(hex)
+            .ok()
+            .map(|hash| Self(*hash.as_bytes()))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A file's metadata in the manifest's order. The API takes strings only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata(pub Vec<(String, String)>);
+
+impl Metadata {
+    /// The JSON object that is sent as the `metadata` part.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// A digest that ignores the order of keys: what "the metadata changed" means.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut sorted: Vec<_> = self.0.iter().collect();
+        sorted.sort();
+        let mut hasher = blake3::Hasher::new();
+        for (key, value) in sorted {
+            for text in [key, value] {
+                hasher.update(&(text.len() as u64).to_le_bytes());
+                hasher.update(text.as_bytes());
+            }
+        }
+        Digest(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Serialize for Metadata {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// What a directory entry turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A symbolic link, whatever it points at: links are not followed.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A block or character device.
+    Device,
+}
+
+impl fmt::Display for EntryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Symlink => "a symbolic link, not followed",
+            Self::Fifo => "a named pipe, not a file",
+            Self::Socket => "a socket, not a file",
+            Self::Device => "a device, not a file",
+        })
+    }
+}
+
+/// How much of one attempt the server can have seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Delivery {
+    /// No byte of the body was handed to a connection.
+    NotSent,
+    /// Some of the body was handed over; its end was withheld.
+    Incomplete,
+    /// The whole body was handed over: the server can have stored the file.
+    Complete,
+}
+
+/// What became of a planned file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The service stored it and said so.
+    Stored,
+    /// Nothing to do: it was stored before and has not changed, or it is not a regular file.
+    Skipped,
+    /// The service refused this file; sending it again unchanged would not help.
+    Rejected,
+    /// It is certainly not stored by this run; a later run tries again.
+    Failed,
+    /// The service may have stored it and we cannot know.
+    InDoubt,
+    /// The run ended before its turn.
+    NotAttempted,
+}
+
+impl Outcome {
+    /// Every outcome, in the order in which summaries list them.
+    pub const ALL: [Self; 6] = [
+        Self::Stored,
+        Self::Skipped,
+        Self::Rejected,
+        Self::Failed,
+        Self::InDoubt,
+        Self::NotAttempted,
+    ];
+
+    /// The word that reports use; stable.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Skipped => "skipped",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::InDoubt => "in_doubt",
+            Self::NotAttempted => "not_attempted",
+        }
+    }
+
+    /// The word for people.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::InDoubt => "in doubt",
+            Self::NotAttempted => "not attempted",
+            other => other.word(),
+        }
+    }
+}
+
+/// Tells the time. The only source of it below the command layer, so tests choose it.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Why a run ended before its end, in the order in which DESIGN's exit codes rank them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopCause {
+    /// The ledger could not be written: without it nothing may be sent.
+    Ledger(String),
+    /// The service refused the credentials (401, 402 or 403).
+    Credentials(String),
+    /// The service cannot be used as configured: unreachable, TLS refused, redirected.
+    Unavailable(String),
+    /// A signal asked the run to end.
+    Interrupted(Signal),
+    /// The dataset or path is unknown to the service (404).
+    UnknownTarget(String),
+}
+
+impl fmt::Display for StopCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ledger(why)
+            | Self::Credentials(why)
+            | Self::Unavailable(why)
+            | Self::UnknownTarget(why) => f.write_str(why),
+            Self::Interrupted(signal) => write!(f, "interrupted by {signal}"),
+        }
+    }
+}
+
+/// The signals that end a run in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// What systemd and Kubernetes send.
+    Terminate,
+    /// The terminal went away.
+    Hangup,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+            Self::Hangup => "SIGHUP",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(pairs: &[(&str, &str)]) -> Metadata {
+        Metadata(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn metadata_digest_ignores_order_but_not_where_one_text_ends() {
+        assert_eq!(
+            metadata(&[("a", "1"), ("b", "2")]).digest(),
+            metadata(&[("b", "2"), ("a", "1")]).digest()
+        );
+        assert_ne!(
+            metadata(&[("a", "1b")]).digest(),
+            metadata(&[("a1", "b")]).digest()
+        );
+    }
+
+    #[test]
+    fn metadata_is_sent_in_the_manifests_order() {
+        assert_eq!(
+            metadata(&[("z", "1.10"), ("a", "007")]).to_json(),
+            r#"{"z":"1.10","a":"007"}"#
+        );
+    }
+
+    #[test]
+    fn a_digest_reads_back_what_it_writes() {
+        let digest = Digest(*blake3::hash(b"roe").as_bytes());
+        assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
+        assert_eq!(Digest::parse("not hex"), None);
+    }
+}
