@@ -2,9 +2,12 @@
 //!
 //! Nothing here does I/O. Strings that mean something are newtypes, choices are enums.
 
+mod candidate;
 mod content_type;
 mod glob;
+mod outcome;
 mod remote_name;
+mod retry_after;
 mod secret;
 mod text;
 
@@ -14,9 +17,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::candidate::{
+    Candidate, Candidates, Digests, Entry, Known, KnownFile, KnownState, RootCandidates, RootId,
+};
 pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::glob::{Glob, GlobError, Globs};
+pub use self::outcome::{JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
+pub use self::retry_after::RetryAfter;
 pub use self::secret::{ApiKey, Environment};
 pub use self::text::{Bytes as HumanBytes, closest, count, shown, shown_bounded};
 
@@ -230,59 +238,6 @@ pub enum Delivery {
     Incomplete,
     /// The whole body was handed over: the server can have stored the file.
     Complete,
-}
-
-/// What became of a planned file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The service stored it and said so.
-    Stored,
-    /// Nothing to do: it was stored before and has not changed, or it is not a regular file.
-    Skipped,
-    /// The service refused this file; sending it again unchanged would not help.
-    Rejected,
-    /// It is certainly not stored by this run; a later run tries again.
-    Failed,
-    /// The service may have stored it and we cannot know.
-    InDoubt,
-    /// The run ended before its turn.
-    NotAttempted,
-}
-
-impl Outcome {
-    /// Every outcome, in the order in which summaries list them.
-    pub const ALL: [Self; 6] = [
-        Self::Stored,
-        Self::Skipped,
-        Self::Rejected,
-        Self::Failed,
-        Self::InDoubt,
-        Self::NotAttempted,
-    ];
-
-    /// The word that reports use; stable.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Skipped => "skipped",
-            Self::Rejected => "rejected",
-            Self::Failed => "failed",
-            Self::InDoubt => "in_doubt",
-            Self::NotAttempted => "not_attempted",
-        }
-    }
-
-    /// The word for people.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::InDoubt => "in doubt",
-            Self::NotAttempted => "not attempted",
-            other => other.word(),
-        }
-    }
 }
 
 /// Tells the time. The only source of it below the command layer, so tests choose it.

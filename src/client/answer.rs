@@ -1,0 +1,236 @@
+//! What the service said: read leniently, bounded, and never trusted with more than text.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::{FileId, shown_bounded};
+
+/// Longest id that is taken for one.
+const ID_MAX: usize = 256;
+
+/// How one attempt ended, before anything is made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The service answered.
+    Answered(Answer),
+    /// No answer came.
+    Broken(Break),
+}
+
+/// An answer's parts that matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Retry-After` header, as it came.
+    pub retry_after: Option<String>,
+    /// The `Location` header, as it came.
+    pub location: Option<String>,
+    /// The body, whole unless `cut`.
+    pub body: Vec<u8>,
+    /// Whether the body was not read to its end, and why.
+    pub cut: Option<String>,
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Break {
+    /// No connection: name lookup, refusal, time-out while connecting.
+    Connect(String),
+    /// The server's certificate or TLS is not acceptable.
+    Tls(String),
+    /// Nothing moved for too long.
+    Stall(String),
+    /// The connection ended, or what came over it made no sense.
+    Lost(String),
+}
+
+impl Break {
+    /// What happened, in words.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Connect(text) | Self::Tls(text) | Self::Stall(text) | Self::Lost(text) => text,
+        }
+    }
+}
+
+/// What a 2xx answer tells of the stored file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// The id, where it can be read.
+    pub file_id: Option<FileId>,
+    /// The name it was stored under.
+    pub name: Option<String>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// The dataset's id.
+    pub dataset_id: Option<String>,
+    /// The dataset's name.
+    pub dataset_name: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Upload {
+    id: Option<Value>,
+    name: Option<Value>,
+    size: Option<Value>,
+    dataset: Option<Value>,
+}
+
+impl Receipt {
+    /// Reads an answer's body. Missing, null, unknown and oddly typed fields are no error; ids may
+    /// be text or numbers.
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Self {
+        let upload: Upload = serde_json::from_slice(body).unwrap_or_default();
+        let dataset = upload.dataset.unwrap_or_default();
+        Self {
+            file_id: upload.id.as_ref().and_then(id).map(FileId::new),
+            name: upload.name.as_ref().and_then(text),
+            size: upload.size.as_ref().and_then(Value::as_u64),
+            dataset_id: dataset.get("id").and_then(id).or_else(|| id(&dataset)),
+            dataset_name: dataset.get("name").and_then(text),
+        }
+    }
+}
+
+fn id(value: &Value) -> Option<String> {
+    let id = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    (!id.trim().is_empty() && id.len() <= ID_MAX).then_some(id)
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(ToOwned::to_owned)
+}
+
+impl Answer {
+    /// What the body says for people: the message of an error in any of the shapes the service
+    /// uses, the title of an HTML page, or the first line of anything else; safe to show.
+    #[must_use]
+    pub fn message(&self) -> Option<String> {
+        let text = match serde_json::from_slice::<Value>(&self.body) {
+            Ok(value) => json_message(&value, 0)?,
+            Err(_) => text_message(&String::from_utf8_lossy(&self.body))?,
+        };
+        let text = text.trim();
+        (!text.is_empty()).then(|| shown_bounded(text))
+    }
+}
+
+fn json_message(value: &Value, depth: usize) -> Option<String> {
+    if depth > 4 {
+        return None;
+    }
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null => None,
+        Value::Array(items) => {
+            let texts: Vec<String> = items
+                .iter()
+                .take(5)
+                .filter_map(|item| json_message(item, depth + 1))
+                .collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
+        }
+        Value::Object(fields) => {
+            for key in ["error", "detail", "message"] {
+                if let Some(found) = fields.get(key).and_then(|v| json_message(v, depth + 1)) {
+                    return Some(found);
+                }
+            }
+            let texts: Vec<String> = fields
+                .iter()
+                .take(5)
+                .filter_map(|(key, value)| {
+                    Some(format!("{key}: {}", json_message(value, depth + 1)?))
+                })
+                .collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
+        }
+    }
+}
+
+fn text_message(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    if let Some(start) = lower.find("<title>").map(|at| at + 7)
+        && let Some(end) = lower[start..].find("</title>")
+    {
+        return Some(text[start..start + end].to_owned());
+    }
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    if line.starts_with('<') {
+        return Some("an HTML page".to_owned());
+    }
+    Some(line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(body: &str) -> Option<String> {
+        Answer {
+            body: body.as_bytes().to_vec(),
+            ..Answer::default()
+        }
+        .message()
+    }
+
+    #[test]
+    fn every_error_shape_is_understood() {
+        for (body, expected) in [
+            (r#"{"error": "no"}"#, Some("no")),
+            (r#"{"detail": "Not found."}"#, Some("Not found.")),
+            (r#"{"message": {"text": "deep"}}"#, Some("text: deep")),
+            (
+                r#"{"file": ["empty", "bad"], "name": "x"}"#,
+                Some("file: empty; bad; name: x"),
+            ),
+            (r#"["one", "two"]"#, Some("one; two")),
+            (r#""just text""#, Some("just text")),
+            (
+                "<html><head><TITLE>502 Bad Gateway</TITLE>",
+                Some("502 Bad Gateway"),
+            ),
+            ("<!doctype html><p>x", Some("an HTML page")),
+            ("\n  plain words\nmore", Some("plain words")),
+            ("{}", None),
+            ("null", None),
+            ("", None),
+            ("\u{1b}[31mred", Some("\\u{1b}[31mred")),
+        ] {
+            assert_eq!(message(body).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_read_leniently_but_never_invented() {
+        let full = Receipt::parse(
+            br#"{"id": "f-1", "name": "a.txt", "size": 3, "x": [1],
+                 "dataset": {"id": "d", "name": "n", "creator": null}}"#,
+        );
+        assert_eq!(full.file_id, Some(FileId::new("f-1")));
+        assert_eq!(full.dataset_name.as_deref(), Some("n"));
+        assert_eq!(full.size, Some(3));
+        let odd = Receipt::parse(br#"{"id": 7, "name": null, "size": null, "dataset": "d"}"#);
+        assert_eq!(odd.file_id, Some(FileId::new("7")));
+        assert_eq!(odd.dataset_id.as_deref(), Some("d"));
+        for none in [
+            "",
+            "{}",
+            "[]",
+            r#"{"id": null}"#,
+            r#"{"id": "  "}"#,
+            r#"{"id": {}}"#,
+            "<p>",
+        ] {
+            assert_eq!(Receipt::parse(none.as_bytes()).file_id, None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! A request body that knows how much of it was handed over, and whose end can be withheld.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use crate::model::Delivery;
+
+/// Chunks waiting between reader and connection. With 256 KiB chunks an upload holds about 1 MiB.
+const CHUNKS_WAITING: usize = 2;
+
+/// How far a body's delivery has come; shared with the connection that takes it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    handed: AtomicU64,
+    length: AtomicU64,
+    started: AtomicBool,
+    moved: AtomicU64,
+}
+
+impl Progress {
+    /// How much the server can have seen. A body is handed over when the connection takes it, so
+    /// this never claims less than the truth.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        let handed = self.0.handed.load(Ordering::Acquire);
+        if !self.0.started.load(Ordering::Acquire) {
+            Delivery::NotSent
+        } else if handed < self.0.length.load(Ordering::Acquire) {
+            Delivery::Incomplete
+        } else {
+            Delivery::Complete
+        }
+    }
+
+    /// A number that grows while anything moves.
+    #[must_use]
+    pub fn ticks(&self) -> u64 {
+        self.0.handed.load(Ordering::Acquire) + self.0.moved.load(Ordering::Acquire)
+    }
+
+    /// Says that something moved: a piece of the answer came.
+    pub fn tick(&self) {
+        self.0.moved.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A body of known length that takes its chunks from a [`Feeder`], or is one chunk.
+pub struct Body {
+    chunks: Chunks,
+    progress: Progress,
+    length: u64,
+    handed: u64,
+}
+
+enum Chunks {
+    Whole(Option<Bytes>),
+    Fed(mpsc::Receiver<Bytes>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} of {} bytes)", self.handed, self.length)
+    }
+}
+
+/// Feeds a [`Body`]. Dropping it before the last byte breaks the request off.
+#[derive(Debug)]
+pub struct Feeder(mpsc::Sender<Bytes>);
+
+/// The connection no longer takes the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection no longer takes the body")]
+pub struct HungUp;
+
+impl Feeder {
+    /// Hands over a chunk; waits while earlier ones are still waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`HungUp`] where the request has ended.
+    pub async fn send(&self, chunk: Bytes) -> Result<(), HungUp> {
+        self.0.send(chunk).await.map_err(|_| HungUp)
+    }
+}
+
+impl Body {
+    /// A body whose bytes are all there. The gate must be open before it is sent.
+    #[must_use]
+    pub fn whole(bytes: Bytes) -> (Self, Progress) {
+        let length = bytes.len() as u64;
+        Self::new(Chunks::Whole(Some(bytes)), length)
+    }
+
+    /// A body of `length` bytes that a feeder hands over.
+    #[must_use]
+    pub fn fed(length: u64) -> (Self, Feeder, Progress) {
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let (body, progress) = Self::new(Chunks::Fed(receiver), length);
+        (body, Feeder(sender), progress)
+    }
+
+    fn new(chunks: Chunks, length: u64) -> (Self, Progress) {
+        let progress = Progress::default();
+        progress.0.length.store(length, Ordering::Release);
+        let body = Self {
+            chunks,
+            progress: progress.clone(),
+            length,
+            handed: 0,
+        };
+        (body, progress)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.progress.0.started.store(true, Ordering::Release);
+        let chunk = match &mut self.chunks {
+            Chunks::Whole(bytes) => Poll::Ready(bytes.take()),
+            Chunks::Fed(receiver) => receiver.poll_recv(context),
+        };
+        let Poll::Ready(chunk) = chunk else {
+            return Poll::Pending;
+        };
+        match chunk {
+            Some(chunk) => {
+                self.handed += chunk.len() as u64;
+                self.progress.0.handed.store(self.handed, Ordering::Release);
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
+            }
+            None if self.handed == self.length => Poll::Ready(None),
+            None => Poll::Ready(Some(Err(BrokenOff))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.handed == self.length
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length - self.handed)
+    }
+}
+
+/// The body was broken off on our side, before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the upload was broken off before its end")]
+pub struct BrokenOff;
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+
+    fn poll(body: &mut Body) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        Pin::new(body)
+            .poll_frame(&mut context)
+            .map(|frame| frame.map(|f| f.map(|f| f.into_data().expect("data"))))
+    }
+
+    #[test]
+    fn a_whole_body_is_not_sent_until_it_is_taken_and_then_complete() {
+        let (mut body, progress) = Body::whole(Bytes::from_static(b"abc"));
+        assert_eq!(body.size_hint().exact(), Some(3));
+        assert_eq!(progress.delivery(), Delivery::NotSent);
+        assert_eq!(
+            poll(&mut body),
+            Poll::Ready(Some(Ok(Bytes::from_static(b"abc"))))
+        );
+        assert_eq!(progress.delivery(), Delivery::Complete);
+        assert_eq!(poll(&mut body), Poll::Ready(None));
+    }
+
+    #[tokio::test]
+    async fn a_fed_body_is_incomplete_until_its_last_byte() {
+        let (mut body, feeder, progress) = Body::fed(4);
+        assert!(poll(&mut body).is_pending());
+        assert_eq!(
+            progress.delivery(),
+            Delivery::Incomplete,
+            "headers may be out"
+        );
+        feeder
+            .send(Bytes::from_static(b"abc"))
+            .await
+            .expect("taken");
+        assert!(poll(&mut body).is_ready());
+        assert_eq!(progress.delivery(), Delivery::Incomplete);
+        feeder.send(Bytes::from_static(b"d")).await.expect("taken");
+        assert!(poll(&mut body).is_ready());
+        assert_eq!(progress.delivery(), Delivery::Complete);
+        assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_feeder_that_is_dropped_breaks_the_body_off() {
+        let (mut body, feeder, progress) = Body::fed(4);
+        feeder
+            .send(Bytes::from_static(b"abc"))
+            .await
+            .expect("taken");
+        drop(feeder);
+        assert!(poll(&mut body).is_ready());
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Err(BrokenOff))));
+        assert_eq!(progress.delivery(), Delivery::Incomplete);
+    }
+
+    #[tokio::test]
+    async fn a_feeder_learns_that_the_request_ended() {
+        let (body, feeder, _) = Body::fed(4);
+        drop(body);
+        assert_eq!(feeder.send(Bytes::from_static(b"a")).await, Err(HungUp));
+    }
+}

@@ -1,0 +1,361 @@
+//! One attempt: encode, send, read the answer, judge it. The only room that knows HTTP.
+
+mod answer;
+mod body;
+mod multipart;
+mod verdict;
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, Url, redirect, retry};
+
+use crate::model::{ApiKey, AttemptId, Delivery, Origin};
+
+pub use self::answer::{Answer, Break, Ending, Receipt};
+pub use self::body::{Body, Feeder, HungUp, Progress};
+pub use self::multipart::{Envelope, Form};
+pub use self::verdict::{Pause, Reach, Retry, RetryLimit, Stop, Verdict, verdict};
+
+/// The upload endpoint. Its trailing slash matters: without it Django redirects.
+const UPLOAD_PATH: &str = "/v1/datasets/files/upload/";
+
+/// Longest answer that is read.
+const ANSWER_MAX: usize = 1024 * 1024;
+
+/// Idle connections are dropped before common servers and proxies drop them: a request on a
+/// connection that the other side has just closed ends in doubt.
+const POOL_IDLE: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where the API is: `https`, or `http` on this machine only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    upload: Url,
+    local: Local,
+}
+
+/// Whether an endpoint is on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Local {
+    Loopback,
+    Elsewhere,
+}
+
+impl Endpoint {
+    /// Takes a base URL, such as `https://api.roe-ai.com`.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with the URL: not one, neither https nor loopback, with credentials, a
+    /// query or a fragment.
+    pub fn parse(base: &str) -> Result<Self, String> {
+        let url = Url::parse(base.trim()).map_err(|error| error.to_string())?;
+        let host = url.host_str().ok_or("it has no host")?;
+        let local = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) if address.is_loopback() => Local::Loopback,
+            Err(_) if host.eq_ignore_ascii_case("localhost") => Local::Loopback,
+            _ => Local::Elsewhere,
+        };
+        match (url.scheme(), local) {
+            ("https", _) | ("http", Local::Loopback) => {}
+            ("http", Local::Elsewhere) => {
+                return Err("the key would travel unencrypted; use https".to_owned());
+            }
+            _ => return Err("it is not an https address".to_owned()),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("it has credentials in it; use ROE_API_KEY".to_owned());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("it has a query or a fragment".to_owned());
+        }
+        let path = format!("{}{UPLOAD_PATH}", url.path().trim_end_matches('/'));
+        let mut upload = url;
+        upload.set_path(&path);
+        Ok(Self { upload, local })
+    }
+
+    /// Scheme, host and port, and the path where the base URL has one: what the ledger binds
+    /// files to.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let base = self.upload.as_str();
+        Origin::new(base.strip_suffix(UPLOAD_PATH).unwrap_or(base))
+    }
+}
+
+/// What a client needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the API is.
+    pub endpoint: Endpoint,
+    /// The key.
+    pub key: ApiKey,
+    /// How long nothing may move before an attempt is given up.
+    pub stall: Duration,
+    /// Connections kept for reuse.
+    pub connections: usize,
+}
+
+/// Sends attempts. Cheap to clone; connections are shared.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    upload: Url,
+    authorization: HeaderValue,
+    stall: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.upload)
+    }
+}
+
+impl Client {
+    /// Makes a client that follows no redirect and repeats nothing by itself.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up.
+    pub fn new(settings: &Settings) -> Result<Self, String> {
+        // A second client in one process finds the provider installed; that is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            let mut builder = reqwest::Client::builder()
+                .http1_only()
+                .redirect(redirect::Policy::none())
+                .retry(retry::never())
+                .referer(false)
+                .user_agent(concat!("roe-batch/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(POOL_IDLE)
+                .pool_max_idle_per_host(settings.connections);
+            if settings.endpoint.local == Local::Loopback {
+                builder = builder.no_proxy();
+            }
+            builder
+        };
+        // Without a certificate store on the machine the platform's verifier cannot start: then
+        // the bundled roots serve.
+        let http = builder().build().or_else(|_| {
+            let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+                .iter()
+                .filter_map(|der| Certificate::from_der(der).ok());
+            builder().tls_certs_only(roots).build()
+        });
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", settings.key.expose()))
+            .map_err(|_| "the API key does not fit a header".to_owned())?;
+        authorization.set_sensitive(true);
+        Ok(Self {
+            http: http.map_err(|error| chain(&error))?,
+            upload: settings.endpoint.upload.clone(),
+            authorization,
+            stall: settings.stall,
+        })
+    }
+
+    /// Makes one attempt. The body's progress tells how much was delivered when it ended.
+    pub async fn send(
+        &self,
+        envelope_type: &str,
+        attempt: &AttemptId,
+        body: Body,
+        progress: &Progress,
+    ) -> (Delivery, Ending) {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        for (name, value) in [
+            (CONTENT_TYPE.as_str(), envelope_type),
+            ("x-request-id", attempt.as_str()),
+        ] {
+            if let (Ok(name), Ok(value)) = (
+                reqwest::header::HeaderName::try_from(name),
+                HeaderValue::from_str(value),
+            ) {
+                headers.insert(name, value);
+            }
+        }
+        let request = self
+            .http
+            .post(self.upload.clone())
+            .headers(headers)
+            .body(reqwest::Body::wrap(body))
+            .send();
+        let response = tokio::select! {
+            response = request => response,
+            () = stalled(progress, self.stall) => {
+                return (progress.delivery(), Ending::Broken(self.stall_text()));
+            }
+        };
+        // What the server had seen when it answered, not what it sees later.
+        let delivery = progress.delivery();
+        match response {
+            Ok(response) => {
+                let answer = self.read(response, progress).await;
+                (delivery, Ending::Answered(answer))
+            }
+            Err(error) => (delivery, Ending::Broken(classify(&error))),
+        }
+    }
+
+    async fn read(&self, mut response: reqwest::Response, progress: &Progress) -> Answer {
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            retry_after: header(RETRY_AFTER),
+            location: header(LOCATION),
+            body: Vec::new(),
+            cut: None,
+        };
+        loop {
+            let chunk = tokio::select! {
+                chunk = response.chunk() => chunk,
+                () = stalled(progress, self.stall) => {
+                    answer.cut = Some("the answer stalled".to_owned());
+                    break;
+                }
+            };
+            match chunk {
+                Ok(Some(chunk)) if answer.body.len() + chunk.len() <= ANSWER_MAX => {
+                    progress.tick();
+                    answer.body.extend_from_slice(&chunk);
+                }
+                Ok(Some(_)) => {
+                    answer.cut = Some("the answer is longer than 1 MiB".to_owned());
+                    break;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    answer.cut = Some(format!("the answer broke off: {}", chain(&error)));
+                    break;
+                }
+            }
+        }
+        answer
+    }
+
+    fn stall_text(&self) -> Break {
+        Break::Stall(format!("nothing moved for {} s", self.stall.as_secs()))
+    }
+}
+
+/// Returns once the progress has not moved for the limit; looks eight times in between.
+async fn stalled(progress: &Progress, limit: Duration) {
+    let mut before = progress.ticks();
+    let mut still = 0;
+    while still < 8 {
+        tokio::time::sleep(limit / 8).await;
+        let now = progress.ticks();
+        still = if now == before { still + 1 } else { 0 };
+        before = now;
+    }
+}
+
+fn classify(error: &reqwest::Error) -> Break {
+    let text = chain(error);
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(next) = cause {
+        let inner = next
+            .downcast_ref::<io::Error>()
+            .and_then(|io| io.get_ref())
+            .map(|inner| inner as &(dyn Error + 'static));
+        if next.is::<rustls::Error>() || inner.is_some_and(<dyn Error>::is::<rustls::Error>) {
+            return Break::Tls(text);
+        }
+        cause = next.source();
+    }
+    if error.is_connect() {
+        Break::Connect(text)
+    } else {
+        Break::Lost(text)
+    }
+}
+
+/// An error's causes from the innermost that says something new, without the URL (which the user
+/// knows, and which a proxy may have filled with credentials).
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let text = next.to_string();
+        if texts.last() != Some(&text) {
+            texts.push(text);
+        }
+        cause = next.source();
+    }
+    if texts.is_empty() {
+        return "the request failed".to_owned();
+    }
+    crate::model::shown_bounded(&texts.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_or_this_machine_is_an_endpoint() {
+        for good in [
+            "https://api.roe-ai.com",
+            "https://api.roe-ai.com/",
+            "http://127.0.0.1:8787",
+            "http://localhost:1",
+            "http://[::1]:1",
+        ] {
+            assert!(Endpoint::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "api.roe-ai.com",
+            "http://api.roe-ai.com",
+            "http://127.0.0.1.example.com",
+            "ftp://127.0.0.1",
+            "https://user:pw@api.roe-ai.com",
+            "https://api.roe-ai.com?x=1",
+            "https://api.roe-ai.com/#x",
+        ] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_origin_is_one_however_the_base_is_written() {
+        let origin = |base: &str| Endpoint::parse(base).expect(base).origin();
+        assert_eq!(
+            origin("https://API.roe-ai.com:443/").as_str(),
+            "https://api.roe-ai.com"
+        );
+        assert_eq!(
+            origin("http://127.0.0.1:8787").as_str(),
+            "http://127.0.0.1:8787"
+        );
+        assert_eq!(origin("https://h/roe/").as_str(), "https://h/roe");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_bites_only_when_nothing_moves() {
+        let progress = Progress::default();
+        let limit = Duration::from_secs(80);
+        let begun = tokio::time::Instant::now();
+        let mover = async {
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                progress.tick();
+            }
+        };
+        tokio::join!(mover, stalled(&progress, limit));
+        let waited = begun.elapsed().as_secs();
+        assert!((1080..=1090).contains(&waited), "{waited}");
+    }
+}

@@ -1,0 +1,131 @@
+//! The multipart form (RFC 7578), as bytes around the file's own.
+
+use bytes::Bytes;
+
+use crate::model::{ContentType, Metadata, RemoteName, Target};
+
+/// The texts of one upload.
+#[derive(Debug, Clone, Copy)]
+pub struct Form<'a> {
+    /// Where the file goes.
+    pub target: &'a Target,
+    /// The name to store it under.
+    pub remote_name: &'a RemoteName,
+    /// What it is sent as.
+    pub content_type: &'a ContentType,
+    /// What is stored with it.
+    pub metadata: &'a Metadata,
+}
+
+/// The bytes before and after the file's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// All other parts, and the file part's header.
+    pub head: Vec<u8>,
+    /// The final boundary. Django takes a file for complete once it has seen one byte after
+    /// `--boundary`, so it is withheld whole.
+    pub tail: Bytes,
+    /// The request's `Content-Type`.
+    pub content_type: String,
+}
+
+impl Envelope {
+    /// Encodes a form. The boundary must not occur in the file: 128 random bits see to that.
+    #[must_use]
+    pub fn new(form: &Form<'_>, boundary: u128) -> Self {
+        let boundary = format!("roe-batch-{boundary:032x}");
+        let mut head = Vec::with_capacity(512);
+        let mut field = |name: &str, value: &str| {
+            head.extend_from_slice(
+                format!(
+                    "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n\
+                     {value}\r\n"
+                )
+                .as_bytes(),
+            );
+        };
+        if let Some(dataset) = &form.target.dataset_id {
+            field("dataset_id", dataset.as_str());
+        }
+        if let Some(organization) = &form.target.organization_id {
+            field("organization_id", organization.as_str());
+        }
+        if !form.metadata.0.is_empty() {
+            field("metadata", &form.metadata.to_json());
+        }
+        head.extend_from_slice(
+            format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; {}\r\n\
+                 Content-Type: {}\r\n\r\n",
+                form.remote_name.header_parameters(),
+                form.content_type.as_str()
+            )
+            .as_bytes(),
+        );
+        Self {
+            head,
+            tail: format!("\r\n--{boundary}--\r\n").into(),
+            content_type: format!("multipart/form-data; boundary={boundary}"),
+        }
+    }
+
+    /// The exact `Content-Length` around a file of this size.
+    #[must_use]
+    pub fn length(&self, file: u64) -> u64 {
+        self.head.len() as u64 + file + self.tail.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DatasetId, OrganizationId, Origin};
+
+    #[test]
+    fn a_form_has_its_fields_before_the_file_and_an_exact_length() {
+        let target = Target {
+            origin: Origin::new("sandbox"),
+            organization_id: Some(OrganizationId::new("org")),
+            dataset_id: Some(DatasetId::new("data")),
+        };
+        let metadata = Metadata(vec![("a".to_owned(), "é\"1.10".to_owned())]);
+        let form = Form {
+            target: &target,
+            remote_name: &RemoteName::new("x \"y\".txt").expect("a name"),
+            content_type: &ContentType::of_name("x.txt"),
+            metadata: &metadata,
+        };
+        let envelope = Envelope::new(&form, 0xabc);
+        let text = String::from_utf8(envelope.head.clone()).expect("UTF-8");
+        let b =
+            "--roe-batch-00000000000000000000000000000abc\r\nContent-Disposition: form-data; name=";
+        assert_eq!(
+            text,
+            format!(
+                "{b}\"dataset_id\"\r\n\r\ndata\r\n{b}\"organization_id\"\r\n\r\norg\r\n\
+                 {b}\"metadata\"\r\n\r\n{{\"a\":\"é\\\"1.10\"}}\r\n\
+                 {b}\"file\"; filename=\"x \\\"y\\\".txt\"\r\nContent-Type: text/plain\r\n\r\n"
+            )
+        );
+        let whole = [&envelope.head[..], b"12345", &envelope.tail].concat();
+        assert_eq!(envelope.length(5), whole.len() as u64);
+    }
+
+    #[test]
+    fn what_is_not_given_is_not_sent() {
+        let target = Target {
+            origin: Origin::new("sandbox"),
+            organization_id: None,
+            dataset_id: None,
+        };
+        let form = Form {
+            target: &target,
+            remote_name: &RemoteName::new("x").expect("a name"),
+            content_type: &ContentType::of_name("x"),
+            metadata: &Metadata::default(),
+        };
+        let head = Envelope::new(&form, 1).head;
+        let text = String::from_utf8(head).expect("UTF-8");
+        assert_eq!(text.matches("name=").count(), 2, "{text}");
+    }
+}

@@ -1,0 +1,125 @@
+//! What happens during a run, as it happens, and the statistics folded from it.
+
+use std::time::Duration;
+
+use crate::model::{JobEnd, Outcome, RuleName, SourcePath, StopCause};
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The uploads begin.
+    Began {
+        /// Files to send.
+        files: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// An attempt did not store its file, and another follows.
+    Retrying {
+        /// The rule.
+        rule: RuleName,
+        /// The file.
+        path: SourcePath,
+        /// The attempt that ended, from 1.
+        attempt: u32,
+        /// Why.
+        why: String,
+        /// How long until the next.
+        wait: Duration,
+    },
+    /// The service asked everyone to wait.
+    Paused {
+        /// Why.
+        why: String,
+        /// How long.
+        wait: Duration,
+    },
+    /// A file's last attempt ended.
+    Ended {
+        /// The rule.
+        rule: RuleName,
+        /// The file.
+        path: SourcePath,
+        /// Its bytes.
+        size: u64,
+        /// How.
+        end: JobEnd,
+    },
+    /// The service refused a target: its other files are not tried.
+    TargetRefused(StopCause),
+    /// The run ends early: nothing new is begun.
+    Stopping(StopCause),
+}
+
+/// Counts folded from events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Files to send.
+    pub files: usize,
+    /// Bytes to send.
+    pub bytes: u64,
+    /// Files whose last attempt ended.
+    pub ended: usize,
+    /// Their bytes.
+    pub ended_bytes: u64,
+    /// Of them, not stored.
+    pub not_stored: usize,
+    /// Attempts that another followed.
+    pub retries: usize,
+}
+
+impl Stats {
+    /// Adds what an event says.
+    pub fn add(&mut self, event: &Event) {
+        match event {
+            Event::Began { files, bytes } => {
+                self.files = *files;
+                self.bytes = *bytes;
+            }
+            Event::Retrying { .. } => self.retries += 1,
+            Event::Ended { size, end, .. } => {
+                self.ended += 1;
+                self.ended_bytes += size;
+                if end.outcome != Outcome::Stored {
+                    self.not_stored += 1;
+                }
+            }
+            Event::Paused { .. } | Event::TargetRefused(_) | Event::Stopping(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_what_the_events_add_up_to() {
+        let ended = |outcome| Event::Ended {
+            rule: RuleName::new("r"),
+            path: SourcePath::new("p"),
+            size: 10,
+            end: JobEnd::without_attempt(outcome, None),
+        };
+        let mut stats = Stats::default();
+        for event in [
+            Event::Began {
+                files: 3,
+                bytes: 30,
+            },
+            ended(Outcome::Stored),
+            ended(Outcome::Failed),
+        ] {
+            stats.add(&event);
+        }
+        let expected = Stats {
+            files: 3,
+            bytes: 30,
+            ended: 2,
+            ended_bytes: 20,
+            not_stored: 1,
+            retries: 0,
+        };
+        assert_eq!(stats, expected);
+    }
+}

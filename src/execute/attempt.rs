@@ -1,0 +1,256 @@
+//! One attempt: read, gate, send.
+//!
+//! The gate: the end of the body leaves only after the ledger has the attempt's `committing` row.
+//! Before that the service can never have held a whole request.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{Phase, Run};
+use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Verdict, verdict};
+use crate::ledger::{LedgerError, State, Transition};
+use crate::model::{AttemptId, Delivery, Digest, FileId, Target};
+use crate::plan::Upload;
+use crate::source::{Changed, OpenFile, ReadError};
+
+/// Files up to this size are read whole and sent in one write; larger ones are streamed.
+const WHOLE_MAX: u64 = 64 * 1024;
+
+/// How an attempt went.
+pub(super) enum Attempted {
+    /// It was made, and this is what it means; with the HTTP status, if there was one.
+    Judged(Verdict, Option<u16>),
+    /// The file could not be read as planned; nothing whole was sent.
+    Unreadable(ReadError),
+    /// The ledger refused to open the gate; nothing whole was sent.
+    GateShut(LedgerError),
+}
+
+/// Why a body was not fed to its end.
+enum FeedError {
+    /// The request ended first: its own ending says why.
+    HungUp,
+    Read(ReadError),
+    Gate(LedgerError),
+}
+
+impl From<HungUp> for FeedError {
+    fn from(_: HungUp) -> Self {
+        Self::HungUp
+    }
+}
+
+impl From<ReadError> for FeedError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+pub(super) struct Attempt<'a> {
+    run: &'a Run<'a>,
+    index: usize,
+    upload: Upload<'a>,
+    id: AttemptId,
+    read_at: Timestamp,
+    digest: Cell<Option<Digest>>,
+    released: Cell<bool>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(run: &'a Run<'a>, index: usize, upload: Upload<'a>) -> Self {
+        Self {
+            run,
+            index,
+            upload,
+            id: run.parts.chance.attempt_id(),
+            read_at: run.parts.clock.now(),
+            digest: Cell::new(None),
+            released: Cell::new(false),
+        }
+    }
+
+    pub(super) fn id(&self) -> &AttemptId {
+        &self.id
+    }
+
+    pub(super) fn target(&self) -> &'a Arc<Target> {
+        &self.run.parts.plan.rules[self.upload.file.rule].target
+    }
+
+    /// The digest of the file's bytes, once all were read.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.digest.get()
+    }
+
+    /// Whether the end of the body was released.
+    pub(super) fn is_released(&self) -> bool {
+        self.released.get()
+    }
+
+    /// A ledger row for this attempt.
+    pub(super) fn step(
+        &self,
+        state: State,
+        http_status: Option<u16>,
+        file_id: Option<FileId>,
+        reason: Option<String>,
+    ) -> Transition {
+        let file = self.upload.file;
+        Transition {
+            attempt: self.id.clone(),
+            run: self.run.parts.run.clone(),
+            target: Arc::clone(self.target()),
+            rule: self.run.parts.plan.rules[file.rule].name.clone(),
+            path: file.path.clone(),
+            state,
+            at: self.run.parts.clock.now(),
+            read_at: self.read_at,
+            stat: self.upload.stat,
+            digest: self.digest.get(),
+            metadata: self.upload.sending.metadata.digest(),
+            remote_name: self.upload.sending.remote_name.as_str().to_owned(),
+            file_id,
+            http_status,
+            reason,
+        }
+    }
+
+    /// The gate: returns once the attempt's `committing` row is durable.
+    pub(super) async fn release(&self) -> Result<(), LedgerError> {
+        // Before asking: an abort while the row is being written leaves it written.
+        self.run.phases.borrow_mut()[self.index] = Phase::Released(self.id.clone());
+        let step = self.step(State::Committing, None, None, None);
+        self.run.parts.ledger.record(step).await?;
+        self.released.set(true);
+        Ok(())
+    }
+
+    pub(super) async fn make(&self) -> Attempted {
+        let form = Form {
+            target: self.target(),
+            remote_name: &self.upload.sending.remote_name,
+            content_type: &self.upload.sending.content_type,
+            metadata: &self.upload.sending.metadata,
+        };
+        let envelope = Envelope::new(&form, self.run.parts.chance.boundary());
+        if self.upload.stat.size <= WHOLE_MAX {
+            self.whole(envelope).await
+        } else {
+            self.streamed(envelope).await
+        }
+    }
+
+    async fn whole(&self, envelope: Envelope) -> Attempted {
+        let Envelope {
+            mut head,
+            tail,
+            content_type,
+        } = envelope;
+        let stat = self.upload.stat;
+        let open = self.opener();
+        let read = blocking(move || {
+            let mut file = open()?;
+            head.reserve_exact(usize::try_from(stat.size).unwrap_or(0) + tail.len() + 1);
+            let digest = file.read_whole(stat.size, &mut head)?;
+            file.check(&stat)?;
+            head.extend_from_slice(&tail);
+            Ok((Bytes::from(head), digest))
+        });
+        let (bytes, digest) = match read.await {
+            Ok(read) => read,
+            Err(error) => return Attempted::Unreadable(error),
+        };
+        self.digest.set(Some(digest));
+        if let Err(error) = self.release().await {
+            return Attempted::GateShut(error);
+        }
+        let (body, progress) = Body::whole(bytes);
+        let client = self.run.parts.client;
+        judged(client.send(&content_type, &self.id, body, &progress).await)
+    }
+
+    async fn streamed(&self, envelope: Envelope) -> Attempted {
+        let (body, feeder, progress) = Body::fed(envelope.length(self.upload.stat.size));
+        let client = self.run.parts.client;
+        let request = client.send(&envelope.content_type, &self.id, body, &progress);
+        let feeding = self.feed(feeder, envelope.head.into(), envelope.tail);
+        tokio::pin!(request, feeding);
+        let mut fed = false;
+        loop {
+            tokio::select! {
+                // Leaving drops the feeder: what is still withheld never leaves.
+                reply = &mut request => return judged(reply),
+                result = &mut feeding, if !fed => match result {
+                    Ok(()) | Err(FeedError::HungUp) => fed = true,
+                    Err(FeedError::Read(error)) => return Attempted::Unreadable(error),
+                    Err(FeedError::Gate(error)) => return Attempted::GateShut(error),
+                },
+            }
+        }
+    }
+
+    /// Feeds head, file and tail; the last chunk and the tail only through the gate.
+    async fn feed(&self, feeder: Feeder, head: Bytes, tail: Bytes) -> Result<(), FeedError> {
+        let stat = self.upload.stat;
+        let mut file = blocking(self.opener()).await?;
+        feeder.send(head).await?;
+        let mut hasher = blake3::Hasher::new();
+        let mut left = stat.size;
+        let mut withheld: Option<Bytes> = None;
+        loop {
+            let (file_back, hasher_back, chunk) = blocking(move || {
+                let chunk = file.read_chunk(&mut hasher)?;
+                Ok((file, hasher, chunk))
+            })
+            .await?;
+            (file, hasher) = (file_back, hasher_back);
+            if chunk.is_empty() {
+                break;
+            }
+            left = left
+                .checked_sub(chunk.len() as u64)
+                .ok_or(ReadError::Changed(Changed::Size))?;
+            if let Some(earlier) = withheld.replace(chunk) {
+                feeder.send(earlier).await?;
+            }
+        }
+        if left > 0 {
+            return Err(ReadError::Changed(Changed::Size).into());
+        }
+        blocking(move || file.check(&stat)).await?;
+        self.digest.set(Some(Digest(*hasher.finalize().as_bytes())));
+        self.release().await.map_err(FeedError::Gate)?;
+        if let Some(last) = withheld {
+            feeder.send(last).await?;
+        }
+        feeder.send(tail).await?;
+        Ok(())
+    }
+
+    fn opener(&self) -> impl FnOnce() -> Result<OpenFile, ReadError> + Send + use<> {
+        let roots = self.run.parts.roots.clone();
+        let (root, relative) = (self.upload.file.root, self.upload.file.relative.clone());
+        move || Ok(roots.open(root, &relative)?)
+    }
+}
+
+fn judged((delivery, ending): (Delivery, Ending)) -> Attempted {
+    let status = match &ending {
+        Ending::Answered(answer) => Some(answer.status),
+        Ending::Broken(_) => None,
+    };
+    Attempted::Judged(verdict(delivery, &ending), status)
+}
+
+/// Runs file work where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(ReadError::Io(io::Error::other(error))))
+}

@@ -1,0 +1,467 @@
+//! Carries out a plan's uploads: bounded workers, one attempt after another, nothing lost.
+//!
+//! One failure never stops the batch. What stops it is written down once ([`StopLight`]) and every
+//! file that was not reached says so.
+
+mod attempt;
+mod stop;
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::client::{Client, Pause, Reach, Receipt, Retry, RetryLimit, Stop, Verdict};
+use crate::event::Event;
+use crate::ledger::{Handle, LedgerError, State};
+use crate::model::{AttemptId, Clock, JobEnd, Outcome, RunId, StopCause, Target};
+use crate::pace::{Backoff, retry_after_wait};
+use crate::plan::{Plan, PlannedFile, Upload};
+use crate::source::Roots;
+
+use self::attempt::{Attempt, Attempted};
+pub use self::stop::StopLight;
+
+/// How a run is to be carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Files on their way at once.
+    pub concurrency: NonZeroU32,
+    /// Attempts for one file.
+    pub max_attempts: NonZeroU32,
+    /// Waits between them.
+    pub backoff: Backoff,
+}
+
+/// Chance, handed in: identities and jitter.
+pub trait Chance {
+    /// A new attempt's id.
+    fn attempt_id(&self) -> AttemptId;
+    /// Uniform in 0..1.
+    fn fraction(&self) -> f64;
+    /// A multipart boundary's 128 bits.
+    fn boundary(&self) -> u128;
+}
+
+/// Everything a run needs.
+pub struct Parts<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// To open files by.
+    pub roots: &'a Roots,
+    /// To send with.
+    pub client: &'a Client,
+    /// To write down what happens.
+    pub ledger: Handle,
+    /// The run's id.
+    pub run: &'a RunId,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// Chance.
+    pub chance: &'a dyn Chance,
+    /// How it is stopped.
+    pub stop: &'a StopLight,
+    /// Who listens.
+    pub events: &'a dyn Fn(&Event),
+    /// How.
+    pub settings: Settings,
+}
+
+impl fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parts({} files)", self.plan.files.len())
+    }
+}
+
+/// Carries out all uploads of a plan and says how each ended: one entry for each row of the plan,
+/// none for rows that are not uploads.
+pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
+    let plan = parts.plan;
+    let jobs: Vec<(usize, Upload<'_>)> = plan
+        .files
+        .iter()
+        .enumerate()
+        .filter_map(|(index, file)| Some((index, file.as_upload()?)))
+        .collect();
+    let total = parts.plan.tally(PlannedFile::is_upload);
+    (parts.events)(&Event::Began {
+        files: total.files,
+        bytes: total.bytes,
+    });
+    let run = Run {
+        ends: RefCell::new(vec![None; parts.plan.files.len()]),
+        phases: RefCell::new(vec![Phase::Waiting; parts.plan.files.len()]),
+        refused: RefCell::new(HashSet::new()),
+        pause: RefCell::new(None),
+        parts,
+    };
+    let concurrency = usize::try_from(run.parts.settings.concurrency.get()).unwrap_or(1);
+    let work = futures::stream::iter(&jobs).for_each_concurrent(concurrency, |&(index, upload)| {
+        let run = &run;
+        async move {
+            let end = run.job(index, upload).await;
+            run.ended(index, upload, end);
+        }
+    });
+    tokio::select! {
+        () = work => {}
+        () = run.parts.stop.aborted() => {}
+    }
+    run.close(&jobs)
+}
+
+/// How far a job has come: what an abort leaves behind depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Started,
+    /// The gate is open for this attempt: the service may store the file.
+    Released(AttemptId),
+}
+
+struct Run<'a> {
+    parts: Parts<'a>,
+    ends: RefCell<Vec<Option<JobEnd>>>,
+    phases: RefCell<Vec<Phase>>,
+    /// Targets that the service refused (403, 404).
+    refused: RefCell<HashSet<Arc<Target>>>,
+    /// Until when nobody begins an attempt, because the service asked for it.
+    pause: RefCell<Option<Instant>>,
+}
+
+/// What to do after an attempt.
+enum Next {
+    End(Outcome, Option<String>),
+    Again { why: String, wait: Duration },
+}
+
+impl Run<'_> {
+    fn ended(&self, index: usize, upload: Upload<'_>, end: JobEnd) {
+        (self.parts.events)(&Event::Ended {
+            rule: self.parts.plan.rules[upload.file.rule].name.clone(),
+            path: upload.file.path.clone(),
+            size: upload.stat.size,
+            end: end.clone(),
+        });
+        self.ends.borrow_mut()[index] = Some(end);
+    }
+
+    /// Gives every job that did not end its end: after an abort some are cut off in the middle.
+    fn close(self, jobs: &[(usize, Upload<'_>)]) -> Vec<Option<JobEnd>> {
+        let mut ends = self.ends.into_inner();
+        for &(index, _) in jobs {
+            let phase = &self.phases.borrow()[index];
+            ends[index].get_or_insert_with(|| match phase {
+                Phase::Waiting => JobEnd::without_attempt(
+                    Outcome::NotAttempted,
+                    Some("the run was aborted".to_owned()),
+                ),
+                Phase::Started => JobEnd::without_attempt(
+                    Outcome::Failed,
+                    Some("the run was aborted before the file was sent whole".to_owned()),
+                ),
+                Phase::Released(attempt) => JobEnd {
+                    request_id: Some(attempt.clone()),
+                    attempts: 1,
+                    ..JobEnd::without_attempt(
+                        Outcome::InDoubt,
+                        Some("the run was aborted before the service answered".to_owned()),
+                    )
+                },
+            });
+        }
+        ends
+    }
+
+    async fn job(&self, index: usize, upload: Upload<'_>) -> JobEnd {
+        let file = upload.file;
+        let target = &self.parts.plan.rules[file.rule].target;
+        let mut end = JobEnd::without_attempt(Outcome::NotAttempted, None);
+        let mut last_reason: Option<String> = None;
+        let mut once_used = false;
+        for number in 1..=self.parts.settings.max_attempts.get() {
+            if let Some(why) = self.hindrance(target).await {
+                end.reason = Some(match last_reason {
+                    Some(last) => format!("{last}; not tried again: {why}"),
+                    None => why,
+                });
+                if end.attempts > 0 {
+                    end.outcome = Outcome::Failed;
+                }
+                return end;
+            }
+            self.phases.borrow_mut()[index] = Phase::Started;
+            end.attempts = number;
+            let attempt = Attempt::new(self, index, upload);
+            let next = self
+                .attempt(&attempt, &mut end, number, &mut once_used)
+                .await;
+            self.phases.borrow_mut()[index] = Phase::Started;
+            match next {
+                Next::End(outcome, reason) => {
+                    end.outcome = outcome;
+                    end.reason = reason;
+                    return end;
+                }
+                Next::Again { why, wait } => {
+                    (self.parts.events)(&Event::Retrying {
+                        rule: self.parts.plan.rules[file.rule].name.clone(),
+                        path: file.path.clone(),
+                        attempt: number,
+                        why: why.clone(),
+                        wait,
+                    });
+                    last_reason = Some(why);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.parts.stop.draining() => {}
+                    }
+                }
+            }
+        }
+        end
+    }
+
+    /// Waits out a shared pause; then says why no attempt may begin, if so.
+    async fn hindrance(&self, target: &Arc<Target>) -> Option<String> {
+        loop {
+            if let Some(cause) = self.parts.stop.cause() {
+                return Some(cause.to_string());
+            }
+            if self.refused.borrow().contains(target) {
+                return Some(format!("the service refused {target}"));
+            }
+            let until = *self.pause.borrow();
+            match until {
+                Some(until) if until > Instant::now() => tokio::select! {
+                    () = tokio::time::sleep_until(until) => {}
+                    () = self.parts.stop.draining() => {}
+                },
+                _ => return None,
+            }
+        }
+    }
+
+    /// Makes one attempt and writes down how it ended.
+    async fn attempt(
+        &self,
+        attempt: &Attempt<'_>,
+        end: &mut JobEnd,
+        number: u32,
+        once_used: &mut bool,
+    ) -> Next {
+        let begun = self.parts.clock.now();
+        end.started.get_or_insert(begun);
+        end.request_id = Some(attempt.id().clone());
+        end.http_status = None;
+        let attempted = attempt.make().await;
+        end.finished = Some(self.parts.clock.now());
+        end.digest = attempt.digest().or(end.digest);
+        let (verdict, status) = match attempted {
+            Attempted::Judged(verdict, status) => (verdict, status),
+            Attempted::Unreadable(error) => {
+                let why = error.to_string();
+                return self.write_end(attempt, State::Failed, None, why).await;
+            }
+            Attempted::GateShut(error) => return self.ledger_broke(&error, Outcome::Failed, None),
+        };
+        end.http_status = status;
+        match verdict {
+            Verdict::Stored(receipt) => self.stored(attempt, end, status, receipt).await,
+            Verdict::Rejected(why) => self.write_end(attempt, State::Rejected, status, why).await,
+            Verdict::InDoubt(why) => {
+                // A success before the end was sent: the gate was still shut, but the service may
+                // have stored something. The ledger notes doubt only behind the gate.
+                if !attempt.is_released()
+                    && let Err(error) = attempt.release().await
+                {
+                    return self.ledger_broke(&error, Outcome::InDoubt, Some(why));
+                }
+                self.write_end(attempt, State::InDoubt, status, why).await
+            }
+            Verdict::Stop(stop) => self.stopped(attempt, status, stop).await,
+            Verdict::Retry(retry) => self.retry(attempt, status, retry, number, once_used).await,
+        }
+    }
+
+    async fn stored(
+        &self,
+        attempt: &Attempt<'_>,
+        end: &mut JobEnd,
+        status: Option<u16>,
+        receipt: Receipt,
+    ) -> Next {
+        end.file_id.clone_from(&receipt.file_id);
+        end.returned_name = receipt.name;
+        end.returned_dataset = receipt.dataset_name;
+        let reason = match &receipt.file_id {
+            Some(_) => None,
+            None => Some("stored, but the answer has no readable id".to_owned()),
+        };
+        let step = attempt.step(
+            State::Stored,
+            status,
+            receipt.file_id.clone(),
+            reason.clone(),
+        );
+        match self.parts.ledger.record(step).await {
+            Ok(()) => Next::End(Outcome::Stored, reason),
+            Err(error) => {
+                let id = receipt
+                    .file_id
+                    .map_or("unknown".to_owned(), |id| id.to_string());
+                let why = format!("stored with the id {id}, which could not be written down");
+                self.ledger_broke(&error, Outcome::InDoubt, Some(why))
+            }
+        }
+    }
+
+    async fn write_end(
+        &self,
+        attempt: &Attempt<'_>,
+        state: State,
+        status: Option<u16>,
+        why: String,
+    ) -> Next {
+        let step = attempt.step(state, status, None, Some(why.clone()));
+        let outcome = match state {
+            State::Stored => Outcome::Stored,
+            State::Rejected => Outcome::Rejected,
+            State::Failed => Outcome::Failed,
+            State::Committing | State::InDoubt => Outcome::InDoubt,
+        };
+        match self.parts.ledger.record(step).await {
+            Ok(()) => Next::End(outcome, Some(why)),
+            Err(error) => self.ledger_broke(&error, outcome, Some(why)),
+        }
+    }
+
+    /// Without a ledger nothing more may be sent; what is known of this file is still said.
+    fn ledger_broke(&self, error: &LedgerError, outcome: Outcome, why: Option<String>) -> Next {
+        self.stop(StopCause::Ledger(error.to_string()));
+        let why = why.map_or(error.to_string(), |why| format!("{why}; {error}"));
+        Next::End(outcome, Some(why))
+    }
+
+    fn stop(&self, cause: StopCause) {
+        if self.parts.stop.request(cause.clone()) {
+            (self.parts.events)(&Event::Stopping(cause));
+        }
+    }
+
+    async fn stopped(&self, attempt: &Attempt<'_>, status: Option<u16>, stop: Stop) -> Next {
+        let target = attempt.target();
+        let why = match stop {
+            Stop::Credentials(why) => {
+                let cause = format!("the service refused the API key ({why})");
+                self.stop(StopCause::Credentials(cause));
+                why
+            }
+            Stop::Misconfigured(why) => {
+                let cause = format!("the service cannot be used at this address ({why})");
+                self.stop(StopCause::Unavailable(cause));
+                why
+            }
+            Stop::Forbidden(why) => {
+                let cause = format!("the API key may not use {target} ({why})");
+                self.refuse(target, StopCause::Credentials(cause));
+                why
+            }
+            Stop::UnknownTarget(why) => {
+                let cause = format!("the service does not know {target} ({why})");
+                self.refuse(target, StopCause::UnknownTarget(cause));
+                why
+            }
+        };
+        self.write_end(attempt, State::Failed, status, why).await
+    }
+
+    /// One refused target leaves the others their chance; a second says it is not the target.
+    fn refuse(&self, target: &Arc<Target>, cause: StopCause) {
+        let mut refused = self.refused.borrow_mut();
+        if !refused.insert(Arc::clone(target)) {
+            return;
+        }
+        if refused.len() > 1 {
+            self.stop(cause);
+        } else if self.parts.stop.note(cause.clone()) {
+            (self.parts.events)(&Event::TargetRefused(cause));
+        }
+    }
+
+    async fn retry(
+        &self,
+        attempt: &Attempt<'_>,
+        status: Option<u16>,
+        retry: Retry,
+        number: u32,
+        once_used: &mut bool,
+    ) -> Next {
+        let spent = match retry.limit {
+            RetryLimit::Once => std::mem::replace(once_used, true),
+            RetryLimit::Attempts => false,
+        };
+        let last = number >= self.parts.settings.max_attempts.get();
+        if last && retry.reach == Reach::Unreached {
+            self.stop(StopCause::Unavailable(format!(
+                "the service cannot be reached ({})",
+                retry.why
+            )));
+        }
+        if spent {
+            return self
+                .write_end(attempt, State::Rejected, status, retry.why)
+                .await;
+        }
+        if last {
+            let why = format!("{} (gave up after {number} attempts)", retry.why);
+            return self.write_end(attempt, State::Failed, status, why).await;
+        }
+        if attempt.is_released() {
+            let step = attempt.step(State::Failed, status, None, Some(retry.why.clone()));
+            if let Err(error) = self.parts.ledger.record(step).await {
+                return self.ledger_broke(&error, Outcome::Failed, Some(retry.why));
+            }
+        }
+        let backoff = self.parts.settings.backoff;
+        let own = backoff.wait(number, self.parts.chance.fraction());
+        let wait = match retry.pause {
+            Pause::Own => own,
+            Pause::Shared(after) => {
+                let asked = after.map(|after| retry_after_wait(after, self.now()));
+                let wait = asked.unwrap_or(own);
+                self.pause_all(&retry.why, wait);
+                // The jitter on top keeps the workers from coming back as one.
+                asked.map_or(own, |asked| {
+                    asked + backoff.wait(1, self.parts.chance.fraction())
+                })
+            }
+        };
+        Next::Again {
+            why: retry.why,
+            wait,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    fn pause_all(&self, why: &str, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut pause = self.pause.borrow_mut();
+        if pause.is_none_or(|earlier| earlier < until) {
+            *pause = Some(until);
+            (self.parts.events)(&Event::Paused {
+                why: why.to_owned(),
+                wait,
+            });
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a source found, and what the ledger knows: the two things that planning compares.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::{Digest, EntryKind, FileId, RelativePath, SourcePath, Stat, Target};
+
+/// Something found below a root that a rule may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Where it lies below the root. A name that is not UTF-8 is shown with replacement
+    /// characters and can be no file to upload.
+    pub relative: RelativePath,
+    /// What it is.
+    pub entry: Entry,
+}
+
+/// What was found at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A regular file.
+    File(Stat),
+    /// Something else with a name that matches.
+    Other(EntryKind),
+    /// A file or folder that cannot be used: why.
+    Unusable(String),
+}
+
+/// What was found below one root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RootCandidates {
+    /// What precedes relative paths in a [`SourcePath`]: empty, or ending in `/`.
+    pub prefix: String,
+    /// In the order of their paths' bytes.
+    pub found: Vec<Candidate>,
+}
+
+impl RootCandidates {
+    /// What the ledger knows a candidate of this root by.
+    #[must_use]
+    pub fn source_path(&self, relative: &RelativePath) -> SourcePath {
+        SourcePath::new(format!("{}{}", self.prefix, relative.as_str()))
+    }
+}
+
+/// An index into [`Candidates::roots`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RootId(pub usize);
+
+/// Everything found for a manifest: one list a root, however many rules share it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// The roots, each walked once.
+    pub roots: Vec<RootCandidates>,
+    /// For each rule of the manifest, its root; none where the root cannot be read.
+    pub rule_roots: Vec<Option<RootId>>,
+}
+
+/// What the ledger last heard of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFile {
+    /// How its last attempt ended.
+    pub state: KnownState,
+    /// The file as it was when sent.
+    pub stat: Stat,
+    /// The digest of the bytes sent, where all were read.
+    pub digest: Option<Digest>,
+    /// The digest of the metadata sent.
+    pub metadata: Digest,
+    /// The id the service gave it, where it gave one.
+    pub file_id: Option<FileId>,
+    /// When the bytes were read: a file whose time of change is not well before this may have
+    /// changed since without showing it.
+    pub read_at: Timestamp,
+}
+
+/// How a file's last attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownState {
+    /// Stored, with or without a readable id: never sent again while unchanged.
+    Stored,
+    /// Not stored: a later run tries again.
+    NotStored,
+    /// The service may have it.
+    InDoubt,
+}
+
+/// What the ledger knows of the targets of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known(HashMap<Target, HashMap<SourcePath, KnownFile>>);
+
+impl Known {
+    /// Adds what is known of one file.
+    pub fn insert(&mut self, target: &Target, path: SourcePath, file: KnownFile) {
+        self.0.entry(target.clone()).or_default().insert(path, file);
+    }
+
+    /// What is known of one file.
+    #[must_use]
+    pub fn get(&self, target: &Target, path: &SourcePath) -> Option<&KnownFile> {
+        self.0.get(target)?.get(path)
+    }
+}
+
+/// Digests of files whose content decides, or why a file could not be read.
+pub type Digests = HashMap<(RootId, RelativePath), Result<Digest, String>>;

@@ -1,0 +1,106 @@
+//! How jobs end.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{AttemptId, Digest, FileId};
+
+/// What became of a planned file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The service stored it and said so.
+    Stored,
+    /// Nothing to do: it was stored before and has not changed, or it is not a regular file.
+    Skipped,
+    /// The service refused this file; sending it again unchanged would not help.
+    Rejected,
+    /// It is certainly not stored by this run; a later run tries again.
+    Failed,
+    /// The service may have stored it and we cannot know.
+    InDoubt,
+    /// The run ended before its turn.
+    NotAttempted,
+}
+
+impl Outcome {
+    /// Every outcome, in the order in which summaries list them.
+    pub const ALL: [Self; 6] = [
+        Self::Stored,
+        Self::Skipped,
+        Self::Rejected,
+        Self::Failed,
+        Self::InDoubt,
+        Self::NotAttempted,
+    ];
+
+    /// The word that reports use; stable.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Skipped => "skipped",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::InDoubt => "in_doubt",
+            Self::NotAttempted => "not_attempted",
+        }
+    }
+
+    /// The word for people.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::InDoubt => "in doubt",
+            Self::NotAttempted => "not attempted",
+            other => other.word(),
+        }
+    }
+}
+
+/// How one job ended, with everything a report says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobEnd {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why it is not stored, or what is odd about it.
+    pub reason: Option<String>,
+    /// The id the service gave it.
+    pub file_id: Option<FileId>,
+    /// The digest of its bytes, where they were read.
+    pub digest: Option<Digest>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The last status the service answered.
+    pub http_status: Option<u16>,
+    /// The last attempt's id.
+    pub request_id: Option<AttemptId>,
+    /// When its first attempt began.
+    pub started: Option<Timestamp>,
+    /// When its last attempt ended.
+    pub finished: Option<Timestamp>,
+    /// The name the service says it stored it under.
+    pub returned_name: Option<String>,
+    /// The dataset's name as the service gave it.
+    pub returned_dataset: Option<String>,
+}
+
+impl JobEnd {
+    /// A job that ended before any attempt.
+    #[must_use]
+    pub fn without_attempt(outcome: Outcome, reason: Option<String>) -> Self {
+        Self {
+            outcome,
+            reason,
+            file_id: None,
+            digest: None,
+            attempts: 0,
+            http_status: None,
+            request_id: None,
+            started: None,
+            finished: None,
+            returned_name: None,
+            returned_dataset: None,
+        }
+    }
+}

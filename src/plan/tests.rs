@@ -1,0 +1,331 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::manifest::{Source, read};
+use crate::model::{Candidate, DatasetId, Environment, Known, KnownFile, RootCandidates, shown};
+
+const RULE: &str = "version: 1\nuploads:\n- {name: all, root: in, include: '**', dataset_id: d}\n";
+
+/// Long after every time in these tests.
+const NOW: i64 = 2_000_000_000;
+
+fn manifest(text: &str) -> Manifest {
+    let source = Source {
+        name: "m.yaml".to_owned(),
+        text: text.to_owned(),
+    };
+    let reading = read(&source, Path::new("m.yaml"), &Environment::default());
+    assert_eq!(reading.diagnostics, [], "{text}");
+    reading.manifest
+}
+
+fn stat(size: u64, seconds: i64) -> Stat {
+    Stat {
+        size,
+        mtime_ns: seconds * 1_000_000_000,
+        inode: 1,
+    }
+}
+
+fn file(relative: &str, stat: Stat) -> Candidate {
+    Candidate {
+        relative: RelativePath::new(relative),
+        entry: Entry::File(stat),
+    }
+}
+
+fn candidates(rules: usize, found: Vec<Candidate>) -> Candidates {
+    Candidates {
+        roots: vec![RootCandidates {
+            prefix: "in/".to_owned(),
+            found,
+        }],
+        rule_roots: vec![Some(RootId(0)); rules],
+    }
+}
+
+fn target() -> Target {
+    Target {
+        origin: Origin::new("sandbox"),
+        organization_id: None,
+        dataset_id: Some(DatasetId::new("d")),
+    }
+}
+
+fn known(state: KnownState, stat: Stat, content: &str) -> KnownFile {
+    KnownFile {
+        state,
+        stat,
+        digest: Some(digest(content)),
+        metadata: Metadata::default().digest(),
+        file_id: Some(FileId::new("id-1")),
+        read_at: Timestamp::from_second(NOW).expect("a time"),
+    }
+}
+
+fn digest(content: &str) -> Digest {
+    Digest(*blake3::hash(content.as_bytes()).as_bytes())
+}
+
+struct Case {
+    manifest: Manifest,
+    candidates: Candidates,
+    known: Known,
+    digests: Digests,
+}
+
+impl Case {
+    fn new(manifest: Manifest, found: Vec<Candidate>) -> Self {
+        Self {
+            candidates: candidates(manifest.rules.len(), found),
+            manifest,
+            known: Known::default(),
+            digests: Digests::new(),
+        }
+    }
+
+    fn with_inputs<T>(&self, then: impl FnOnce(&Inputs<'_>) -> T) -> T {
+        then(&Inputs {
+            manifest: &self.manifest,
+            candidates: &self.candidates,
+            known: &self.known,
+            digests: &self.digests,
+            origin: &Origin::new("sandbox"),
+            organization: None,
+            run: (&RunId::new("run"), Timestamp::UNIX_EPOCH),
+        })
+    }
+
+    fn plan(&self) -> Plan {
+        self.with_inputs(plan)
+    }
+
+    fn decisions(&self) -> Vec<(String, &'static str, &'static str)> {
+        let plan = self.plan();
+        let rows = plan.files.iter();
+        rows.map(|f| {
+            (
+                f.path.as_str().to_owned(),
+                f.decision.action(),
+                f.decision.reason(),
+            )
+        })
+        .collect()
+    }
+}
+
+fn one_known(file_stat: Stat, known_file: KnownFile) -> Case {
+    let mut case = Case::new(manifest(RULE), vec![file("a.txt", file_stat)]);
+    case.known
+        .insert(&target(), SourcePath::new("in/a.txt"), known_file);
+    case
+}
+
+#[test]
+fn a_file_the_ledger_does_not_know_is_new() {
+    let case = Case::new(manifest(RULE), vec![file("a.txt", stat(1, 0))]);
+    assert_eq!(case.decisions(), [("in/a.txt".to_owned(), "upload", "new")]);
+}
+
+#[test]
+fn what_the_ledger_knows_decides() {
+    let same = stat(3, 0);
+    for (state, expected) in [
+        (KnownState::Stored, ("skip", "unchanged")),
+        (KnownState::NotStored, ("upload", "retry")),
+        (KnownState::InDoubt, ("hold", "in_doubt")),
+    ] {
+        let case = one_known(same, known(state, same, "abc"));
+        let decided = &case.decisions()[0];
+        assert_eq!((decided.1, decided.2), expected);
+        assert_eq!(case.with_inputs(undecided), []);
+    }
+    let grown = one_known(stat(4, 0), known(KnownState::Stored, same, "abc"));
+    assert_eq!(grown.decisions()[0].2, "changed");
+    assert_eq!(grown.with_inputs(undecided), []);
+}
+
+#[test]
+fn another_time_or_inode_makes_the_content_decide() {
+    let other_inode = Stat {
+        inode: 2,
+        ..stat(3, 0)
+    };
+    for now in [stat(3, 5), other_inode] {
+        let mut case = one_known(now, known(KnownState::Stored, stat(3, 0), "abc"));
+        let asked = case.with_inputs(undecided);
+        assert_eq!(asked, [(RootId(0), RelativePath::new("a.txt"))]);
+        for (content, reason) in [
+            (Ok(digest("abc")), "unchanged"),
+            (Ok(digest("abd")), "changed"),
+            (Err("gone".to_owned()), "unusable"),
+        ] {
+            case.digests.insert(asked[0].clone(), content);
+            assert_eq!(case.decisions()[0].2, reason);
+        }
+    }
+}
+
+#[test]
+fn a_time_too_close_to_the_reading_proves_nothing() {
+    let recent = stat(3, NOW - 1);
+    let case = one_known(recent, known(KnownState::Stored, recent, "abc"));
+    assert_eq!(case.with_inputs(undecided).len(), 1);
+    let settled = stat(3, NOW - 3);
+    let case = one_known(settled, known(KnownState::Stored, settled, "abc"));
+    assert_eq!(case.with_inputs(undecided).len(), 0);
+}
+
+#[test]
+fn one_file_for_one_target_by_two_rules_is_a_conflict_of_both() {
+    let both = manifest(
+        "version: 1\ndefaults: {root: in, dataset_id: d}\nuploads:\n- {name: a, include: '*.txt'}\n\
+         - {name: b, include: 'x*'}\n- {name: c, include: '*', dataset_id: e}\n",
+    );
+    let case = Case::new(
+        both,
+        vec![file("x.txt", stat(1, 0)), file("y.txt", stat(1, 0))],
+    );
+    let decided: Vec<_> = case
+        .plan()
+        .files
+        .iter()
+        .map(|f| (f.rule, f.relative.as_str().to_owned(), f.decision.clone()))
+        .collect();
+    let new = Decision::Upload(UploadReason::New);
+    assert_eq!(
+        decided,
+        [
+            (
+                0,
+                "x.txt".to_owned(),
+                Decision::Conflict(RuleName::new("b"))
+            ),
+            (0, "y.txt".to_owned(), new.clone()),
+            (
+                1,
+                "x.txt".to_owned(),
+                Decision::Conflict(RuleName::new("a"))
+            ),
+            (2, "x.txt".to_owned(), new.clone()),
+            (2, "y.txt".to_owned(), new),
+        ]
+    );
+}
+
+#[test]
+fn names_that_the_service_changes_or_that_clash_are_noted() {
+    let case = Case::new(
+        manifest(RULE),
+        vec![
+            file("a/x.txt", stat(1, 0)),
+            file("b/x.txt", stat(1, 0)),
+            file("b/odd\u{a0}name", stat(0, 0)),
+            file("c/back\\slash", stat(1 << 31, 0)),
+        ],
+    );
+    let notes: Vec<Vec<String>> = case
+        .plan()
+        .files
+        .iter()
+        .map(|f| f.notes.iter().map(ToString::to_string).collect())
+        .collect();
+    let shared = "1 other file of this plan with the same name there";
+    assert_eq!(notes[0], [shared]);
+    assert_eq!(notes[1], [shared]);
+    assert_eq!(
+        notes[2],
+        [
+            "the service will store it as \"oddname\"",
+            "it is empty; a service may refuse it"
+        ]
+    );
+    assert_eq!(
+        notes[3],
+        [
+            "the service will store it as \"back_slash\"",
+            "2 GiB or more: the API cannot state its size"
+        ]
+    );
+}
+
+#[test]
+fn a_file_whose_texts_cannot_be_rendered_is_a_row_of_its_own() {
+    let text = "version: 1\nuploads:\n- name: a\n  root: in\n  include: '*'\n  file_name: '${{ \
+                file.name | replace(file.stem, \"\") | replace(\".\", \"\") }}'\n";
+    let case = Case::new(
+        manifest(text),
+        vec![file("a.txt", stat(1, 0)), file("noext", stat(1, 0))],
+    );
+    let plan = case.plan();
+    assert_eq!(
+        plan.files[0]
+            .sending
+            .as_ref()
+            .map(|s| s.remote_name.as_str()),
+        Some("txt")
+    );
+    assert!(
+        matches!(&plan.files[1].decision, Decision::Unusable(why) if why.contains("leaves nothing"))
+    );
+}
+
+#[test]
+fn patterns_that_match_nothing_are_named() {
+    let text = "version: 1\nuploads:\n- {name: a, root: in, include: ['*.pdf', '*.txt', 'z/**']}\n";
+    let case = Case::new(manifest(text), vec![file("a.txt", stat(1, 0))]);
+    assert_eq!(case.plan().unmatched, [(0, 0), (0, 2)]);
+}
+
+#[test]
+fn changed_metadata_is_noted_and_not_sent() {
+    let text = "version: 1\nuploads:\n- {name: all, root: in, include: '**', dataset_id: d, \
+                metadata: {k: v}}\n";
+    let same = stat(3, 0);
+    let mut case = Case::new(manifest(text), vec![file("a.txt", same)]);
+    let path = SourcePath::new("in/a.txt");
+    case.known
+        .insert(&target(), path, known(KnownState::Stored, same, "abc"));
+    let plan = case.plan();
+    assert_eq!(plan.files[0].decision.reason(), "unchanged");
+    assert_eq!(plan.files[0].notes, [Note::MetadataDiffers]);
+}
+
+proptest! {
+    /// A naive reading of the rules, file by file, is the oracle.
+    #[test]
+    fn decisions_agree_with_a_naive_model(
+        files in prop::collection::btree_map("[a-c]{1,2}", (0_u64..3, 0_i64..3, "[xy]"), 0..6),
+        stored in prop::collection::btree_map("[a-c]{1,2}", (0_u64..3, 0_i64..3, "[xy]", 0_u8..3), 0..6),
+    ) {
+        let found = files.iter().map(|(n, (size, time, _))| file(n, stat(*size, *time))).collect();
+        let mut case = Case::new(manifest(RULE), found);
+        for (name, (size, time, content, state)) in &stored {
+            let state = [KnownState::Stored, KnownState::NotStored, KnownState::InDoubt][*state as usize];
+            let path = SourcePath::new(format!("in/{name}"));
+            case.known.insert(&target(), path, known(state, stat(*size, *time), content));
+        }
+        for key in case.with_inputs(undecided) {
+            let content = &files[key.1.as_str()].2;
+            case.digests.insert(key, Ok(digest(content)));
+        }
+        let plan = case.plan();
+        prop_assert_eq!(plan.files.len(), files.len());
+        prop_assert_eq!(plan.tallies().values().map(|t| t.files).sum::<usize>(), files.len());
+        for row in &plan.files {
+            let (size, time, content) = &files[row.relative.as_str()];
+            let expected = match stored.get(row.relative.as_str()) {
+                None => "new",
+                Some((_, _, _, 1)) => "retry",
+                Some((_, _, _, 2)) => "in_doubt",
+                Some((s, t, _, _)) if s == size && t == time => "unchanged",
+                Some((s, _, c, _)) if s == size && c == content => "unchanged",
+                Some(_) => "changed",
+            };
+            prop_assert_eq!(row.decision.reason(), expected, "{}", shown(row.relative.as_str()));
+        }
+        prop_assert_eq!(case.plan(), plan, "the same inputs give the same plan");
+    }
+}

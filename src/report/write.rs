@@ -1,0 +1,322 @@
+//! Rows to bytes, bytes to a file.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Header, Row};
+use crate::model::FileId;
+
+/// The formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated values (RFC 4180), one row a file, no header beyond the column names.
+    Csv,
+    /// One object: `header` and `files`.
+    Json,
+    /// The header on a line, then a line a file.
+    JsonLines,
+}
+
+/// Writes a report in one step: to a temporary file beside its destination, synced, renamed.
+/// Missing folders are made.
+///
+/// # Errors
+///
+/// Whatever the operating system says; the destination is then as it was.
+pub fn write(path: &Path, format: Format, header: &Header, rows: &[Row<'_>]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if path.is_dir() {
+        return Err(io::Error::other("it is a folder"));
+    }
+    fs::create_dir_all(folder)?;
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".roe-batch-report-")
+        // As any program would make it: what the umask leaves.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
+    {
+        let mut buffer = BufWriter::new(temporary.as_file_mut());
+        match format {
+            Format::Csv => csv(&mut buffer, rows)?,
+            Format::Json => json(&mut buffer, header, rows)?,
+            Format::JsonLines => json_lines(&mut buffer, header, rows)?,
+        }
+        buffer.flush()?;
+    }
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    // The new name is durable once its folder is.
+    File::open(folder)?.sync_all()
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    header: &'a Header,
+    files: &'a [Row<'a>],
+}
+
+fn json(to: &mut impl Write, header: &Header, rows: &[Row<'_>]) -> io::Result<()> {
+    serde_json::to_writer_pretty(
+        &mut *to,
+        &Document {
+            header,
+            files: rows,
+        },
+    )?;
+    to.write_all(b"\n")
+}
+
+fn json_lines(to: &mut impl Write, header: &Header, rows: &[Row<'_>]) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, header)?;
+    to.write_all(b"\n")?;
+    for row in rows {
+        serde_json::to_writer(&mut *to, row)?;
+        to.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// The columns of a CSV report.
+const COLUMNS: [&str; 19] = [
+    "rule",
+    "path",
+    "dataset_id",
+    "organization_id",
+    "outcome",
+    "file_id",
+    "reason",
+    "remote_name",
+    "size",
+    "content_type",
+    "blake3",
+    "metadata",
+    "attempts",
+    "http_status",
+    "request_id",
+    "started",
+    "finished",
+    "returned_name",
+    "returned_dataset",
+];
+
+fn csv(to: &mut impl Write, rows: &[Row<'_>]) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(to);
+    writer.write_record(COLUMNS)?;
+    for row in rows {
+        let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
+        let cells: [String; COLUMNS.len()] = [
+            text(row.rule.as_str()),
+            text(row.path.as_str()),
+            text(row.dataset_id.map_or("", |id| id.as_str())),
+            text(row.organization_id.map_or("", |id| id.as_str())),
+            row.outcome.word().to_owned(),
+            text(row.file_id.as_ref().map_or("", FileId::as_str)),
+            text(row.reason.as_deref().unwrap_or_default()),
+            text(row.remote_name.map_or("", |name| name.as_str())),
+            number(row.size),
+            text(row.content_type.map_or("", |kind| kind.as_str())),
+            row.blake3
+                .map(|digest| digest.to_string())
+                .unwrap_or_default(),
+            row.metadata
+                .map(|metadata| metadata.to_json())
+                .unwrap_or_default(),
+            row.attempts.to_string(),
+            number(row.http_status.map(u64::from)),
+            row.request_id
+                .as_ref()
+                .map_or("", |id| id.as_str())
+                .to_owned(),
+            row.started
+                .map(|time| format!("{time:.3}"))
+                .unwrap_or_default(),
+            row.finished
+                .map(|time| format!("{time:.3}"))
+                .unwrap_or_default(),
+            text(row.returned_name.as_deref().unwrap_or_default()),
+            text(row.returned_dataset.as_deref().unwrap_or_default()),
+        ];
+        writer.write_record(&cells)?;
+    }
+    writer.flush()
+}
+
+/// A text cell. One that a spreadsheet would run as a formula gets an apostrophe in front, as
+/// OWASP's "CSV injection" page advises; the JSON reports have it as it is.
+fn text(cell: &str) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{cell}")
+    } else {
+        cell.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::{
+        ContentType, Digest, JobEnd, Metadata, Origin, Outcome, RelativePath, RemoteName, RootId,
+        RuleName, RunId, SourcePath, Stat, Target,
+    };
+    use crate::plan::{Decision, Plan, PlannedFile, PlannedRule, Sending, UploadReason};
+    use crate::report::{Counts, rows};
+
+    fn file(name: &str, decision: Decision) -> PlannedFile {
+        PlannedFile {
+            rule: 0,
+            root: RootId(0),
+            relative: RelativePath::new(name),
+            path: SourcePath::new(name),
+            stat: Some(Stat {
+                size: 5,
+                mtime_ns: 0,
+                inode: 0,
+            }),
+            sending: RemoteName::new(name).ok().map(|remote_name| Sending {
+                remote_name,
+                content_type: ContentType::of_name(name),
+                metadata: Metadata(vec![("k".to_owned(), "1.10".to_owned())]),
+            }),
+            decision,
+            notes: Vec::new(),
+        }
+    }
+
+    fn plan() -> Plan {
+        let new = Decision::Upload(UploadReason::New);
+        Plan {
+            manifest: "m".to_owned(),
+            rules: vec![PlannedRule {
+                name: RuleName::new("r"),
+                target: Arc::new(Target {
+                    origin: Origin::new("sandbox"),
+                    organization_id: None,
+                    dataset_id: None,
+                }),
+            }],
+            files: vec![
+                file("=cmd|' /C calc'!A0,\"x\"\n.txt", new.clone()),
+                file("b.txt", new),
+                file("c.txt", Decision::HoldInDoubt),
+                file("d.txt", Decision::Conflict(RuleName::new("other"))),
+            ],
+            unmatched: Vec::new(),
+        }
+    }
+
+    fn ends() -> Vec<Option<JobEnd>> {
+        let stored = JobEnd {
+            file_id: Some(FileId::new("@id")),
+            digest: Some(Digest([1; 32])),
+            attempts: 2,
+            http_status: Some(200),
+            finished: Some(Timestamp::UNIX_EPOCH),
+            ..JobEnd::without_attempt(Outcome::Stored, None)
+        };
+        vec![Some(stored), None, None, None]
+    }
+
+    fn header(counts: &Counts) -> Header {
+        let run = RunId::new("run-1");
+        let times = (&run, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        Header::new("m", times, counts, Vec::new(), 1)
+    }
+
+    fn written(format: Format) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/er/report");
+        let plan = plan();
+        let rows = rows(&plan, ends());
+        write(&path, format, &header(&Counts::of(&rows)), &rows).expect("written");
+        let left: Vec<_> = fs::read_dir(path.parent().expect("a parent"))
+            .expect("listed")
+            .collect();
+        assert_eq!(left.len(), 1, "no temporary file is left");
+        fs::read_to_string(path).expect("read")
+    }
+
+    #[test]
+    fn every_planned_file_has_a_row_in_plan_order_and_the_counts_add_up() {
+        let plan = plan();
+        let rows = rows(&plan, ends());
+        let found: Vec<Outcome> = rows.iter().map(|row| row.outcome).collect();
+        assert_eq!(
+            found,
+            [
+                Outcome::Stored,
+                Outcome::NotAttempted,
+                Outcome::InDoubt,
+                Outcome::Failed
+            ]
+        );
+        let header = header(&Counts::of(&rows));
+        assert_eq!(header.planned, 4);
+        assert_eq!(header.outcomes["stored"], 1);
+        assert_eq!(header.outcomes["rejected"], 0);
+        assert_eq!(header.bytes_stored, 5);
+    }
+
+    #[test]
+    fn a_csv_reads_back_and_runs_nothing_in_a_spreadsheet() {
+        let text = written(Format::Csv);
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        assert_eq!(reader.headers().expect("columns"), &COLUMNS[..]);
+        let records: Vec<csv::StringRecord> = reader.records().map(|r| r.expect("a row")).collect();
+        assert_eq!(records.len(), 4);
+        assert_eq!(&records[0][1], "'=cmd|' /C calc'!A0,\"x\"\n.txt");
+        assert_eq!(&records[0][5], "'@id");
+        assert_eq!(&records[0][11], "{\"k\":\"1.10\"}");
+        assert_eq!(&records[0][16], "1970-01-01T00:00:00.000Z");
+        assert_eq!(&records[1][4], "not_attempted");
+    }
+
+    #[test]
+    fn json_has_the_header_and_exact_texts() {
+        let value: serde_json::Value = serde_json::from_str(&written(Format::Json)).expect("JSON");
+        assert_eq!(value["header"]["planned"], 4);
+        assert_eq!(value["files"][0]["path"], "=cmd|' /C calc'!A0,\"x\"\n.txt");
+        assert_eq!(value["files"][0]["file_id"], "@id");
+        assert_eq!(value["files"][0]["metadata"]["k"], "1.10");
+        let keys: Vec<&String> = value["files"][0]
+            .as_object()
+            .expect("a row")
+            .keys()
+            .collect();
+        assert_eq!(keys, COLUMNS);
+    }
+
+    #[test]
+    fn json_lines_have_the_header_first() {
+        let text = written(Format::JsonLines);
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        assert_eq!(lines.len(), 5);
+        assert_eq!(lines[0]["run_id"], "run-1");
+        assert_eq!(lines[4]["outcome"], "failed");
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_leaves_the_old_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("report.csv");
+        fs::create_dir(&path).expect("a folder in the way");
+        let plan = plan();
+        let rows = rows(&plan, ends());
+        let error = write(&path, Format::Csv, &header(&Counts::of(&rows)), &rows);
+        assert_eq!(error.expect_err("a folder").to_string(), "it is a folder");
+        assert!(path.is_dir());
+    }
+}

@@ -1,0 +1,265 @@
+//! Real trees on a real file system.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::*;
+use crate::model::Glob;
+
+fn globs(patterns: &[&str]) -> Vec<Glob> {
+    patterns
+        .iter()
+        .map(|p| Glob::parse(p).expect("a pattern"))
+        .collect()
+}
+
+fn want(root: &Path, include: &[&str], exclude: &[&str]) -> Want {
+    Want {
+        root: root.to_owned(),
+        include: Globs::include(globs(include)),
+        exclude: Globs::exclude(globs(exclude)),
+    }
+}
+
+fn tree(files: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in files {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        fs::write(path, file).expect("a file");
+    }
+    folder
+}
+
+fn found(survey: &Survey, root: usize) -> Vec<(&str, String)> {
+    survey.candidates.roots[root]
+        .found
+        .iter()
+        .map(|candidate| {
+            let entry = match &candidate.entry {
+                Entry::File(stat) => format!("{} bytes", stat.size),
+                Entry::Other(kind) => kind.to_string(),
+                Entry::Unusable(why) => why.clone(),
+            };
+            (candidate.relative.as_str(), entry)
+        })
+        .collect()
+}
+
+fn names(survey: &Survey, root: usize) -> Vec<&str> {
+    found(survey, root)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[test]
+fn what_is_found_is_sorted_by_the_bytes_of_its_path() {
+    let folder = tree(&["b.txt", "a/z.txt", "a.txt", "A.txt", "é.txt", "a-b.txt"]);
+    let survey = survey(&[want(folder.path(), &["**"], &[])], folder.path(), &[]);
+    assert_eq!(
+        names(&survey, 0),
+        ["A.txt", "a-b.txt", "a.txt", "a/z.txt", "b.txt", "é.txt"]
+    );
+}
+
+#[test]
+fn rules_that_share_a_root_by_any_name_share_its_walk() {
+    let folder = tree(&["in/a.pdf", "in/b.csv", "in/c.tmp"]);
+    symlink(folder.path().join("in"), folder.path().join("alias")).expect("a link");
+    let wants = [
+        want(&folder.path().join("in"), &["*.pdf"], &[]),
+        want(&folder.path().join("alias"), &["*.csv"], &[]),
+        want(&folder.path().join("in/../in"), &["*.tmp"], &["*.tmp"]),
+    ];
+    let home = fs::canonicalize(folder.path()).expect("a folder");
+    let survey = survey(&wants, &home, &[]);
+    assert_eq!(survey.candidates.rule_roots, [Some(RootId(0)); 3]);
+    assert_eq!(names(&survey, 0), ["a.pdf", "b.csv"]);
+    assert_eq!(survey.candidates.roots[0].prefix, "in/");
+}
+
+#[test]
+fn a_root_outside_home_has_absolute_source_paths() {
+    let folder = tree(&["a.txt"]);
+    let root = fs::canonicalize(folder.path()).expect("a folder");
+    let survey = survey(&[want(&root, &["*"], &[])], Path::new("/elsewhere"), &[]);
+    let candidates = &survey.candidates.roots[0];
+    assert_eq!(
+        candidates
+            .source_path(&candidates.found[0].relative)
+            .as_str(),
+        root.join("a.txt").to_str().expect("UTF-8")
+    );
+}
+
+#[test]
+fn missing_roots_and_files_as_roots_are_named_by_rule() {
+    let folder = tree(&["a.txt"]);
+    let wants = [
+        want(&folder.path().join("nowhere"), &["*"], &[]),
+        want(&folder.path().join("a.txt"), &["*"], &[]),
+        want(folder.path(), &["*"], &[]),
+    ];
+    let survey = survey(&wants, folder.path(), &[]);
+    assert_eq!(
+        survey.unusable_roots,
+        [
+            (0, "the folder does not exist".to_owned()),
+            (1, "this is not a folder".to_owned())
+        ]
+    );
+    assert_eq!(survey.candidates.rule_roots, [None, None, Some(RootId(0))]);
+}
+
+#[test]
+fn what_is_no_regular_file_is_reported_and_never_opened() {
+    let folder = tree(&["real.txt", "target/inside.txt"]);
+    let at = |name: &str| folder.path().join(name);
+    symlink("real.txt", at("link.txt")).expect("a link");
+    symlink("target", at("folder-link")).expect("a link");
+    symlink("nowhere", at("broken")).expect("a link");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("pipe"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .expect("a pipe");
+    let _socket = UnixListener::bind(at("socket")).expect("a socket");
+    let survey = survey(&[want(folder.path(), &["**"], &[])], folder.path(), &[]);
+    let link = "a symbolic link, not followed".to_owned();
+    assert_eq!(
+        found(&survey, 0),
+        [
+            ("broken", link.clone()),
+            ("folder-link", link.clone()),
+            ("link.txt", link),
+            ("pipe", "a named pipe, not a file".to_owned()),
+            ("real.txt", "8 bytes".to_owned()),
+            ("socket", "a socket, not a file".to_owned()),
+            ("target/inside.txt", "17 bytes".to_owned()),
+        ]
+    );
+    for name in ["pipe", "link.txt", "socket"] {
+        let error = survey.roots.open(RootId(0), &RelativePath::new(name));
+        assert!(error.is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_utf8_is_reported_where_a_rule_wants_it() {
+    let folder = tree(&["good.txt"]);
+    let bad = OsStr::from_bytes(b"bad-\xff.txt");
+    fs::write(folder.path().join(bad), "x").expect("a file");
+    let survey = survey(&[want(folder.path(), &["*.txt"], &[])], folder.path(), &[]);
+    assert_eq!(
+        found(&survey, 0)[0],
+        (
+            "bad-\u{fffd}.txt",
+            "the name is not UTF-8; rename the file".to_owned()
+        )
+    );
+    let elsewhere = super::survey(&[want(folder.path(), &["good*"], &[])], folder.path(), &[]);
+    assert_eq!(names(&elsewhere, 0), ["good.txt"]);
+}
+
+/// Folders nested beyond what one path can name (`PATH_MAX`), which nobody can list by path: not
+/// even root, from whom a permission could not be withheld.
+fn nest_beyond_reach(folder: &Path) -> String {
+    let name = "n".repeat(250);
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+    let mut at = rustix::fs::open(folder, flags, Mode::empty()).expect("a folder");
+    for _ in 0..17 {
+        rustix::fs::mkdirat(&at, &name, Mode::RWXU).expect("a folder");
+        at = rustix::fs::openat(&at, &name, flags, Mode::empty()).expect("a folder");
+    }
+    name
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_is_reported_unless_no_rule_wants_it() {
+    let folder = tree(&["open/a.txt"]);
+    let name = nest_beyond_reach(folder.path());
+    let at = |include: &[&str], exclude: &[&str]| {
+        survey(&[want(folder.path(), include, exclude)], folder.path(), &[])
+    };
+    let all = at(&["**"], &[]);
+    let entries = found(&all, 0);
+    assert_eq!(entries.len(), 2);
+    assert!(entries[0].0.ends_with('/'));
+    assert!(
+        entries[0]
+            .1
+            .starts_with("cannot read the folder: File name too long"),
+        "{}",
+        entries[0].1
+    );
+    assert_eq!(names(&at(&["open/*"], &[]), 0), ["open/a.txt"]);
+    assert_eq!(
+        names(&at(&["**"], &[&format!("{name}/**")]), 0),
+        ["open/a.txt"]
+    );
+}
+
+#[test]
+fn skipped_folders_are_never_entered() {
+    let folder = tree(&["a.txt", ".roe-batch/ledger.db"]);
+    let root = fs::canonicalize(folder.path()).expect("a folder");
+    let skip = [root.join(".roe-batch")];
+    let survey = survey(&[want(&root, &["**", ".*/**"], &[])], &root, &skip);
+    assert_eq!(names(&survey, 0), ["a.txt"]);
+}
+
+#[test]
+fn a_file_that_is_no_longer_as_planned_is_noticed() {
+    let folder = tree(&["a.txt", "b.txt"]);
+    let survey = survey(&[want(folder.path(), &["*"], &[])], folder.path(), &[]);
+    let candidates = &survey.candidates.roots[0].found;
+    let Entry::File(planned) = candidates[0].entry.clone() else {
+        panic!("a file")
+    };
+    let open = || {
+        survey
+            .roots
+            .open(RootId(0), &candidates[0].relative)
+            .expect("opens")
+    };
+    let path = folder.path().join("a.txt");
+
+    let mut file = open();
+    let mut buffer = Vec::new();
+    let digest = file.read_whole(planned.size, &mut buffer).expect("reads");
+    assert_eq!(digest, open().digest().expect("reads"));
+    assert!(file.check(&planned).is_ok());
+
+    let says = |file: &OpenFile| file.check(&planned).expect_err("a change").to_string();
+    fs::rename(folder.path().join("b.txt"), &path).expect("a rename");
+    assert!(says(&file).contains("replaced"));
+    fs::write(&path, "longer than before").expect("a write");
+    assert!(says(&open()).contains("size"));
+    fs::remove_file(&path).expect("removed");
+    assert!(file.check(&planned).is_err());
+    assert!(
+        survey
+            .roots
+            .open(RootId(0), &candidates[0].relative)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_file_read_whole_must_have_its_planned_size() {
+    let folder = tree(&["a.txt"]);
+    let survey = survey(&[want(folder.path(), &["*"], &[])], folder.path(), &[]);
+    let relative = &survey.candidates.roots[0].found[0].relative;
+    for (size, ok) in [(4, false), (5, true), (6, false)] {
+        let mut file = survey.roots.open(RootId(0), relative).expect("opens");
+        let read = file.read_whole(size, &mut Vec::new());
+        assert_eq!(read.is_ok(), ok, "{size}");
+    }
+}
