@@ -3,7 +3,7 @@
 //! Every candidate that a rule takes gets a row and a decision with its reason. Files whose
 //! content decides are asked for first ([`undecided`]); their digests are then handed in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,6 +45,16 @@ pub struct Inputs<'a> {
     pub organization: Option<&'a OrganizationId>,
     /// The run's id and start, for templates.
     pub run: (&'a RunId, Timestamp),
+}
+
+impl Inputs<'_> {
+    /// Where the manifest's rules send to, each target once.
+    #[must_use]
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        let rules = self.manifest.rules.iter();
+        let targets: BTreeSet<Target> = rules.map(|rule| target(self, rule)).collect();
+        targets.into_iter().map(Arc::new).collect()
+    }
 }
 
 /// All planned files with, for each, what to do and why.
@@ -226,6 +236,20 @@ impl Decision {
             Self::Skip(_) => '=',
             Self::HoldInDoubt => '?',
             Self::Conflict(_) | Self::Unusable(_) => '!',
+        }
+    }
+}
+
+impl Note {
+    /// What notes of this kind say of several files.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::StoredAs(_) => "stored under another name",
+            Self::NameShared(_) => "sharing a name in the dataset",
+            Self::MetadataDiffers => "with other metadata than was stored",
+            Self::Large => "of 2 GiB or more",
+            Self::Empty => "empty",
         }
     }
 }

@@ -12,7 +12,9 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::model::{ContentType, DatasetId, Environment, Globs, OrganizationId, RuleName};
+use crate::model::{
+    ContentType, DatasetId, Environment, Globs, OrganizationId, ReportFormat, RuleName,
+};
 use crate::template::Template;
 
 pub use self::diagnostic::{Diagnostic, Severity, Source};
@@ -91,31 +93,6 @@ pub struct ReportPath {
     pub path: Template,
     /// The format that the extension chose.
     pub format: ReportFormat,
-}
-
-/// The formats a report can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReportFormat {
-    /// Comma-separated values, RFC 4180.
-    Csv,
-    /// One JSON object with a header and all rows.
-    Json,
-    /// A header line and one JSON object a row.
-    JsonLines,
-}
-
-impl ReportFormat {
-    /// The format that a path's extension chooses, whatever its case.
-    #[must_use]
-    pub fn of_path(path: &str) -> Option<Self> {
-        let (_, extension) = path.rsplit_once('.')?;
-        match extension.to_ascii_lowercase().as_str() {
-            "csv" => Some(Self::Csv),
-            "json" => Some(Self::Json),
-            "jsonl" => Some(Self::JsonLines),
-            _ => None,
-        }
-    }
 }
 
 /// A manifest as far as it could be understood, and what is wrong with it.

@@ -7,10 +7,10 @@ use std::path::Path;
 use super::diagnostic::{Diagnostic, Source};
 use super::keys::{self, Key, Kind};
 use super::tree::{self, Entry, Node, Scalar, Span, Value};
-use super::{Manifest, OnEmpty, Reading, ReportFormat, ReportPath, Rule, RunSettings};
+use super::{Manifest, OnEmpty, Reading, ReportPath, Rule, RunSettings};
 use crate::model::{
-    ContentType, DatasetId, Environment, Glob, Globs, OrganizationId, RuleName, closest, shown,
-    shown_bounded,
+    ContentType, DatasetId, Environment, Glob, Globs, OrganizationId, ReportFormat, RuleName,
+    closest, shown, shown_bounded,
 };
 use crate::template::{Scope, Template, Values};
 

@@ -240,6 +240,31 @@ pub enum Delivery {
     Complete,
 }
 
+/// The formats a report can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportFormat {
+    /// Comma-separated values (RFC 4180): column names, then one row a file.
+    Csv,
+    /// One JSON object: `header` and `files`.
+    Json,
+    /// The header on a line, then a line a file.
+    JsonLines,
+}
+
+impl ReportFormat {
+    /// The format that a path's extension chooses, whatever its case.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        let (_, extension) = path.rsplit_once('.')?;
+        match extension.to_ascii_lowercase().as_str() {
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            "jsonl" => Some(Self::JsonLines),
+            _ => None,
+        }
+    }
+}
+
 /// Tells the time. The only source of it below the command layer, so tests choose it.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Now.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::model::{Outcome, RunId};
 
 pub use self::row::{Row, rows};
-pub use self::write::{Format, write};
+pub use self::write::{probe, write};
 
 /// The version of the report's form; grows when a field changes its meaning.
 const FORMAT: u32 = 1;

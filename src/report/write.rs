@@ -6,20 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use super::{Header, Row};
-use crate::model::FileId;
-
-/// The formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Comma-separated values (RFC 4180), one row a file, no header beyond the column names.
-    Csv,
-    /// One object: `header` and `files`.
-    Json,
-    /// The header on a line, then a line a file.
-    JsonLines,
-}
+use crate::model::{FileId, ReportFormat};
 
 /// Writes a report in one step: to a temporary file beside its destination, synced, renamed.
 /// Missing folders are made.
@@ -27,33 +17,54 @@ pub enum Format {
 /// # Errors
 ///
 /// Whatever the operating system says; the destination is then as it was.
-pub fn write(path: &Path, format: Format, header: &Header, rows: &[Row<'_>]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if path.is_dir() {
-        return Err(io::Error::other("it is a folder"));
-    }
-    fs::create_dir_all(folder)?;
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".roe-batch-report-")
-        // As any program would make it: what the umask leaves.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)?;
+pub fn write(
+    path: &Path,
+    format: ReportFormat,
+    header: &Header,
+    rows: &[Row<'_>],
+) -> io::Result<()> {
+    let mut temporary = temporary(path)?;
     {
         let mut buffer = BufWriter::new(temporary.as_file_mut());
         match format {
-            Format::Csv => csv(&mut buffer, rows)?,
-            Format::Json => json(&mut buffer, header, rows)?,
-            Format::JsonLines => json_lines(&mut buffer, header, rows)?,
+            ReportFormat::Csv => csv(&mut buffer, rows)?,
+            ReportFormat::Json => json(&mut buffer, header, rows)?,
+            ReportFormat::JsonLines => json_lines(&mut buffer, header, rows)?,
         }
         buffer.flush()?;
     }
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     // The new name is durable once its folder is.
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Finds out whether a report could be written here, before anything is sent.
+///
+/// # Errors
+///
+/// What [`write`] would say.
+pub fn probe(path: &Path) -> io::Result<()> {
+    temporary(path).map(drop)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary(path: &Path) -> io::Result<NamedTempFile> {
+    if path.is_dir() {
+        return Err(io::Error::other("it is a folder"));
+    }
+    fs::create_dir_all(folder_of(path))?;
+    tempfile::Builder::new()
+        .prefix(".roe-batch-report-")
+        // As any program would make it: what the umask leaves.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder_of(path))
 }
 
 #[derive(Serialize)]
@@ -233,7 +244,7 @@ mod tests {
         Header::new("m", times, counts, Vec::new(), 1)
     }
 
-    fn written(format: Format) -> String {
+    fn written(format: ReportFormat) -> String {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("deep/er/report");
         let plan = plan();
@@ -269,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_csv_reads_back_and_runs_nothing_in_a_spreadsheet() {
-        let text = written(Format::Csv);
+        let text = written(ReportFormat::Csv);
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         assert_eq!(reader.headers().expect("columns"), &COLUMNS[..]);
         let records: Vec<csv::StringRecord> = reader.records().map(|r| r.expect("a row")).collect();
@@ -283,7 +294,8 @@ mod tests {
 
     #[test]
     fn json_has_the_header_and_exact_texts() {
-        let value: serde_json::Value = serde_json::from_str(&written(Format::Json)).expect("JSON");
+        let value: serde_json::Value =
+            serde_json::from_str(&written(ReportFormat::Json)).expect("JSON");
         assert_eq!(value["header"]["planned"], 4);
         assert_eq!(value["files"][0]["path"], "=cmd|' /C calc'!A0,\"x\"\n.txt");
         assert_eq!(value["files"][0]["file_id"], "@id");
@@ -298,7 +310,7 @@ mod tests {
 
     #[test]
     fn json_lines_have_the_header_first() {
-        let text = written(Format::JsonLines);
+        let text = written(ReportFormat::JsonLines);
         let lines: Vec<serde_json::Value> = text
             .lines()
             .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -315,7 +327,7 @@ mod tests {
         fs::create_dir(&path).expect("a folder in the way");
         let plan = plan();
         let rows = rows(&plan, ends());
-        let error = write(&path, Format::Csv, &header(&Counts::of(&rows)), &rows);
+        let error = write(&path, ReportFormat::Csv, &header(&Counts::of(&rows)), &rows);
         assert_eq!(error.expect_err("a folder").to_string(), "it is a folder");
         assert!(path.is_dir());
     }

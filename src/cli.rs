@@ -1,0 +1,367 @@
+//! The command line and the environment, read once, to settings. Nothing else reads either.
+
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
+
+use crate::model::{DatasetId, Environment, OrganizationId};
+
+/// Where the API is unless told otherwise.
+const BASE_URL: &str = "https://api.roe-ai.com";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all stored, 1 some files failed, 64 usage, 65 invalid manifest, 69 service
+unavailable, 70 internal error, 74 local files cannot be written, 75 another run has the lock,
+76 files in doubt, 77 credentials refused, 129/130/143 ended by a signal";
+
+/// What was asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// `apply`.
+    Apply(ApplySettings),
+    /// `plan`.
+    Plan(PlanSettings),
+    /// `sandbox`.
+    Sandbox(SandboxSettings),
+    /// `schema`.
+    Schema,
+}
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub struct PlanSettings {
+    /// The manifest's path.
+    pub manifest: PathBuf,
+    /// The state folder, if not beside the manifest.
+    pub state: Option<PathBuf>,
+    /// Which service.
+    pub service: Service,
+    /// The organization of rules that name none.
+    pub organization: Option<OrganizationId>,
+    /// For `${{ env.NAME }}`.
+    pub environment: Environment,
+    /// How a plan is printed.
+    pub format: PlanFormat,
+}
+
+/// Which service is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// The one at this base URL.
+    At(String),
+    /// The embedded one.
+    Sandbox,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+    /// A JSON object a line: the header, then the files.
+    Jsonl,
+}
+
+/// What `apply` needs beside its plan.
+#[derive(Debug)]
+pub struct ApplySettings {
+    /// What to plan.
+    pub plan: PlanSettings,
+    /// Whether to stop after planning.
+    pub mode: Mode,
+    /// Where the key is.
+    pub key: KeySource,
+    /// Files on their way at once.
+    pub concurrency: Option<NonZeroU32>,
+    /// Attempts for one file.
+    pub max_attempts: Option<NonZeroU32>,
+    /// How long nothing may move.
+    pub stall: Duration,
+    /// How long a first signal waits for what is under way.
+    pub grace: Duration,
+    /// Reports beside the manifest's.
+    pub reports: Vec<PathBuf>,
+}
+
+/// Whether `apply` uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Carry the plan out.
+    Upload,
+    /// Print it.
+    DryRun,
+}
+
+/// Where the API key is.
+#[derive(Debug, Clone)]
+pub enum KeySource {
+    /// In the environment.
+    Variable(SecretString),
+    /// In a file.
+    File(PathBuf),
+    /// On standard input.
+    Stdin,
+    /// Nowhere.
+    Missing,
+}
+
+/// What `sandbox` needs.
+#[derive(Debug)]
+pub struct SandboxSettings {
+    /// Where to listen.
+    pub listen: std::net::SocketAddr,
+    /// Where files are kept.
+    pub data: PathBuf,
+    /// Datasets that exist: id and name.
+    pub datasets: Vec<(DatasetId, String)>,
+    /// Whether empty files are refused, as Django REST Framework does unless told otherwise.
+    pub refuse_empty_files: bool,
+}
+
+#[derive(Parser)]
+#[command(
+    name = "roe-batch",
+    version,
+    about = "Upload folders of files to Roe AI datasets from a YAML manifest",
+    after_help = EXIT_CODES,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// Upload what the manifest says and is not stored yet
+    ///
+    /// Plans, uploads what is new or changed, and writes a report with one row for each planned
+    /// file. Files stored before are skipped. The API key comes from ROE_API_KEY or
+    /// --api-key-file, never from the command line.
+    #[command(after_help = EXIT_CODES)]
+    Apply(ApplyArgs),
+    /// Show what `apply` would do, without network or key
+    Plan(PlanArgs),
+    /// Run the embedded Roe-compatible server, to try and rehearse against
+    Sandbox(SandboxArgs),
+    /// Print the manifest's JSON Schema, for editors
+    Schema,
+}
+
+#[derive(Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How to print the plan
+    #[arg(long, value_enum, default_value = "text")]
+    format: PlanFormat,
+}
+
+#[derive(Args)]
+struct CommonArgs {
+    /// The manifest (YAML)
+    manifest: PathBuf,
+    /// Use the embedded sandbox instead of a service: no account, no network
+    #[arg(long, conflicts_with = "base_url")]
+    sandbox: bool,
+    /// The folder of ledger, lock and default reports [default: .roe-batch beside the manifest]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ROE_BATCH_STATE",
+        hide_env_values = true
+    )]
+    state: Option<PathBuf>,
+    /// The API's address: https, or http on this machine [default: https://api.roe-ai.com]
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+}
+
+#[derive(Args)]
+struct ApplyArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Print the plan and upload nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How to print the plan of a dry run
+    #[arg(long, value_enum, default_value = "text", requires = "dry_run")]
+    format: PlanFormat,
+    /// Read the API key from this file (readable by its owner or group only), or `-` for stdin
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ROE_BATCH_API_KEY_FILE",
+        hide_env_values = true
+    )]
+    api_key_file: Option<PathBuf>,
+    /// Files on their way at once [default: the manifest's, else 8]
+    #[arg(long, value_name = "N", env = "ROE_BATCH_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    concurrency: Option<u32>,
+    /// Attempts for one file [default: the manifest's, else 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    max_attempts: Option<u32>,
+    /// Give an attempt up when nothing moved for so many seconds
+    #[arg(long, value_name = "SECONDS", env = "ROE_TIMEOUT", default_value = "120", value_parser = seconds)]
+    timeout: Duration,
+    /// After a first Ctrl-C or SIGTERM, wait so many seconds for uploads under way
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    grace: Duration,
+    /// Write a report here too; .csv, .json or .jsonl chooses the format
+    #[arg(long, value_name = "PATH")]
+    report: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct SandboxArgs {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
+    listen: std::net::SocketAddr,
+    /// Where uploaded files are kept
+    #[arg(long, value_name = "DIR", default_value = "roe-sandbox")]
+    data: PathBuf,
+    /// A dataset that exists, beside the default one: its UUID, and a name if you like
+    #[arg(long, value_name = "ID[=NAME]", value_parser = dataset)]
+    dataset: Vec<(DatasetId, String)>,
+    /// Refuse empty files, as Django REST Framework does unless told otherwise
+    #[arg(long)]
+    refuse_empty_files: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.1..=86_400.0).contains(&number) => Ok(Duration::from_secs_f64(number)),
+        _ => Err("give a number of seconds from 0.1 to 86400".to_owned()),
+    }
+}
+
+fn dataset(text: &str) -> Result<(DatasetId, String), String> {
+    let (id, name) = text.split_once('=').unwrap_or((text, text));
+    uuid::Uuid::parse_str(id).map_err(|_| "a dataset's id is a UUID".to_owned())?;
+    Ok((DatasetId::new(id), name.to_owned()))
+}
+
+/// Reads arguments and environment.
+///
+/// # Errors
+///
+/// What clap wants to print: a usage error, help or the version.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    Ok(match Cli::try_parse_from(args)?.command {
+        Sub::Apply(args) => Command::Apply(apply(args)?),
+        Sub::Plan(args) => Command::Plan(plan(args.common, args.format)),
+        Sub::Sandbox(args) => Command::Sandbox(SandboxSettings {
+            listen: args.listen,
+            data: args.data,
+            datasets: args.dataset,
+            refuse_empty_files: args.refuse_empty_files,
+        }),
+        Sub::Schema => Command::Schema,
+    })
+}
+
+/// A variable that is set to something; an empty one counts as unset.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
+    let base = args.base_url.or_else(|| variable("ROE_BASE_URL"));
+    PlanSettings {
+        manifest: args.manifest,
+        state: args.state.filter(|path| !path.as_os_str().is_empty()),
+        service: if args.sandbox {
+            Service::Sandbox
+        } else {
+            Service::At(base.unwrap_or_else(|| BASE_URL.to_owned()))
+        },
+        organization: variable("ROE_ORGANIZATION_ID").map(OrganizationId::new),
+        environment: Environment::new(
+            std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+        ),
+        format,
+    }
+}
+
+fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
+    let key = match args
+        .api_key_file
+        .filter(|path| !path.as_os_str().is_empty())
+    {
+        Some(path) if path.as_os_str() == "-" => KeySource::Stdin,
+        Some(path) => KeySource::File(path),
+        None => match variable("ROE_API_KEY") {
+            Some(key) => KeySource::Variable(SecretString::from(key)),
+            None => KeySource::Missing,
+        },
+    };
+    Ok(ApplySettings {
+        plan: plan(args.common, args.format),
+        mode: if args.dry_run {
+            Mode::DryRun
+        } else {
+            Mode::Upload
+        },
+        key,
+        concurrency: args.concurrency.and_then(NonZeroU32::new),
+        max_attempts: match args.max_attempts {
+            Some(attempts) => NonZeroU32::new(attempts),
+            None => retries()?,
+        },
+        stall: args.timeout,
+        grace: args.grace,
+        reports: args.report,
+    })
+}
+
+/// `ROE_MAX_RETRIES`, the SDKs' name, counts what comes after the first attempt.
+fn retries() -> Result<Option<NonZeroU32>, clap::Error> {
+    let Some(text) = variable("ROE_MAX_RETRIES") else {
+        return Ok(None);
+    };
+    match text.parse::<u32>() {
+        Ok(retries @ 0..=99) => Ok(NonZeroU32::new(retries + 1)),
+        _ => Err(clap::Error::raw(
+            clap::error::ErrorKind::InvalidValue,
+            "ROE_MAX_RETRIES must be a whole number from 0 to 99\n",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_is_explained() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{}", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn no_option_takes_a_key() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                assert_ne!(argument.get_id(), "api_key");
+            }
+        }
+    }
+}

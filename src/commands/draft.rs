@@ -1,0 +1,204 @@
+//! From a manifest's path to a plan: what `plan` and `apply` share.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::cli::{PlanSettings, Service};
+use crate::client::Endpoint;
+use crate::error::{Exit, Failure};
+use crate::ledger::{LedgerError, StateFolder};
+use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Severity, Source};
+use crate::model::{Digests, Known, Origin, RunId, Target, shown};
+use crate::plan::{Inputs, Plan, plan, undecided};
+use crate::source::{Roots, Survey, Want, survey};
+
+/// A manifest that was read and whose roots were walked.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub source: Source,
+    pub manifest: Manifest,
+    pub state: StateFolder,
+    pub origin: Origin,
+    /// Where to send to, unless to the sandbox.
+    pub endpoint: Option<Endpoint>,
+    pub run: RunId,
+    pub started: Timestamp,
+    settings: &'a PlanSettings,
+    survey: Survey,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// A plan, or what is wrong with its manifest.
+pub(super) enum Planned {
+    Plan(Plan),
+    /// It was shown; nothing is to be done.
+    Invalid,
+}
+
+impl<'a> Draft<'a> {
+    /// Reads the manifest and walks its roots.
+    pub(super) fn load(settings: &'a PlanSettings, started: Timestamp) -> Result<Self, Failure> {
+        let path = &settings.manifest;
+        let source = read_manifest(path)?;
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let state = settings.state.clone();
+        let state = StateFolder::at(&state.unwrap_or_else(|| folder.join(".roe-batch")))
+            .map_err(|error| ledger_failure(&error))?;
+        let endpoint = match &settings.service {
+            Service::Sandbox => None,
+            Service::At(base) => Some(Endpoint::parse(base).map_err(|why| {
+                Failure::new(
+                    Exit::Usage,
+                    format!(
+                        "the API's address \"{}\" cannot be used: {why}",
+                        shown(base)
+                    ),
+                )
+                .hint("set it by --base-url or ROE_BASE_URL, as in https://api.roe-ai.com")
+            })?),
+        };
+        let reading = manifest::read(&source, path, &settings.environment);
+        let wants: Vec<Want> = reading
+            .manifest
+            .rules
+            .iter()
+            .map(|rule| Want {
+                root: rule.root.clone(),
+                include: rule.include.clone(),
+                exclude: rule.exclude.clone(),
+            })
+            .collect();
+        let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
+        let mut diagnostics = reading.diagnostics;
+        for (rule, why) in &survey.unusable_roots {
+            let rule = &reading.manifest.rules[*rule];
+            diagnostics.push(
+                Diagnostic::error(why.clone(), rule.root_span.clone())
+                    .label(format!(
+                        "looked for {}",
+                        shown(&rule.root.to_string_lossy())
+                    ))
+                    .help("`root` is relative to the manifest's folder"),
+            );
+        }
+        Ok(Self {
+            source,
+            manifest: reading.manifest,
+            state,
+            origin: endpoint
+                .as_ref()
+                .map_or_else(|| Origin::new("sandbox"), Endpoint::origin),
+            endpoint,
+            run: RunId::new(uuid::Uuid::now_v7().to_string()),
+            started,
+            settings,
+            survey,
+            diagnostics,
+        })
+    }
+
+    /// To open the plan's files by.
+    pub(super) fn roots(&self) -> &Roots {
+        &self.survey.roots
+    }
+
+    /// Makes the plan, with what the ledger knows; shows every problem found on the way.
+    pub(super) fn plan(
+        &mut self,
+        known: impl FnOnce(&[Arc<Target>]) -> Result<Known, LedgerError>,
+    ) -> Result<Planned, Failure> {
+        let mut inputs = Inputs {
+            manifest: &self.manifest,
+            candidates: &self.survey.candidates,
+            known: &Known::default(),
+            digests: &Digests::new(),
+            origin: &self.origin,
+            organization: self.settings.organization.as_ref(),
+            run: (&self.run, self.started),
+        };
+        let known = known(&inputs.targets()).map_err(|error| ledger_failure(&error))?;
+        inputs.known = &known;
+        let digests = self.survey.roots.digests(undecided(&inputs));
+        inputs.digests = &digests;
+        let plan = plan(&inputs);
+        for (rule, pattern) in &plan.unmatched {
+            self.diagnostics.extend(self.unmatched(*rule, *pattern));
+        }
+        let shown = self.source.render(&self.diagnostics);
+        if !shown.is_empty() {
+            super::narrate(&shown);
+        }
+        if self
+            .diagnostics
+            .iter()
+            .any(|d| d.severity == Severity::Error)
+        {
+            return Ok(Planned::Invalid);
+        }
+        Ok(Planned::Plan(plan))
+    }
+
+    fn unmatched(&self, rule: usize, pattern: usize) -> Option<Diagnostic> {
+        let rule = &self.manifest.rules[rule];
+        let span = rule.include_spans[pattern].clone();
+        let message = format!("no file matches this pattern of rule `{}`", rule.name);
+        let diagnostic = match rule.on_empty {
+            OnEmpty::Ignore => return None,
+            OnEmpty::Warn => Diagnostic::warning(message, span),
+            OnEmpty::Error => Diagnostic::error(message, span).help(
+                "patterns are matched below `root`, case matters, `*` stops at `/`; where there \
+                 may be no files, write `on_empty: ignore`",
+            ),
+        };
+        Some(diagnostic.label(format!(
+            "nothing in {}",
+            shown(&rule.root.to_string_lossy())
+        )))
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Source, Failure> {
+    let name = shown(&path.to_string_lossy()).into_owned();
+    let fail = |why: String| Failure::new(Exit::Invalid, format!("cannot read {name}: {why}"));
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            fail(error.to_string()).hint(
+                "name a manifest; examples/quickstart/manifest.yaml of the source tree is one",
+            )
+        })?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(fail("it is larger than 64 MiB".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .split(|b| *b == b'\n')
+            .count();
+        fail(format!("line {line} is not UTF-8"))
+    })?;
+    Ok(Source {
+        text: text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned(),
+        name,
+    })
+}
+
+/// A ledger's failure as a user sees it.
+pub(super) fn ledger_failure(error: &LedgerError) -> Failure {
+    match error {
+        LedgerError::Locked { .. } => Failure::new(Exit::Later, error.to_string())
+            .hint("wait for it to end, or give this one its own --state"),
+        LedgerError::Newer { .. } => Failure::new(Exit::LocalIo, error.to_string())
+            .hint("use the newer roe-batch; nothing was changed"),
+        LedgerError::Folder { .. } => Failure::new(Exit::LocalIo, error.to_string())
+            .hint("choose a folder that can be written to with --state"),
+        _ => Failure::new(Exit::LocalIo, error.to_string()),
+    }
+}

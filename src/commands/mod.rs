@@ -1,0 +1,77 @@
+//! One file a subcommand, composed from the other rooms. Here and in `progress` text is printed.
+
+mod apply;
+mod draft;
+mod plan;
+mod run;
+mod sandbox;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::cli::{self, Command};
+use crate::error::{Exit, Failure};
+
+/// Runs the program: arguments to exit code.
+#[must_use]
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    // The key is in this process's memory and must not end in a file.
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    let command = match cli::parse(args) {
+        Ok(command) => command,
+        Err(error) => {
+            let _ = error.print();
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+            return exit.code();
+        }
+    };
+    let result = match command {
+        Command::Apply(settings) => apply::apply(&settings),
+        Command::Plan(settings) => plan::plan(&settings),
+        Command::Sandbox(settings) => sandbox::sandbox(&settings),
+        Command::Schema => schema(),
+    };
+    let exit = result.unwrap_or_else(|failure| {
+        narrate(&failure.to_string());
+        failure.exit
+    });
+    exit.code()
+}
+
+fn schema() -> Result<Exit, Failure> {
+    let text = serde_json::to_string_pretty(&crate::manifest::schema())
+        .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
+    say(&format!("{text}\n"))?;
+    Ok(Exit::Done)
+}
+
+/// Writes data to stdout. A reader that has gone away is no error: the work goes on.
+fn say(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(
+            Exit::LocalIo,
+            format!("cannot write to standard output: {error}"),
+        )),
+    }
+}
+
+/// Writes narration to stderr; nobody is told where nobody listens.
+fn narrate(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
+}

@@ -1,0 +1,273 @@
+//! `plan`: what `apply` would do.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::draft::{Draft, Planned, ledger_failure};
+use crate::cli::{PlanFormat, PlanSettings};
+use crate::error::{Exit, Failure};
+use crate::ledger::{Ledger, SqliteLedger};
+use crate::model::{
+    ContentType, DatasetId, HumanBytes, Known, Metadata, OrganizationId, Origin, RemoteName,
+    RuleName, SourcePath, count,
+};
+use crate::plan::{Decision, Plan, PlannedFile, Tally};
+
+/// The version of the printed plan's form.
+const FORMAT: u32 = 1;
+
+/// Rows shown of each kind of decision in a rule, unless they need a look.
+const SAMPLES: usize = 3;
+
+/// Rows shown of each kind that needs a look.
+const PROBLEMS: usize = 10;
+
+/// Plans and prints.
+pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
+    let mut draft = Draft::load(settings, jiff::Timestamp::now())?;
+    let ledger = SqliteLedger::open_read_only(&draft.state.ledger())
+        .map_err(|error| ledger_failure(&error))?;
+    let planned = draft.plan(|targets| match &ledger {
+        Some(ledger) => ledger.known(targets),
+        None => Ok(Known::default()),
+    })?;
+    let Planned::Plan(plan) = planned else {
+        return Ok(Exit::Invalid);
+    };
+    super::say(&match settings.format {
+        PlanFormat::Text => text(&plan),
+        PlanFormat::Json => json(&plan, &draft.origin)?,
+        PlanFormat::Jsonl => json_lines(&plan, &draft.origin)?,
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The plan for people: by rule, with counts, bytes and samples.
+fn text(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (index, rule) in plan.rules.iter().enumerate() {
+        let _ = writeln!(text, "{} → {}", rule.name, rule.target);
+        let mut kinds: BTreeMap<(Rank, &str), Vec<&PlannedFile>> = BTreeMap::new();
+        for file in plan.files.iter().filter(|file| file.rule == index) {
+            let key = (rank(&file.decision), label(&file.decision));
+            kinds.entry(key).or_default().push(file);
+        }
+        if kinds.is_empty() {
+            text.push_str("  no files\n");
+        }
+        for ((rank, label), files) in kinds {
+            kind(&mut text, rank, label, &files);
+        }
+        text.push('\n');
+    }
+    let upload = plan.tally(PlannedFile::is_upload);
+    let rest: Vec<String> = [
+        ("to skip", "skip"),
+        ("in doubt", "hold"),
+        ("in conflict", "conflict"),
+        ("unusable", "unusable"),
+    ]
+    .into_iter()
+    .filter_map(|(words, action)| {
+        let tally = plan.tally(|file| file.decision.action() == action);
+        (tally.files > 0).then(|| format!("{} {words}", tally.files))
+    })
+    .collect();
+    let _ = write!(
+        text,
+        "{}: {} planned, {} to upload ({})",
+        crate::model::shown(&plan.manifest),
+        count(plan.files.len(), "file"),
+        upload.files,
+        HumanBytes(upload.bytes)
+    );
+    for part in rest {
+        let _ = write!(text, ", {part}");
+    }
+    text.push('\n');
+    text
+}
+
+/// What needs a look comes last, nearest to the totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Expected,
+    NeedsALook,
+}
+
+fn rank(decision: &Decision) -> Rank {
+    match decision {
+        Decision::Upload(_) => Rank::Expected,
+        Decision::Skip(_) if decision.reason() == "unchanged" => Rank::Expected,
+        _ => Rank::NeedsALook,
+    }
+}
+
+fn label(decision: &Decision) -> &'static str {
+    match (decision, decision.reason()) {
+        (Decision::Upload(_), "new") => "new",
+        (Decision::Upload(_), "changed") => "changed",
+        (Decision::Upload(_), _) => "tried before, not stored",
+        (Decision::Skip(_), "unchanged") => "stored and unchanged",
+        (Decision::Skip(_), _) => "not a file, skipped",
+        (Decision::HoldInDoubt, _) => "in doubt, held back",
+        (Decision::Conflict(_), _) => "in conflict, not sent",
+        (Decision::Unusable(_), _) => "unusable, not sent",
+    }
+}
+
+fn kind(text: &mut String, rank: Rank, label: &str, files: &[&PlannedFile]) {
+    let Some(first) = files.first() else { return };
+    let bytes: u64 = files
+        .iter()
+        .filter_map(|file| file.stat)
+        .map(|stat| stat.size)
+        .sum();
+    let _ = writeln!(
+        text,
+        "  {} {} {label} ({})",
+        first.decision.sign(),
+        files.len(),
+        HumanBytes(bytes)
+    );
+    let unchanged = first.decision.reason() == "unchanged";
+    let shown = match rank {
+        Rank::NeedsALook => PROBLEMS,
+        Rank::Expected if unchanged => 0,
+        Rank::Expected => SAMPLES,
+    };
+    for file in files.iter().take(shown) {
+        let _ = writeln!(text, "      {}", file.path);
+        if rank == Rank::NeedsALook {
+            let _ = writeln!(text, "        {}", file.decision);
+        }
+    }
+    if shown > 0 && files.len() > shown {
+        let _ = writeln!(text, "      … and {} more", files.len() - shown);
+    }
+    let mut noted: BTreeMap<&str, Vec<&PlannedFile>> = BTreeMap::new();
+    for file in files {
+        for note in &file.notes {
+            noted.entry(note.kind()).or_default().push(file);
+        }
+    }
+    for (kind, files) in noted {
+        let _ = writeln!(text, "    note: {} {kind}", files.len());
+        for file in files.iter().take(SAMPLES) {
+            let note = file.notes.iter().find(|note| note.kind() == kind);
+            let note = note.map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(text, "      {}: {note}", file.path);
+        }
+        if files.len() > SAMPLES {
+            let _ = writeln!(text, "      … and {} more", files.len() - SAMPLES);
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    format: u32,
+    manifest: &'a str,
+    origin: &'a Origin,
+    planned: usize,
+    upload_files: usize,
+    upload_bytes: u64,
+    decisions: Vec<Decided>,
+}
+
+#[derive(Serialize)]
+struct Decided {
+    action: &'static str,
+    reason: &'static str,
+    files: usize,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    rule: &'a RuleName,
+    path: &'a SourcePath,
+    action: &'static str,
+    reason: &'static str,
+    detail: String,
+    dataset_id: Option<&'a DatasetId>,
+    organization_id: Option<&'a OrganizationId>,
+    remote_name: Option<&'a RemoteName>,
+    stored_name: Option<String>,
+    size: Option<u64>,
+    content_type: Option<&'a ContentType>,
+    metadata: Option<&'a Metadata>,
+    notes: Vec<String>,
+}
+
+fn header<'a>(plan: &'a Plan, origin: &'a Origin) -> Header<'a> {
+    let upload = plan.tally(PlannedFile::is_upload);
+    Header {
+        format: FORMAT,
+        manifest: &plan.manifest,
+        origin,
+        planned: plan.files.len(),
+        upload_files: upload.files,
+        upload_bytes: upload.bytes,
+        decisions: plan
+            .tallies()
+            .into_iter()
+            .map(|((action, reason), Tally { files, bytes })| Decided {
+                action,
+                reason,
+                files,
+                bytes,
+            })
+            .collect(),
+    }
+}
+
+fn row<'a>(plan: &'a Plan, file: &'a PlannedFile) -> Row<'a> {
+    let rule = &plan.rules[file.rule];
+    let sending = file.sending.as_ref();
+    Row {
+        rule: &rule.name,
+        path: &file.path,
+        action: file.decision.action(),
+        reason: file.decision.reason(),
+        detail: file.decision.to_string(),
+        dataset_id: rule.target.dataset_id.as_ref(),
+        organization_id: rule.target.organization_id.as_ref(),
+        remote_name: sending.map(|s| &s.remote_name),
+        stored_name: sending.map(|s| s.remote_name.stored().as_str().to_owned()),
+        size: file.stat.map(|stat| stat.size),
+        content_type: sending.map(|s| &s.content_type),
+        metadata: sending.map(|s| &s.metadata),
+        notes: file.notes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn json(plan: &Plan, origin: &Origin) -> Result<String, Failure> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        header: Header<'a>,
+        files: Vec<Row<'a>>,
+    }
+    let document = Document {
+        header: header(plan, origin),
+        files: plan.files.iter().map(|file| row(plan, file)).collect(),
+    };
+    let text = serde_json::to_string_pretty(&document).map_err(|error| internal(&error))?;
+    Ok(text + "\n")
+}
+
+fn json_lines(plan: &Plan, origin: &Origin) -> Result<String, Failure> {
+    let mut text = serde_json::to_string(&header(plan, origin)).map_err(|e| internal(&e))?;
+    text.push('\n');
+    for file in &plan.files {
+        text.push_str(&serde_json::to_string(&row(plan, file)).map_err(|e| internal(&e))?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn internal(error: &serde_json::Error) -> Failure {
+    Failure::new(Exit::Internal, error.to_string())
+}

@@ -1,0 +1,58 @@
+//! `sandbox`: the embedded server, until a signal.
+
+use super::run::{runtime, signals};
+use crate::cli::SandboxSettings;
+use crate::error::{Exit, Failure};
+use crate::sandbox::{DEFAULT_DATASET_ID, EmptyFiles, Sandbox, SandboxConfig, SandboxDataset};
+
+/// The key that the embedded server takes. It opens nothing else, so it may be known.
+pub(super) const SANDBOX_KEY: &str = "sandbox-key";
+
+/// Serves until SIGINT, SIGTERM or SIGHUP.
+pub(super) fn sandbox(settings: &SandboxSettings) -> Result<Exit, Failure> {
+    let server = Sandbox::start(SandboxConfig {
+        listen: settings.listen,
+        data: settings.data.clone(),
+        api_key: SANDBOX_KEY.to_owned(),
+        datasets: settings
+            .datasets
+            .iter()
+            .map(|(id, name)| SandboxDataset {
+                id: id.as_str().to_owned(),
+                name: name.clone(),
+            })
+            .collect(),
+        empty_files: if settings.refuse_empty_files {
+            EmptyFiles::Refuse
+        } else {
+            EmptyFiles::Accept
+        },
+    })
+    .map_err(|error| {
+        Failure::new(
+            Exit::LocalIo,
+            format!("the sandbox cannot listen on {}: {error}", settings.listen),
+        )
+        .hint("choose another address with --listen, or a folder it can write to with --data")
+    })?;
+    let address = server.address();
+    super::say(&format!(
+        "sandbox on http://{address}, files in {}\n\
+         datasets: {DEFAULT_DATASET_ID} (default){}\n\
+         use it with:\n  export ROE_BASE_URL=http://{address} ROE_API_KEY={SANDBOX_KEY}\n",
+        crate::model::shown(&settings.data.to_string_lossy()),
+        settings
+            .datasets
+            .iter()
+            .map(|(id, _)| format!(", {id}"))
+            .collect::<String>(),
+    ))?;
+    let signal = runtime()?.block_on(async { Ok(signals()?.next().await) })?;
+    let stats = server.stats();
+    server.stop();
+    super::narrate(&format!(
+        "{signal}: stopped after {} requests, {} files stored",
+        stats.requests, stats.stored
+    ));
+    Ok(Exit::Done)
+}
