@@ -142,8 +142,8 @@ enum Sub {
     /// Upload what the manifest says and is not stored yet
     ///
     /// Plans, uploads what is new or changed, and writes a report with one row for each planned
-    /// file. Files stored before are skipped. The API key comes from ROE_API_KEY or
-    /// --api-key-file, never from the command line.
+    /// file. Files stored before are skipped. The API key comes from `ROE_API_KEY`
+    /// or `--api-key-file`, never from the command line.
     #[command(after_help = EXIT_CODES)]
     Apply(ApplyArgs),
     /// Show what `apply` would do, without network or key
@@ -178,7 +178,7 @@ struct CommonArgs {
         hide_env_values = true
     )]
     state: Option<PathBuf>,
-    /// The API's address: https, or http on this machine [default: https://api.roe-ai.com]
+    /// The API's address: https, or http on this machine [default: <https://api.roe-ai.com>]
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
 }

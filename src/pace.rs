@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::model::RetryAfter;
 
 /// Longest wait that a service's `Retry-After` can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 
 /// How long a `Retry-After` asks to wait from now: five minutes at the most.
 #[must_use]

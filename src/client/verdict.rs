@@ -127,7 +127,8 @@ fn answered(delivery: Delivery, answer: &Answer) -> Verdict {
         425 | 429 => shared(why, answer),
         503 if answer.retry_after.is_some() => shared(why, answer),
         408 | 409 | 500 | 502 | 503 | 504 => unless_complete(why),
-        400..=499 => Verdict::Rejected(why),
+        // What the rows above left of 4xx.
+        status if status / 100 == 4 => Verdict::Rejected(why),
         // Informational and unassigned statuses say nothing about the file.
         _ => unless_complete(why),
     }

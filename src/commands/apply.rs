@@ -373,7 +373,7 @@ fn summary(
     };
     for outcome in Outcome::ALL {
         let files = counts.files(outcome);
-        if files == 0 && outcome != Outcome::Stored {
+        if files == 0 {
             continue;
         }
         let _ = write!(text, "  {:<14}{files:>8}", outcome.label());

@@ -36,16 +36,17 @@ pub(super) fn sandbox(settings: &SandboxSettings) -> Result<Exit, Failure> {
         .hint("choose another address with --listen, or a folder it can write to with --data")
     })?;
     let address = server.address();
+    let more: Vec<String> = settings
+        .datasets
+        .iter()
+        .map(|(id, _)| format!(", {id}"))
+        .collect();
     super::say(&format!(
         "sandbox on http://{address}, files in {}\n\
          datasets: {DEFAULT_DATASET_ID} (default){}\n\
          use it with:\n  export ROE_BASE_URL=http://{address} ROE_API_KEY={SANDBOX_KEY}\n",
         crate::model::shown(&settings.data.to_string_lossy()),
-        settings
-            .datasets
-            .iter()
-            .map(|(id, _)| format!(", {id}"))
-            .collect::<String>(),
+        more.concat(),
     ))?;
     let signal = runtime()?.block_on(async { Ok(signals()?.next().await) })?;
     let stats = server.stats();

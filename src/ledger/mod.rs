@@ -129,8 +129,13 @@ impl State {
     pub fn may_follow(self, before: Option<(State, Relation)>) -> bool {
         match (before, self) {
             (Some((Self::Committing, Relation::SameAttempt)), to) => to != Self::Committing,
-            (Some((_, Relation::SameAttempt)), _)
-            | (Some((Self::Committing | Self::InDoubt, Relation::OtherAttempt)), _) => false,
+            (
+                Some(
+                    (_, Relation::SameAttempt)
+                    | (Self::Committing | Self::InDoubt, Relation::OtherAttempt),
+                ),
+                _,
+            ) => false,
             (None | Some((_, Relation::OtherAttempt)), to) => {
                 matches!(to, Self::Committing | Self::Rejected | Self::Failed)
             }

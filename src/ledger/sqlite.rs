@@ -1,4 +1,4 @@
-//! The ledger in SQLite: readable with `sqlite3` while nothing runs.
+//! The ledger in `SQLite`: readable with `sqlite3` while nothing runs.
 //!
 //! `transitions` is appended to and never rewritten; `files` holds the latest one of each file,
 //! so that planning reads one row a file. Both change in one transaction.
@@ -76,7 +76,7 @@ CREATE TABLE files (
 PRAGMA user_version = 1;
 ";
 
-/// A ledger in one SQLite file.
+/// A ledger in one `SQLite` file.
 pub struct SqliteLedger {
     connection: Connection,
     path: PathBuf,

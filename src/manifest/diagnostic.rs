@@ -1,5 +1,6 @@
 //! What is wrong with a manifest, shown at its place.
 
+use std::fmt::Write;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
@@ -104,7 +105,7 @@ impl Source {
         }
         if sorted.len() > SHOWN_MAX {
             let more = count(sorted.len() - SHOWN_MAX, "more problem");
-            text.push_str(&format!("… and {more}\n\n"));
+            let _ = write!(text, "… and {more}\n\n");
         }
         let of = |severity| sorted.iter().filter(|d| d.severity == severity).count();
         let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
@@ -118,7 +119,7 @@ impl Source {
                 count(warnings, "warning")
             ),
         };
-        text.push_str(&format!("{}: {tally}\n", self.name));
+        let _ = writeln!(text, "{}: {tally}", self.name);
         text
     }
 

@@ -26,7 +26,7 @@ pub(super) fn read(source: &Source, path: &Path, environment: &Environment) -> R
     let manifest = match tree::parse(&source.text) {
         Ok(root) => reader.manifest(&root),
         Err(diagnostic) => {
-            reader.diagnostics.push(diagnostic);
+            reader.diagnostics.push(*diagnostic);
             None
         }
     };
@@ -103,16 +103,12 @@ impl Reader<'_> {
         if let Some(name) = top.get("name").and_then(|entry| self.named(entry, "name")) {
             self.name = name;
         }
-        let defaults = top.get("defaults").map(|entry| match &entry.value.value {
-            Value::Map(entries) => {
-                self.fields(entries, keys::DEFAULTS, &entry.key_span, "`defaults`")
+        let defaults = top.get("defaults").and_then(|entry| {
+            if let Value::Map(entries) = &entry.value.value {
+                return Some(self.fields(entries, keys::DEFAULTS, &entry.key_span, "`defaults`"));
             }
-            _ => {
-                self.expected("a mapping of rule keys", &entry.value, &entry.key_span);
-                Fields {
-                    entries: HashMap::new(),
-                }
-            }
+            self.expected("a mapping of rule keys", &entry.value, &entry.key_span);
+            None
         });
         let rules = top
             .get("uploads")
@@ -288,7 +284,7 @@ impl Reader<'_> {
                 names.insert(name.clone(), entry.value.span.clone());
                 Some(name)
             });
-            if let Some(rule) = self.rule(name, &fields, defaults, at) {
+            if let Some(rule) = self.rule(name.as_deref(), &fields, defaults, at) {
                 rules.push(rule);
             }
         }
@@ -297,7 +293,7 @@ impl Reader<'_> {
 
     fn rule(
         &mut self,
-        name: Option<String>,
+        name: Option<&str>,
         own: &Fields<'_>,
         defaults: Option<&Fields<'_>>,
         at: &Span,
@@ -316,7 +312,7 @@ impl Reader<'_> {
                 );
             }
         }
-        let rule_name = RuleName::new(name.as_deref().unwrap_or_default());
+        let rule_name = RuleName::new(name.unwrap_or_default());
         let root = field("root").and_then(|entry| self.root(entry, &rule_name));
         let include = field("include").and_then(|entry| self.patterns(entry));
         let exclude = match field("exclude") {

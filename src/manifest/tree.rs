@@ -63,7 +63,7 @@ impl Node {
 }
 
 /// Parses one YAML document.
-pub(super) fn parse(text: &str) -> Result<Node, Diagnostic> {
+pub(super) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
     let options = serde_yaml::options! {
         budget: serde_yaml::budget! {
             max_nodes: NODES_MAX,
@@ -90,8 +90,8 @@ pub(super) fn parse(text: &str) -> Result<Node, Diagnostic> {
             } else {
                 message
             };
-            Err(Diagnostic::error(message, place_of(location, text))
-                .label("YAML cannot be read here"))
+            let diagnostic = Diagnostic::error(message, place_of(location, text));
+            Err(Box::new(diagnostic.label("YAML cannot be read here")))
         }
     }
 }
@@ -303,7 +303,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
         for i in 1..12 {
             let refs = vec![format!("*a{}", i - 1); 9].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
+            bomb.extend([format!("a{i}: &a{i} [{refs}]\n")]);
         }
         assert!(parse(&bomb).is_err());
         assert!(parse(&"[".repeat(100_000)).is_err());

@@ -287,9 +287,8 @@ impl Scan {
         }
         self.class = match (self.class, c) {
             (Some(length), ']') if length > 0 => None,
-            (Some(0), '!' | '^') => Some(0),
+            (Some(0), '!' | '^') | (None, '[') => Some(0),
             (Some(length), _) => Some(length + 1),
-            (None, '[') => Some(0),
             (None, _) => None,
         };
         self.escaped = c == '\\' && self.class.is_none();

@@ -5,7 +5,7 @@
 //! (`MultiPartParser.sanitize_file_name`). So we send what comes out right, and say beforehand
 //! where it cannot.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::Serialize;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -111,7 +111,7 @@ impl RemoteName {
             if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
                 both.push(char::from(byte));
             } else {
-                both.push_str(&format!("%{byte:02X}"));
+                let _ = write!(both, "%{byte:02X}");
             }
         }
         if both.len() > PARAMETERS_MAX {

@@ -64,7 +64,7 @@ fn milliseconds<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Resul
 
 /// The rows of a plan, given how its uploads ended.
 #[must_use]
-pub fn rows<'a>(plan: &'a Plan, ends: Vec<Option<JobEnd>>) -> Vec<Row<'a>> {
+pub fn rows(plan: &Plan, ends: Vec<Option<JobEnd>>) -> Vec<Row<'_>> {
     let ends = ends.into_iter().chain(std::iter::repeat(None));
     plan.files
         .iter()

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use super::{Header, Row};
-use crate::model::{FileId, ReportFormat};
+use crate::model::{FileId, Metadata, ReportFormat};
 
 /// Writes a report in one step: to a temporary file beside its destination, synced, renamed.
 /// Missing folders are made.
@@ -136,9 +136,7 @@ fn csv(to: &mut impl Write, rows: &[Row<'_>]) -> io::Result<()> {
             row.blake3
                 .map(|digest| digest.to_string())
                 .unwrap_or_default(),
-            row.metadata
-                .map(|metadata| metadata.to_json())
-                .unwrap_or_default(),
+            row.metadata.map(Metadata::to_json).unwrap_or_default(),
             row.attempts.to_string(),
             number(row.http_status.map(u64::from)),
             row.request_id

@@ -112,7 +112,7 @@ pub fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
     for (root, (_, wants)) in ordered {
         survey.candidates.roots.push(RootCandidates {
             prefix: prefix(&root, home),
-            found: walk(&root, wants, skip),
+            found: walk(&root, &wants, skip),
         });
         survey.roots.0.push(root);
     }
@@ -144,9 +144,9 @@ fn prefix(root: &Path, home: &Path) -> String {
     }
 }
 
-fn walk(root: &Path, wants: Vec<Want>, skip: &[PathBuf]) -> Vec<Candidate> {
+fn walk(root: &Path, wants: &[Want], skip: &[PathBuf]) -> Vec<Candidate> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let folders = wants.clone();
+    let folders = wants.to_vec();
     let (base, skip) = (root.to_owned(), skip.to_owned());
     let walker = WalkBuilder::new(root)
         .standard_filters(false)
@@ -162,7 +162,6 @@ fn walk(root: &Path, wants: Vec<Want>, skip: &[PathBuf]) -> Vec<Candidate> {
     let (sender, receiver) = mpsc::channel();
     walker.run(|| {
         let sender = sender.clone();
-        let wants = &wants;
         Box::new(move |entry| {
             let found = match entry {
                 Ok(entry) => candidate(root, wants, &entry),
