@@ -66,8 +66,6 @@ pub struct Plan {
     pub rules: Vec<PlannedRule>,
     /// The rows: by rule, then by path.
     pub files: Vec<PlannedFile>,
-    /// Include patterns that match nothing: (rule, pattern).
-    pub unmatched: Vec<(usize, usize)>,
 }
 
 /// A rule as planned.
@@ -378,17 +376,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
             target: Arc::new(target(inputs, rule)),
         })
         .collect();
-    let mut hits: Vec<Vec<bool>> = inputs
-        .manifest
-        .rules
-        .iter()
-        .map(|rule| vec![false; rule.include.patterns().len()])
-        .collect();
     let mut files = Vec::new();
     for_each_candidate(inputs, |index, rule, root, relative, path, entry| {
-        for pattern in rule.include.matching(relative.as_str()) {
-            hits[index][pattern] = true;
-        }
         files.push(row(
             inputs,
             index,
@@ -402,27 +391,40 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     });
     mark_conflicts(&rules, &mut files);
     note_shared_names(&rules, &mut files);
-    let unmatched = hits
-        .iter()
-        .enumerate()
-        .filter(|(rule, _)| {
-            inputs
-                .candidates
-                .rule_roots
-                .get(*rule)
-                .is_some_and(Option::is_some)
-        })
-        .flat_map(|(rule, hits)| {
-            let missed = hits.iter().enumerate().filter(|(_, hit)| !**hit);
-            missed.map(move |(pattern, _)| (rule, pattern))
-        })
-        .collect();
     Plan {
         manifest: inputs.manifest.name.clone(),
         rules,
         files,
-        unmatched,
     }
+}
+
+/// The include patterns that match nothing, as (rule, pattern); none of a rule whose root cannot
+/// be read.
+#[must_use]
+pub fn unmatched(manifest: &Manifest, candidates: &Candidates) -> Vec<(usize, usize)> {
+    let mut unmatched = Vec::new();
+    for (index, (rule, root)) in manifest
+        .rules
+        .iter()
+        .zip(&candidates.rule_roots)
+        .enumerate()
+    {
+        let Some(root) = root.and_then(|root| candidates.roots.get(root.0)) else {
+            continue;
+        };
+        let mut hits = vec![false; rule.include.patterns().len()];
+        for candidate in &root.found {
+            let relative = candidate.relative.as_str();
+            if !rule.exclude.matches(relative) {
+                for pattern in rule.include.matching(relative) {
+                    hits[pattern] = true;
+                }
+            }
+        }
+        let missed = hits.iter().enumerate().filter(|(_, hit)| !**hit);
+        unmatched.extend(missed.map(|(pattern, _)| (index, pattern)));
+    }
+    unmatched
 }
 
 /// Visits what each rule takes, in the order of the plan. A folder that could not be read is

@@ -155,7 +155,7 @@ impl Client {
             .map_err(|_| "the API key does not fit a header".to_owned())?;
         authorization.set_sensitive(true);
         Ok(Self {
-            http: http.map_err(|error| chain(&error))?,
+            http: http.map_err(|error| cause(&error))?,
             upload: settings.endpoint.upload.clone(),
             authorization,
             stall: settings.stall,
@@ -237,7 +237,7 @@ impl Client {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    answer.cut = Some(format!("the answer broke off: {}", chain(&error)));
+                    answer.cut = Some(format!("the answer broke off: {}", cause(&error)));
                     break;
                 }
             }
@@ -263,41 +263,35 @@ async fn stalled(progress: &Progress, limit: Duration) {
 }
 
 fn classify(error: &reqwest::Error) -> Break {
-    let text = chain(error);
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(next) = cause {
-        let inner = next
+    let text = cause(error);
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let inner = error
             .downcast_ref::<io::Error>()
             .and_then(|io| io.get_ref())
             .map(|inner| inner as &(dyn Error + 'static));
-        if next.is::<rustls::Error>() || inner.is_some_and(<dyn Error>::is::<rustls::Error>) {
-            return Break::Tls(text);
+        if error.is::<rustls::Error>() || inner.is_some_and(<dyn Error>::is::<rustls::Error>) {
+            return Break::Tls(format!("TLS refused: {text}"));
         }
-        cause = next.source();
+        next = error.source();
     }
     if error.is_connect() {
-        Break::Connect(text)
+        Break::Connect(format!("cannot connect: {text}"))
     } else {
-        Break::Lost(text)
+        Break::Lost(format!("the connection was lost: {text}"))
     }
 }
 
-/// An error's causes from the innermost that says something new, without the URL (which the user
+/// The innermost cause, which is the one that says something, without the URL (which the user
 /// knows, and which a proxy may have filled with credentials).
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let text = next.to_string();
-        if texts.last() != Some(&text) {
-            texts.push(text);
-        }
-        cause = next.source();
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = None;
+    let mut next = error.source();
+    while let Some(error) = next {
+        innermost = Some(error.to_string());
+        next = error.source();
     }
-    if texts.is_empty() {
-        return "the request failed".to_owned();
-    }
-    crate::model::shown_bounded(&texts.join(": "))
+    crate::model::shown_bounded(innermost.as_deref().unwrap_or("the request failed"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::draft::{Draft, Planned, ledger_failure};
+use super::draft::{Draft, ledger_failure};
 use super::run::{SystemChance, SystemClock, runtime, signals};
 use super::sandbox::SANDBOX_KEY;
 use super::{narrate, say};
@@ -56,7 +56,9 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         return super::plan::plan(&settings.plan);
     }
     let clock = SystemClock;
-    let mut draft = Draft::load(&settings.plan, clock.now())?;
+    let Some(draft) = Draft::load(&settings.plan, clock.now())? else {
+        return Ok(Exit::Invalid);
+    };
     let key = match &draft.endpoint {
         Some(_) => Some(api_key(&settings.key)?),
         None => None,
@@ -72,9 +74,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         .map_err(|error| ledger_failure(&error))?;
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
-    let Planned::Plan(plan) = draft.plan(|targets| ledger.known(targets))? else {
-        return Ok(Exit::Invalid);
-    };
+    let plan = draft.plan(|targets| ledger.known(targets))?;
     let reports = report_paths(settings, &draft)?;
     for (path, _) in &reports {
         report::probe(path).map_err(|error| report_failure(path, &error))?;
@@ -349,10 +349,7 @@ fn report_paths(
 fn report_failure(path: &Path, error: &io::Error) -> Failure {
     Failure::new(
         Exit::LocalIo,
-        format!(
-            "the report {} cannot be written: {error}",
-            shown(&path.to_string_lossy())
-        ),
+        format!("the report {} cannot be written: {error}", near(path)),
     )
 }
 
@@ -411,9 +408,16 @@ fn summary(
         }
     }
     for path in reports {
-        let _ = writeln!(text, "report: {}", shown(&path.to_string_lossy()));
+        let _ = writeln!(text, "report: {}", near(path));
     }
     text
+}
+
+/// A path as a reader would write it: relative where it lies below the working folder.
+fn near(path: &Path) -> String {
+    let here = std::path::absolute(".").unwrap_or_default();
+    let path = path.strip_prefix(here).unwrap_or(path);
+    shown(&path.to_string_lossy()).into_owned()
 }
 
 fn named(rule: &RuleName, path: &SourcePath) -> String {

@@ -11,15 +11,14 @@ use crate::cli::{PlanSettings, Service};
 use crate::client::Endpoint;
 use crate::error::{Exit, Failure};
 use crate::ledger::{LedgerError, StateFolder};
-use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Severity, Source};
+use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Rule, Severity, Source};
 use crate::model::{Digests, Known, Origin, RunId, Target, shown};
-use crate::plan::{Inputs, Plan, plan, undecided};
+use crate::plan::{Inputs, Plan, plan, undecided, unmatched};
 use crate::source::{Roots, Survey, Want, survey};
 
 /// A manifest that was read and whose roots were walked.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
-    pub source: Source,
     pub manifest: Manifest,
     pub state: StateFolder,
     pub origin: Origin,
@@ -29,19 +28,15 @@ pub(super) struct Draft<'a> {
     pub started: Timestamp,
     settings: &'a PlanSettings,
     survey: Survey,
-    diagnostics: Vec<Diagnostic>,
-}
-
-/// A plan, or what is wrong with its manifest.
-pub(super) enum Planned {
-    Plan(Plan),
-    /// It was shown; nothing is to be done.
-    Invalid,
 }
 
 impl<'a> Draft<'a> {
-    /// Reads the manifest and walks its roots.
-    pub(super) fn load(settings: &'a PlanSettings, started: Timestamp) -> Result<Self, Failure> {
+    /// Reads the manifest, walks its roots and shows every problem found. None where one of them
+    /// is an error.
+    pub(super) fn load(
+        settings: &'a PlanSettings,
+        started: Timestamp,
+    ) -> Result<Option<Self>, Failure> {
         let path = &settings.manifest;
         let source = read_manifest(path)?;
         let folder = match path.parent() {
@@ -76,21 +71,31 @@ impl<'a> Draft<'a> {
             })
             .collect();
         let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
+        let manifest = reading.manifest;
         let mut diagnostics = reading.diagnostics;
         for (rule, why) in &survey.unusable_roots {
-            let rule = &reading.manifest.rules[*rule];
+            let rule = &manifest.rules[*rule];
             diagnostics.push(
                 Diagnostic::error(why.clone(), rule.root_span.clone())
                     .label(format!(
-                        "looked for {}",
+                        "looked for `{}`",
                         shown(&rule.root.to_string_lossy())
                     ))
                     .help("`root` is relative to the manifest's folder"),
             );
         }
-        Ok(Self {
-            source,
-            manifest: reading.manifest,
+        for (rule, pattern) in unmatched(&manifest, &survey.candidates) {
+            diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern));
+        }
+        let shown = source.render(&diagnostics);
+        if !shown.is_empty() {
+            super::narrate(&shown);
+        }
+        if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            manifest,
             state,
             origin: endpoint
                 .as_ref()
@@ -100,8 +105,7 @@ impl<'a> Draft<'a> {
             started,
             settings,
             survey,
-            diagnostics,
-        })
+        }))
     }
 
     /// To open the plan's files by.
@@ -109,11 +113,11 @@ impl<'a> Draft<'a> {
         &self.survey.roots
     }
 
-    /// Makes the plan, with what the ledger knows; shows every problem found on the way.
+    /// Makes the plan, with what the ledger knows.
     pub(super) fn plan(
-        &mut self,
+        &self,
         known: impl FnOnce(&[Arc<Target>]) -> Result<Known, LedgerError>,
-    ) -> Result<Planned, Failure> {
+    ) -> Result<Plan, Failure> {
         let mut inputs = Inputs {
             manifest: &self.manifest,
             candidates: &self.survey.candidates,
@@ -127,41 +131,25 @@ impl<'a> Draft<'a> {
         inputs.known = &known;
         let digests = self.survey.roots.digests(undecided(&inputs));
         inputs.digests = &digests;
-        let plan = plan(&inputs);
-        for (rule, pattern) in &plan.unmatched {
-            self.diagnostics.extend(self.unmatched(*rule, *pattern));
-        }
-        let shown = self.source.render(&self.diagnostics);
-        if !shown.is_empty() {
-            super::narrate(&shown);
-        }
-        if self
-            .diagnostics
-            .iter()
-            .any(|d| d.severity == Severity::Error)
-        {
-            return Ok(Planned::Invalid);
-        }
-        Ok(Planned::Plan(plan))
+        Ok(plan(&inputs))
     }
+}
 
-    fn unmatched(&self, rule: usize, pattern: usize) -> Option<Diagnostic> {
-        let rule = &self.manifest.rules[rule];
-        let span = rule.include_spans[pattern].clone();
-        let message = format!("no file matches this pattern of rule `{}`", rule.name);
-        let diagnostic = match rule.on_empty {
-            OnEmpty::Ignore => return None,
-            OnEmpty::Warn => Diagnostic::warning(message, span),
-            OnEmpty::Error => Diagnostic::error(message, span).help(
-                "patterns are matched below `root`, case matters, `*` stops at `/`; where there \
-                 may be no files, write `on_empty: ignore`",
-            ),
-        };
-        Some(diagnostic.label(format!(
-            "nothing in {}",
-            shown(&rule.root.to_string_lossy())
-        )))
-    }
+fn unmatched_pattern(rule: &Rule, pattern: usize) -> Option<Diagnostic> {
+    let span = rule.include_spans[pattern].clone();
+    let message = format!("no file matches this pattern of rule `{}`", rule.name);
+    let diagnostic = match rule.on_empty {
+        OnEmpty::Ignore => return None,
+        OnEmpty::Warn => Diagnostic::warning(message, span),
+        OnEmpty::Error => Diagnostic::error(message, span).help(
+            "patterns are matched below `root`, case matters, `*` stops at `/`; where there may \
+             be no files, write `on_empty: ignore`",
+        ),
+    };
+    Some(diagnostic.label(format!(
+        "nothing in `{}`",
+        shown(&rule.root.to_string_lossy())
+    )))
 }
 
 fn read_manifest(path: &Path) -> Result<Source, Failure> {

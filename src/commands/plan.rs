@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::draft::{Draft, Planned, ledger_failure};
+use super::draft::{Draft, ledger_failure};
 use crate::cli::{PlanFormat, PlanSettings};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
@@ -26,16 +26,15 @@ const PROBLEMS: usize = 10;
 
 /// Plans and prints.
 pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
-    let mut draft = Draft::load(settings, jiff::Timestamp::now())?;
+    let Some(draft) = Draft::load(settings, jiff::Timestamp::now())? else {
+        return Ok(Exit::Invalid);
+    };
     let ledger = SqliteLedger::open_read_only(&draft.state.ledger())
         .map_err(|error| ledger_failure(&error))?;
-    let planned = draft.plan(|targets| match &ledger {
+    let plan = draft.plan(|targets| match &ledger {
         Some(ledger) => ledger.known(targets),
         None => Ok(Known::default()),
     })?;
-    let Planned::Plan(plan) = planned else {
-        return Ok(Exit::Invalid);
-    };
     super::say(&match settings.format {
         PlanFormat::Text => text(&plan),
         PlanFormat::Json => json(&plan, &draft.origin)?,

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::client::{Client, Pause, Reach, Receipt, Retry, RetryLimit, Stop, Verdict};
 use crate::event::Event;
 use crate::ledger::{Handle, LedgerError, State};
-use crate::model::{AttemptId, Clock, JobEnd, Outcome, RunId, StopCause, Target};
+use crate::model::{AttemptId, Clock, JobEnd, Outcome, RunId, StopCause, Target, count};
 use crate::pace::{Backoff, retry_after_wait};
 use crate::plan::{Plan, PlannedFile, Upload};
 use crate::source::Roots;
@@ -420,7 +420,11 @@ impl Run<'_> {
                 .await;
         }
         if last {
-            let why = format!("{} (gave up after {number} attempts)", retry.why);
+            let why = format!(
+                "{} (gave up after {})",
+                retry.why,
+                count(usize::try_from(number).unwrap_or(usize::MAX), "attempt")
+            );
             return self.write_end(attempt, State::Failed, status, why).await;
         }
         if attempt.is_released() {

@@ -220,7 +220,6 @@ mod tests {
                 file("c.txt", Decision::HoldInDoubt),
                 file("d.txt", Decision::Conflict(RuleName::new("other"))),
             ],
-            unmatched: Vec::new(),
         }
     }
 
