@@ -47,8 +47,8 @@ const FENCES: [(&str, &[&str]); 7] = [
 ];
 
 fn sources() -> Vec<(String, PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut open = vec![root.clone()];
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut open = vec![src.clone()];
     let mut found = Vec::new();
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(folder).expect("listed") {
@@ -57,7 +57,7 @@ fn sources() -> Vec<(String, PathBuf, String)> {
                 open.push(path);
                 continue;
             }
-            let below = path.strip_prefix(&root).expect("below src");
+            let below = path.strip_prefix(&src).expect("below src");
             let first = below.iter().next().expect("a component").to_string_lossy();
             let room = first.trim_end_matches(".rs").to_owned();
             let text = fs::read_to_string(&path).expect("UTF-8");

@@ -2,6 +2,11 @@
 //!
 //! `SNAPSHOTS=overwrite cargo test --test errors` writes the outputs anew; read the difference.
 
+#![expect(
+    clippy::needless_raw_string_hashes,
+    reason = "the snapshot tool writes them so"
+)]
+
 mod common;
 
 use std::fs;

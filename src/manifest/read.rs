@@ -1,6 +1,6 @@
 //! From the spanned tree to the manifest: checks every key and value, collects every problem.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -52,11 +52,17 @@ struct Reader<'a> {
 /// A mapping whose keys are known and not repeated.
 struct Fields<'n> {
     entries: HashMap<&'static str, &'n Entry>,
+    /// Keys that an unknown key was probably meant to be: not to be called missing as well.
+    misspelt: HashSet<&'static str>,
 }
 
 impl<'n> Fields<'n> {
     fn get(&self, key: &str) -> Option<&'n Entry> {
         self.entries.get(key).copied()
+    }
+
+    fn mentions(&self, key: &str) -> bool {
+        self.entries.contains_key(key) || self.misspelt.contains(key)
     }
 }
 
@@ -138,33 +144,43 @@ impl Reader<'_> {
         at: &Span,
         what: &str,
     ) -> Fields<'n> {
-        let mut fields: HashMap<&'static str, &'n Entry> = HashMap::new();
+        let mut fields = Fields {
+            entries: HashMap::new(),
+            misspelt: HashSet::new(),
+        };
         for entry in entries {
             let Some(key) = known.iter().find(|key| key.name == entry.key) else {
-                self.unknown_key(entry, known, what);
+                fields.misspelt.extend(self.unknown_key(entry, known, what));
                 continue;
             };
-            if let Some(first) = fields.get(key.name) {
+            if let Some(first) = fields.entries.get(key.name) {
                 let first = first.key_span.clone();
                 self.repeated_key(entry, first);
             } else {
-                fields.insert(key.name, entry);
+                fields.entries.insert(key.name, entry);
             }
         }
         for key in known.iter().filter(|key| key.required) {
-            if !fields.contains_key(key.name) {
+            if !fields.mentions(key.name) {
                 self.report(
                     Diagnostic::error(format!("{what} has no `{}`", key.name), at.clone())
                         .help(missing_help(key)),
                 );
             }
         }
-        Fields { entries: fields }
+        fields
     }
 
-    fn unknown_key(&mut self, entry: &Entry, known: &[Key], what: &str) {
+    /// Reports an unknown key; gives the one that was probably meant.
+    fn unknown_key(
+        &mut self,
+        entry: &Entry,
+        known: &'static [Key],
+        what: &str,
+    ) -> Option<&'static str> {
         let names = || known.iter().map(|key| key.name);
-        let help = match closest(&entry.key, names()) {
+        let meant = closest(&entry.key, names());
+        let help = match meant {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!(
                 "the keys of {what} are {}",
@@ -179,6 +195,7 @@ impl Reader<'_> {
             .label("unknown key")
             .help(help),
         );
+        meant
     }
 
     fn repeated_key(&mut self, entry: &Entry, first: Span) {
@@ -300,9 +317,8 @@ impl Reader<'_> {
     ) -> Option<Rule> {
         let field = |key: &str| own.get(key).or_else(|| defaults.and_then(|d| d.get(key)));
         for key in ["root", "include"] {
-            if field(key).is_none()
-                && let Some(key) = keys::RULE.iter().find(|known| known.name == key)
-            {
+            let mentioned = own.mentions(key) || defaults.is_some_and(|d| d.mentions(key));
+            if !mentioned && let Some(key) = keys::RULE.iter().find(|known| known.name == key) {
                 self.report(
                     Diagnostic::error(
                         format!("the rule has no `{}`, nor do the defaults", key.name),

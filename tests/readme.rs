@@ -1,0 +1,189 @@
+//! The README's commands are run and its outputs compared; its tables are generated.
+//!
+//! `UPDATE_DOCS=1 cargo test --test readme` writes them anew, and the schema with them.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::Workspace;
+use roe_batch::manifest::keys::{self, Key};
+use roe_batch::template::Name;
+
+fn at(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Compares a file with what it should be, or makes it so.
+fn keep(name: &str, wanted: &str) {
+    let path = at(name);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(path, wanted).expect("written");
+        return;
+    }
+    let found = fs::read_to_string(path).expect("read");
+    snapbox::assert_data_eq!(found, wanted.to_owned());
+}
+
+/// Runs the commands of one block in a folder where `examples/` lies, and gives the block back
+/// with the outputs they have now.
+fn rerun(block: &str, workspace: &Workspace) -> String {
+    let mut text = String::new();
+    for command in block.lines().filter_map(|line| line.strip_prefix("$ ")) {
+        let line = command.replace("cargo run --release --", "roe-batch");
+        let binary = Path::new(env!("CARGO_BIN_EXE_roe-batch"));
+        let tools = binary.parent().expect("a folder").display().to_string();
+        let output = Command::new("sh")
+            .args(["-c", &format!("{{ {line}\n}} 2>&1")])
+            .current_dir(workspace.path())
+            .env_clear()
+            .env("PATH", format!("{tools}:/usr/local/bin:/usr/bin:/bin"))
+            .output()
+            .expect("a shell");
+        let shown = String::from_utf8(output.stdout).expect("UTF-8");
+        let _ = write!(text, "$ {command}\n{}", shown.trim_end_matches('\n'));
+        if !shown.is_empty() {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn with_outputs(readme: &str) -> String {
+    let workspace = Workspace::new();
+    for (file, bytes) in example_files() {
+        workspace.write(&file, bytes);
+    }
+    let mut text = String::new();
+    let mut rest = readme;
+    while let Some(start) = rest
+        .find("```console\n")
+        .map(|at| at + "```console\n".len())
+    {
+        let end = start + rest[start..].find("```").expect("a closed block");
+        text.push_str(&rest[..start]);
+        text.push_str(&rerun(&rest[start..end], &workspace));
+        rest = &rest[end..];
+    }
+    text + rest
+}
+
+fn example_files() -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let copy = Workspace::example("quickstart");
+    let mut open = vec![copy.path().to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).expect("listed") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let below = path.strip_prefix(copy.path()).expect("below");
+                let name = format!("examples/quickstart/{}", below.to_str().expect("UTF-8"));
+                files.push((name, fs::read(path).expect("read")));
+            }
+        }
+    }
+    files
+}
+
+fn generated(readme: &str, name: &str, content: &str) -> String {
+    let begin = format!("<!-- generated: {name} -->\n");
+    let start = readme.find(&begin).expect("the marker") + begin.len();
+    let end = start + readme[start..].find("<!-- end -->").expect("the end");
+    format!("{}{content}{}", &readme[..start], &readme[end..])
+}
+
+fn key_table() -> String {
+    let mut text = String::new();
+    for (title, keys) in [
+        ("Top", keys::MANIFEST),
+        ("`uploads`, each", keys::RULE),
+        ("`run`", keys::RUN),
+    ] {
+        let _ = writeln!(text, "| {title} | is | default |\n|---|---|---|");
+        for Key {
+            name,
+            doc,
+            default,
+            required,
+            ..
+        } in keys
+        {
+            let default = match (default.is_empty(), required) {
+                (false, _) => *default,
+                (true, true) => "required",
+                (true, false) => "see there",
+            };
+            let _ = writeln!(text, "| `{name}` | {doc} | {default} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn name_table() -> String {
+    let mut text = "| name | is |\n|---|---|\n".to_owned();
+    for (_, name, meaning) in Name::ALL {
+        let _ = writeln!(text, "| `{name}` | {meaning} |");
+    }
+    text.push_str("| `env.NAME` | the environment variable `NAME`, never the API key |\n");
+    text
+}
+
+#[test]
+fn the_readme_shows_what_its_commands_print_and_its_tables_are_the_codes_own() {
+    let readme = fs::read_to_string(at("README.md")).expect("a README");
+    let readme = with_outputs(&readme);
+    let readme = generated(&readme, "manifest keys", &key_table());
+    let readme = generated(&readme, "template names", &name_table());
+    keep("README.md", &readme);
+}
+
+#[test]
+fn the_schema_in_the_tree_is_the_one_the_binary_prints() {
+    let printed = Workspace::new().run(&["schema"]);
+    assert_eq!(printed.code, 0);
+    keep("schema/manifest.schema.json", &printed.stdout);
+}
+
+#[test]
+fn the_examples_fit_the_schema_and_mistakes_do_not() {
+    let validator = jsonschema::validator_for(&roe_batch::manifest::schema()).expect("a schema");
+    let example = fs::read_to_string(at("examples/quickstart/manifest.yaml")).expect("a manifest");
+    let json = |text: &str| -> serde_json::Value { serde_yaml::from_str(text).expect("YAML") };
+    assert!(validator.is_valid(&json(&example)));
+    let rule = "version: 1\nuploads: [{name: a, root: ., include: '*'";
+    assert!(validator.is_valid(&json(&format!("{rule}}}]"))));
+    for bad in [
+        "version: 2\nuploads: [{name: a}]".to_owned(),
+        "version: 1".to_owned(),
+        format!("{rule}, inlcude: x}}]"),
+        format!("{rule}, metadata: {{k: null}}}}]"),
+        format!("{rule}, on_empty: perhaps}}]"),
+        format!("{rule}}}]\nrun: {{concurrency: 0}}"),
+        "version: 1\nuploads: []".to_owned(),
+    ] {
+        assert!(!validator.is_valid(&json(&bad)), "{bad}");
+    }
+}
+
+#[test]
+fn every_exit_code_and_variable_of_the_readme_is_in_the_code() {
+    let readme = fs::read_to_string(at("README.md")).expect("a README");
+    let sources = ["src/cli.rs", "src/error.rs"]
+        .map(|name| fs::read_to_string(at(name)).expect("a source"))
+        .concat();
+    let mut found = 0;
+    for word in readme.split('`').filter(|w| w.starts_with("ROE_")) {
+        assert!(sources.contains(word), "{word}");
+        found += 1;
+    }
+    assert!(found >= 8);
+    for code in [64, 65, 69, 70, 74, 75, 76, 77, 129, 130, 143] {
+        assert!(sources.contains(&code.to_string()) && readme.contains(&code.to_string()));
+    }
+}
