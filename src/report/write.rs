@@ -43,7 +43,7 @@ pub fn write(
 ///
 /// # Errors
 ///
-/// What [`write`] would say.
+/// What [`write()`] would say.
 pub fn probe(path: &Path) -> io::Result<()> {
     temporary(path).map(drop)
 }
