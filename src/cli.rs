@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
-use crate::model::{DatasetId, Environment, OrganizationId};
+use crate::model::{DatasetId, Environment, FileId, OrganizationId};
 
 /// Where the API is unless told otherwise.
 const BASE_URL: &str = "https://api.roe-ai.com";
@@ -25,6 +25,8 @@ pub enum Command {
     Apply(ApplySettings),
     /// `plan`.
     Plan(PlanSettings),
+    /// `resolve`.
+    Resolve(ResolveSettings),
     /// `sandbox`.
     Sandbox(SandboxSettings),
     /// `schema`.
@@ -111,6 +113,28 @@ pub enum KeySource {
     Missing,
 }
 
+/// What `resolve` needs.
+#[derive(Debug)]
+pub struct ResolveSettings {
+    /// The manifest, for its folder.
+    pub manifest: PathBuf,
+    /// The state folder, if not beside the manifest.
+    pub state: Option<PathBuf>,
+    /// The files to settle, by path or request id.
+    pub files: Vec<String>,
+    /// What was found; none to list what is in doubt.
+    pub answer: Option<Answer>,
+}
+
+/// What somebody found out about a file in doubt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The service has it under this id.
+    Stored(FileId),
+    /// The service does not have it.
+    NotStored,
+}
+
 /// What `sandbox` needs.
 #[derive(Debug)]
 pub struct SandboxSettings {
@@ -148,6 +172,8 @@ enum Sub {
     Apply(ApplyArgs),
     /// Show what `apply` would do, without network or key
     Plan(PlanArgs),
+    /// List files in doubt, or settle them by what you found in the dataset
+    Resolve(ResolveArgs),
     /// Run the embedded Roe-compatible server, to try and rehearse against
     Sandbox(SandboxArgs),
     /// Print the manifest's JSON Schema, for editors
@@ -219,6 +245,34 @@ struct ApplyArgs {
 }
 
 #[derive(Args)]
+struct ResolveArgs {
+    /// The manifest whose ledger is meant
+    manifest: PathBuf,
+    /// Files to settle, by the path or the request id that the list shows
+    #[arg(value_name = "FILE")]
+    files: Vec<String>,
+    /// The service has the file, under this id
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with = "not_stored",
+        requires = "files"
+    )]
+    stored: Option<String>,
+    /// The service does not have these files: the next run sends them again
+    #[arg(long, requires = "files")]
+    not_stored: bool,
+    /// The state folder [default: .roe-batch beside the manifest]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ROE_BATCH_STATE",
+        hide_env_values = true
+    )]
+    state: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct SandboxArgs {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
@@ -256,6 +310,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     Ok(match Cli::try_parse_from(args)?.command {
         Sub::Apply(args) => Command::Apply(apply(args)?),
         Sub::Plan(args) => Command::Plan(plan(args.common, args.format)),
+        Sub::Resolve(args) => Command::Resolve(resolve(args)?),
         Sub::Sandbox(args) => Command::Sandbox(SandboxSettings {
             listen: args.listen,
             data: args.data,
@@ -288,6 +343,27 @@ fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
         ),
         format,
     }
+}
+
+fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
+    let usage = |text: &str| clap::Error::raw(clap::error::ErrorKind::ValueValidation, text);
+    let answer = match args.stored {
+        Some(id) if id.trim().is_empty() => return Err(usage("the file's id is empty\n")),
+        Some(id) => Some(Answer::Stored(FileId::new(id.trim()))),
+        None => args.not_stored.then_some(Answer::NotStored),
+    };
+    if answer.is_none() && !args.files.is_empty() {
+        return Err(usage("say --stored ID or --not-stored of the files\n"));
+    }
+    if matches!(answer, Some(Answer::Stored(_))) && args.files.len() != 1 {
+        return Err(usage("--stored ID is said of one file\n"));
+    }
+    Ok(ResolveSettings {
+        manifest: args.manifest,
+        state: args.state.filter(|path| !path.as_os_str().is_empty()),
+        files: args.files,
+        answer,
+    })
 }
 
 fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {

@@ -39,13 +39,7 @@ impl<'a> Draft<'a> {
     ) -> Result<Option<Self>, Failure> {
         let path = &settings.manifest;
         let source = read_manifest(path)?;
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let state = settings.state.clone();
-        let state = StateFolder::at(&state.unwrap_or_else(|| folder.join(".roe-batch")))
-            .map_err(|error| ledger_failure(&error))?;
+        let state = state_folder(path, settings.state.as_deref())?;
         let endpoint = match &settings.service {
             Service::Sandbox => None,
             Service::At(base) => Some(Endpoint::parse(base).map_err(|why| {
@@ -150,6 +144,15 @@ fn unmatched_pattern(rule: &Rule, pattern: usize) -> Option<Diagnostic> {
         "nothing in `{}`",
         shown(&rule.root.to_string_lossy())
     )))
+}
+
+/// The state folder of a manifest: the one named, or `.roe-batch` beside it.
+pub(super) fn state_folder(manifest: &Path, named: Option<&Path>) -> Result<StateFolder, Failure> {
+    let beside = match manifest.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.join(".roe-batch"),
+        _ => ".roe-batch".into(),
+    };
+    StateFolder::at(named.unwrap_or(&beside)).map_err(|error| ledger_failure(&error))
 }
 
 fn read_manifest(path: &Path) -> Result<Source, Failure> {

@@ -3,6 +3,7 @@
 mod apply;
 mod draft;
 mod plan;
+mod resolve;
 mod run;
 mod sandbox;
 
@@ -38,6 +39,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match command {
         Command::Apply(settings) => apply::apply(&settings),
         Command::Plan(settings) => plan::plan(&settings),
+        Command::Resolve(settings) => resolve::resolve(&settings),
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
         Command::Schema => schema(),
     };

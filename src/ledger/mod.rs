@@ -49,6 +49,20 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage refused; nothing was written.
     fn refresh(&mut self, group: &[Refreshed]) -> Result<(), LedgerError>;
 
+    /// All files in doubt, by target and path.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    fn doubts(&self) -> Result<Vec<Doubt>, LedgerError>;
+
+    /// Settles doubts, all or none.
+    ///
+    /// # Errors
+    ///
+    /// The storage refused, or a file is no longer in the doubt it was.
+    fn settle(&mut self, group: &[Settlement]) -> Result<(), LedgerError>;
+
     /// What is known of these targets' files.
     ///
     /// # Errors
@@ -129,6 +143,10 @@ impl State {
     pub fn may_follow(self, before: Option<(State, Relation)>) -> bool {
         match (before, self) {
             (Some((Self::Committing, Relation::SameAttempt)), to) => to != Self::Committing,
+            // Only once the doubt is settled.
+            (Some((Self::InDoubt, Relation::SameAttempt)), to) => {
+                matches!(to, Self::Stored | Self::Failed)
+            }
             (
                 Some(
                     (_, Relation::SameAttempt)
@@ -187,6 +205,47 @@ pub struct Transition {
     pub reason: Option<String>,
 }
 
+/// A file that the service may have stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// The attempt in question; its `X-Request-ID`.
+    pub attempt: AttemptId,
+    /// Where it was sent.
+    pub target: Target,
+    /// The file.
+    pub path: SourcePath,
+    /// The name it was sent under.
+    pub remote_name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Since when.
+    pub since: Timestamp,
+    /// What happened, where anything was answered or broke; a run that died left nothing.
+    pub reason: Option<String>,
+}
+
+/// The end of a doubt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The attempt in question.
+    pub attempt: AttemptId,
+    /// What is now known.
+    pub finding: Finding,
+    /// When it was said.
+    pub at: Timestamp,
+    /// Who or what says so.
+    pub reason: String,
+}
+
+/// What is known of a file that was in doubt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The service has it under this id.
+    Stored(FileId),
+    /// The service does not have it.
+    NotStored,
+}
+
 /// A stored file that was found unchanged by its content.
 #[derive(Debug, Clone)]
 pub struct Refreshed {
@@ -233,6 +292,12 @@ pub enum LedgerError {
         from: String,
         /// The refused state.
         to: &'static str,
+    },
+    /// A doubt that is to be settled is none, or no longer.
+    #[error("attempt {attempt} is not in doubt")]
+    NotInDoubt {
+        /// The attempt.
+        attempt: AttemptId,
     },
     /// Another run holds the lock.
     #[error("another run is using this ledger ({holder})")]
@@ -282,7 +347,7 @@ mod tests {
                 Some((Failed, OtherAttempt)),
                 vec![Committing, Rejected, Failed],
             ),
-            (Some((InDoubt, SameAttempt)), vec![]),
+            (Some((InDoubt, SameAttempt)), vec![Stored, Failed]),
             (Some((InDoubt, OtherAttempt)), vec![]),
         ] {
             let found: Vec<State> = State::ALL

@@ -15,8 +15,14 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, named_params, params};
 
-use super::{Ledger, LedgerError, Refreshed, Relation, RunEnd, RunStart, State, Transition};
-use crate::model::{Digest, FileId, Known, KnownFile, KnownState, SourcePath, Stat, Target};
+use super::{
+    Doubt, Finding, Ledger, LedgerError, Refreshed, Relation, RunEnd, RunStart, Settlement, State,
+    Transition,
+};
+use crate::model::{
+    AttemptId, DatasetId, Digest, FileId, Known, KnownFile, KnownState, OrganizationId, Origin,
+    SourcePath, Stat, Target,
+};
 
 /// The schema version this code reads and writes (`PRAGMA user_version`).
 const SCHEMA_VERSION: i64 = 1;
@@ -63,6 +69,7 @@ CREATE TABLE files (
     target_id       INTEGER NOT NULL REFERENCES targets,
     path            TEXT NOT NULL,
     attempt_id      TEXT NOT NULL,
+    transition_id   INTEGER NOT NULL REFERENCES transitions,
     state           TEXT NOT NULL,
     size            INTEGER NOT NULL,
     mtime_ns        INTEGER NOT NULL,
@@ -73,6 +80,7 @@ CREATE TABLE files (
     read_at         TEXT NOT NULL,
     PRIMARY KEY (target_id, path)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX files_in_doubt ON files (attempt_id) WHERE state IN ('committing', 'in_doubt');
 PRAGMA user_version = 1;
 ";
 
@@ -261,6 +269,31 @@ impl Ledger for SqliteLedger {
         })
     }
 
+    fn doubts(&self) -> Result<Vec<Doubt>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<Doubt>> {
+            let mut select = self.connection.prepare(
+                "SELECT f.attempt_id, g.origin, g.organization_id, g.dataset_id, f.path,
+                        t.remote_name, f.size, t.at, t.reason
+                 FROM files f
+                 JOIN targets g USING (target_id)
+                 JOIN transitions t ON t.transition_id = f.transition_id
+                 WHERE f.state IN ('committing', 'in_doubt')
+                 ORDER BY f.target_id, f.path",
+            )?;
+            select.query_map([], doubt)?.collect()
+        };
+        read().map_err(|error| storage(&self.path, &error))
+    }
+
+    fn settle(&mut self, group: &[Settlement]) -> Result<(), LedgerError> {
+        self.write(|transaction, _| {
+            for settlement in group {
+                settle_one(transaction, settlement)?;
+            }
+            Ok(())
+        })
+    }
+
     fn known(&self, targets: &[Arc<Target>]) -> Result<Known, LedgerError> {
         let mut known = Known::default();
         let mut read = || -> rusqlite::Result<()> {
@@ -347,12 +380,12 @@ fn record_one(
         })?;
     transaction
         .prepare_cached(
-            "INSERT INTO files (target_id, path, attempt_id, state, size, mtime_ns, inode, blake3,
-                 metadata_blake3, file_id, read_at)
-             VALUES (:target, :path, :attempt, :state, :size, :mtime, :inode, :digest, :metadata,
-                 :file_id, :read_at)
+            "INSERT INTO files (target_id, path, attempt_id, transition_id, state, size, mtime_ns,
+                 inode, blake3, metadata_blake3, file_id, read_at)
+             VALUES (:target, :path, :attempt, last_insert_rowid(), :state, :size, :mtime, :inode,
+                 :digest, :metadata, :file_id, :read_at)
              ON CONFLICT (target_id, path) DO UPDATE SET
-                 attempt_id = excluded.attempt_id, state = excluded.state, size = excluded.size,
+                 attempt_id = excluded.attempt_id, transition_id = excluded.transition_id, state = excluded.state, size = excluded.size,
                  mtime_ns = excluded.mtime_ns, inode = excluded.inode, blake3 = excluded.blake3,
                  metadata_blake3 = excluded.metadata_blake3, file_id = excluded.file_id,
                  read_at = excluded.read_at",
@@ -371,6 +404,67 @@ fn record_one(
             ":read_at": step.read_at.to_string(),
         })?;
     Ok(())
+}
+
+fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> Result<(), Failure> {
+    let (state, file_id) = match &settlement.finding {
+        Finding::Stored(id) => (State::Stored, Some(id.as_str())),
+        Finding::NotStored => (State::Failed, None),
+    };
+    let appended = transaction.execute(
+        "INSERT INTO transitions (attempt_id, run_id, target_id, rule, path, state, at, size,
+             mtime_ns, inode, blake3, metadata_blake3, remote_name, file_id, http_status, reason)
+         SELECT t.attempt_id, t.run_id, t.target_id, t.rule, t.path, :state, :at, t.size,
+             t.mtime_ns, t.inode, t.blake3, t.metadata_blake3, t.remote_name, :file_id,
+             t.http_status, :reason
+         FROM files f JOIN transitions t ON t.transition_id = f.transition_id
+         WHERE f.attempt_id = :attempt AND f.state IN ('committing', 'in_doubt')",
+        named_params! {
+            ":attempt": settlement.attempt.as_str(),
+            ":state": state.word(),
+            ":at": settlement.at.to_string(),
+            ":file_id": file_id,
+            ":reason": settlement.reason,
+        },
+    )?;
+    if appended != 1 {
+        return Err(Failure::Illegal(LedgerError::NotInDoubt {
+            attempt: settlement.attempt.clone(),
+        }));
+    }
+    transaction.execute(
+        "UPDATE files SET state = :state, file_id = :file_id, transition_id = last_insert_rowid()
+         WHERE attempt_id = :attempt AND state IN ('committing', 'in_doubt')",
+        named_params! {
+            ":attempt": settlement.attempt.as_str(),
+            ":state": state.word(),
+            ":file_id": file_id,
+        },
+    )?;
+    Ok(())
+}
+
+fn doubt(row: &Row<'_>) -> rusqlite::Result<Doubt> {
+    let optional = |column: usize| -> rusqlite::Result<Option<String>> {
+        Ok(Some(row.get::<_, String>(column)?).filter(|text| !text.is_empty()))
+    };
+    Ok(Doubt {
+        attempt: AttemptId::new(row.get::<_, String>(0)?),
+        target: Target {
+            origin: Origin::new(row.get::<_, String>(1)?),
+            organization_id: optional(2)?.map(OrganizationId::new),
+            dataset_id: optional(3)?.map(DatasetId::new),
+        },
+        path: SourcePath::new(row.get::<_, String>(4)?),
+        remote_name: row.get(5)?,
+        size: row.get::<_, i64>(6)?.cast_unsigned(),
+        since: time(7, &row.get::<_, String>(7)?)?,
+        reason: row.get(8)?,
+    })
+}
+
+fn time(column: usize, text: &str) -> rusqlite::Result<Timestamp> {
+    text.parse().map_err(|_| unreadable(column, "no time"))
 }
 
 fn target_key(target: &Target) -> [&str; 3] {
@@ -430,9 +524,7 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
         digest: content.map(|text| digest(5, &text)).transpose()?,
         metadata: digest(6, &metadata)?,
         file_id: row.get::<_, Option<String>>(7)?.map(FileId::new),
-        read_at: read_at
-            .parse::<Timestamp>()
-            .map_err(|_| unreadable(8, "no time"))?,
+        read_at: time(8, &read_at)?,
     })
 }
 
@@ -456,7 +548,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::Writer;
-    use crate::model::{AttemptId, DatasetId, Origin, RuleName, RunId};
+    use crate::model::{RuleName, RunId};
 
     fn target(dataset: &str) -> Arc<Target> {
         Arc::new(Target {
@@ -652,6 +744,53 @@ mod tests {
         let ledger = writer.finish().expect("the ledger");
         let known = ledger.known(&[target("d")]).expect("read");
         assert!(known.get(&target("d"), &SourcePath::new("c")).is_none());
+    }
+
+    #[test]
+    fn a_doubt_is_settled_once_by_what_is_found() {
+        let (_folder, mut ledger) = fresh();
+        for (path, attempt) in [("a", "1"), ("b", "2"), ("c", "3")] {
+            ledger
+                .record(&[step(path, attempt, State::Committing)])
+                .expect("recorded");
+        }
+        ledger
+            .record(&[step("b", "2", State::InDoubt)])
+            .expect("recorded");
+        ledger
+            .record(&[step("c", "3", State::Stored)])
+            .expect("recorded");
+        let paths = |ledger: &SqliteLedger| -> Vec<String> {
+            let doubts = ledger.doubts().expect("read");
+            doubts.iter().map(|d| d.path.as_str().to_owned()).collect()
+        };
+        assert_eq!(paths(&ledger), ["a", "b"]);
+        let settlement = |attempt: &str, finding| Settlement {
+            attempt: AttemptId::new(attempt),
+            finding,
+            at: Timestamp::from_second(3_000).expect("a time"),
+            reason: "looked".to_owned(),
+        };
+        let found = settlement("1", Finding::Stored(FileId::new("id-9")));
+        let absent = settlement("2", Finding::NotStored);
+        let settled = settlement("3", Finding::NotStored);
+        assert!(
+            ledger.settle(&[found.clone(), settled]).is_err(),
+            "all or none"
+        );
+        assert_eq!(paths(&ledger), ["a", "b"]);
+        ledger.settle(&[found.clone(), absent]).expect("settled");
+        assert_eq!(paths(&ledger), [""; 0]);
+        assert!(ledger.settle(&[found]).is_err(), "settled already");
+        let known = ledger.known(&[target("d")]).expect("read");
+        let get = |path: &str| {
+            known
+                .get(&target("d"), &SourcePath::new(path))
+                .expect("known")
+        };
+        assert_eq!(get("a").state, KnownState::Stored);
+        assert_eq!(get("a").file_id, Some(FileId::new("id-9")));
+        assert_eq!(get("b").state, KnownState::NotStored);
     }
 
     proptest! {

@@ -1,0 +1,114 @@
+//! `resolve`: lists files in doubt, and settles them by what somebody found out.
+
+use std::fmt::Write;
+
+use super::draft::{ledger_failure, state_folder};
+use super::say;
+use crate::cli::{Answer, ResolveSettings};
+use crate::error::{Exit, Failure};
+use crate::ledger::{Doubt, Finding, Ledger, Settlement, SqliteLedger};
+use crate::model::{HumanBytes, count, shown};
+
+/// Lists, or settles.
+pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
+    let state = state_folder(&settings.manifest, settings.state.as_deref())?;
+    let ledger = SqliteLedger::open_read_only(&state.ledger()).map_err(|e| ledger_failure(&e))?;
+    let Some(ledger) = ledger else {
+        return Err(Failure::new(
+            Exit::LocalIo,
+            format!(
+                "there is no ledger in {}",
+                shown(&state.path().to_string_lossy())
+            ),
+        )
+        .hint("name the manifest of an earlier run, or its --state"));
+    };
+    let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+    drop(ledger);
+    let Some(answer) = &settings.answer else {
+        say(&list(&doubts))?;
+        return Ok(if doubts.is_empty() {
+            Exit::Done
+        } else {
+            Exit::InDoubt
+        });
+    };
+    let finding = match answer {
+        Answer::Stored(id) => Finding::Stored(id.clone()),
+        Answer::NotStored => Finding::NotStored,
+    };
+    let settlements = settings
+        .files
+        .iter()
+        .map(|file| {
+            Ok(Settlement {
+                attempt: find(&doubts, file)?.attempt.clone(),
+                finding: finding.clone(),
+                at: jiff::Timestamp::now(),
+                reason: "settled by hand".to_owned(),
+            })
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    // A run must not plan while its ledger changes.
+    let holder = format!("process {}, resolve", std::process::id());
+    let _lock = state
+        .lock(&holder)
+        .map_err(|error| ledger_failure(&error))?;
+    let mut ledger = SqliteLedger::open(&state.ledger()).map_err(|error| ledger_failure(&error))?;
+    ledger
+        .settle(&settlements)
+        .map_err(|error| ledger_failure(&error))?;
+    let left = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+    say(&format!(
+        "settled {}, {} left in doubt\n",
+        count(settlements.len(), "file"),
+        left.len()
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// The doubt that a word of the command line means: a path, or a request id.
+fn find<'a>(doubts: &'a [Doubt], word: &str) -> Result<&'a Doubt, Failure> {
+    let mut found = doubts
+        .iter()
+        .filter(|doubt| doubt.path.as_str() == word || doubt.attempt.as_str() == word);
+    match (found.next(), found.next()) {
+        (Some(doubt), None) => Ok(doubt),
+        (None, _) => Err(
+            Failure::new(Exit::Usage, format!("\"{}\" is not in doubt", shown(word)))
+                .hint("give a path or a request id as `resolve MANIFEST` lists them"),
+        ),
+        (Some(_), Some(_)) => Err(Failure::new(
+            Exit::Usage,
+            format!("\"{}\" is in doubt for several targets", shown(word)),
+        )
+        .hint("give the request id instead")),
+    }
+}
+
+fn list(doubts: &[Doubt]) -> String {
+    let mut text = String::new();
+    for doubt in doubts {
+        let _ = writeln!(
+            text,
+            "{}\n  {} as \"{}\" to {}\n  request {}, {:.0}\n  {}",
+            doubt.path,
+            HumanBytes(doubt.size),
+            shown(&doubt.remote_name),
+            doubt.target,
+            doubt.attempt,
+            doubt.since,
+            doubt
+                .reason
+                .as_deref()
+                .map_or("the run ended before the answer".into(), shown)
+        );
+    }
+    let _ = writeln!(text, "{} in doubt", count(doubts.len(), "file"));
+    if !doubts.is_empty() {
+        text.push_str(
+            "look for each in the dataset, then: resolve MANIFEST FILE --stored ID, or --not-stored\n",
+        );
+    }
+    text
+}
