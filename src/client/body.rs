@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,40 +16,70 @@ const CHUNKS_WAITING: usize = 2;
 
 /// How far a body's delivery has come; shared with the connection that takes it.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Counters>);
+pub struct Progress(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct Counters {
-    handed: AtomicU64,
-    length: AtomicU64,
-    started: AtomicBool,
-    moved: AtomicU64,
+struct State {
+    length: u64,
+    handed: u64,
+    ticks: u64,
+    taken: Taken,
+}
+
+/// Whether the connection takes the body.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// It has not asked for any of it.
+    #[default]
+    NotYet,
+    Begun,
+    /// It gets no more of it.
+    CutOff,
 }
 
 impl Progress {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The counters are whole whatever a panicking holder was about to do.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How much the server can have seen. A body is handed over when the connection takes it, so
     /// this never claims less than the truth.
     #[must_use]
     pub fn delivery(&self) -> Delivery {
-        let handed = self.0.handed.load(Ordering::Acquire);
-        if !self.0.started.load(Ordering::Acquire) {
-            Delivery::NotSent
-        } else if handed < self.0.length.load(Ordering::Acquire) {
-            Delivery::Incomplete
-        } else {
-            Delivery::Complete
-        }
+        self.state().delivery()
+    }
+
+    /// Lets no more of the body be taken, and says how much was: what is withheld now stays so.
+    #[must_use]
+    pub fn cut_off(&self) -> Delivery {
+        let mut state = self.state();
+        state.taken = match state.taken {
+            Taken::NotYet => Taken::NotYet,
+            Taken::Begun | Taken::CutOff => Taken::CutOff,
+        };
+        state.delivery()
     }
 
     /// A number that grows while anything moves.
     #[must_use]
     pub fn ticks(&self) -> u64 {
-        self.0.handed.load(Ordering::Acquire) + self.0.moved.load(Ordering::Acquire)
+        self.state().ticks
     }
 
     /// Says that something moved: a piece of the answer came.
     pub fn tick(&self) {
-        self.0.moved.fetch_add(1, Ordering::AcqRel);
+        self.state().ticks += 1;
+    }
+}
+
+impl State {
+    fn delivery(&self) -> Delivery {
+        match self.taken {
+            Taken::NotYet => Delivery::NotSent,
+            _ if self.handed < self.length => Delivery::Incomplete,
+            _ => Delivery::Complete,
+        }
     }
 }
 
@@ -58,8 +87,6 @@ impl Progress {
 pub struct Body {
     chunks: Chunks,
     progress: Progress,
-    length: u64,
-    handed: u64,
 }
 
 enum Chunks {
@@ -69,7 +96,7 @@ enum Chunks {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Body({} of {} bytes)", self.handed, self.length)
+        write!(f, "Body({:?})", self.progress)
     }
 }
 
@@ -111,12 +138,10 @@ impl Body {
 
     fn new(chunks: Chunks, length: u64) -> (Self, Progress) {
         let progress = Progress::default();
-        progress.0.length.store(length, Ordering::Release);
+        progress.state().length = length;
         let body = Self {
             chunks,
             progress: progress.clone(),
-            length,
-            handed: 0,
         };
         (body, progress)
     }
@@ -130,31 +155,45 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        self.progress.0.started.store(true, Ordering::Release);
-        let chunk = match &mut self.chunks {
-            Chunks::Whole(bytes) => Poll::Ready(bytes.take()),
-            Chunks::Fed(receiver) => receiver.poll_recv(context),
-        };
-        let Poll::Ready(chunk) = chunk else {
-            return Poll::Pending;
-        };
-        match chunk {
-            Some(chunk) => {
-                self.handed += chunk.len() as u64;
-                self.progress.0.handed.store(self.handed, Ordering::Release);
-                Poll::Ready(Some(Ok(Frame::data(chunk))))
+        let this = &mut *self;
+        {
+            let mut state = this.progress.state();
+            if state.taken == Taken::NotYet {
+                state.taken = Taken::Begun;
+                state.ticks += 1;
             }
-            None if self.handed == self.length => Poll::Ready(None),
-            None => Poll::Ready(Some(Err(BrokenOff))),
+        }
+        loop {
+            let chunk = match &mut this.chunks {
+                Chunks::Whole(bytes) => bytes.take(),
+                Chunks::Fed(receiver) => match receiver.poll_recv(context) {
+                    Poll::Ready(chunk) => chunk,
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            let mut state = this.progress.state();
+            return match chunk {
+                // Dropped: the connection stays open for the answer until the feeder is gone.
+                Some(_) if state.taken == Taken::CutOff => continue,
+                Some(chunk) => {
+                    state.handed += chunk.len() as u64;
+                    state.ticks += 1;
+                    Poll::Ready(Some(Ok(Frame::data(chunk))))
+                }
+                None if state.handed == state.length => Poll::Ready(None),
+                None => Poll::Ready(Some(Err(BrokenOff))),
+            };
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.handed == self.length
+        let state = self.progress.state();
+        state.handed == state.length
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.length - self.handed)
+        let state = self.progress.state();
+        SizeHint::with_exact(state.length - state.handed)
     }
 }
 
@@ -219,6 +258,22 @@ mod tests {
             .expect("taken");
         drop(feeder);
         assert!(poll(&mut body).is_ready());
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Err(BrokenOff))));
+        assert_eq!(progress.delivery(), Delivery::Incomplete);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_cut_off_never_lets_its_end_out() {
+        let (mut body, feeder, progress) = Body::fed(4);
+        feeder
+            .send(Bytes::from_static(b"abc"))
+            .await
+            .expect("taken");
+        assert!(poll(&mut body).is_ready());
+        assert_eq!(progress.cut_off(), Delivery::Incomplete);
+        feeder.send(Bytes::from_static(b"d")).await.expect("taken");
+        assert!(poll(&mut body).is_pending(), "the connection stays open");
+        drop(feeder);
         assert_eq!(poll(&mut body), Poll::Ready(Some(Err(BrokenOff))));
         assert_eq!(progress.delivery(), Delivery::Incomplete);
     }

@@ -109,6 +109,7 @@ pub struct Settings {
 pub struct Client {
     http: reqwest::Client,
     upload: Url,
+    key: ApiKey,
     authorization: HeaderValue,
     stall: Duration,
 }
@@ -157,6 +158,7 @@ impl Client {
         Ok(Self {
             http: http.map_err(|error| cause(&error))?,
             upload: settings.endpoint.upload.clone(),
+            key: settings.key.clone(),
             authorization,
             stall: settings.stall,
         })
@@ -192,11 +194,12 @@ impl Client {
         let response = tokio::select! {
             response = request => response,
             () = stalled(progress, self.stall) => {
-                return (progress.delivery(), Ending::Broken(self.stall_text()));
+                return (progress.cut_off(), Ending::Broken(self.stall_text()));
             }
         };
-        // What the server had seen when it answered, not what it sees later.
-        let delivery = progress.delivery();
+        // What the server had seen when it answered; what is withheld by now never leaves, also
+        // while the answer is being read.
+        let delivery = progress.cut_off();
         match response {
             Ok(response) => {
                 let answer = self.read(response, progress).await;
@@ -209,7 +212,7 @@ impl Client {
     async fn read(&self, mut response: reqwest::Response, progress: &Progress) -> Answer {
         let header = |name| {
             let value = response.headers().get(name)?;
-            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+            Some(self.without_key(&String::from_utf8_lossy(value.as_bytes())))
         };
         let mut answer = Answer {
             status: response.status().as_u16(),
@@ -242,7 +245,16 @@ impl Client {
                 }
             }
         }
+        let text = String::from_utf8_lossy(&answer.body);
+        if text.contains(self.key.expose()) {
+            answer.body = self.without_key(&text).into_bytes();
+        }
         answer
+    }
+
+    /// A server may repeat the key in what it says, and what it says is shown.
+    fn without_key(&self, text: &str) -> String {
+        text.replace(self.key.expose(), "[the API key]")
     }
 
     fn stall_text(&self) -> Break {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Phase, Run};
+use super::{Phase, Run, Trace};
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Verdict, verdict};
 use crate::ledger::{LedgerError, State, Transition};
 use crate::model::{AttemptId, Delivery, Digest, FileId, Target};
@@ -57,11 +57,13 @@ pub(super) struct Attempt<'a> {
     id: AttemptId,
     read_at: Timestamp,
     digest: Cell<Option<Digest>>,
+    number: u32,
+    /// Whether the ledger was asked for the attempt's `committing` row.
     released: Cell<bool>,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(run: &'a Run<'a>, index: usize, upload: Upload<'a>) -> Self {
+    pub(super) fn new(run: &'a Run<'a>, index: usize, upload: Upload<'a>, number: u32) -> Self {
         Self {
             run,
             index,
@@ -69,6 +71,7 @@ impl<'a> Attempt<'a> {
             id: run.parts.chance.attempt_id(),
             read_at: run.parts.clock.now(),
             digest: Cell::new(None),
+            number,
             released: Cell::new(false),
         }
     }
@@ -86,7 +89,15 @@ impl<'a> Attempt<'a> {
         self.digest.get()
     }
 
-    /// Whether the end of the body was released.
+    /// What an abort would leave of this attempt.
+    pub(super) fn trace(&self) -> Trace {
+        Trace {
+            attempt: self.id.clone(),
+            number: self.number,
+        }
+    }
+
+    /// Whether the ledger has, or will have, the attempt's `committing` row.
     pub(super) fn is_released(&self) -> bool {
         self.released.get()
     }
@@ -121,12 +132,12 @@ impl<'a> Attempt<'a> {
 
     /// The gate: returns once the attempt's `committing` row is durable.
     pub(super) async fn release(&self) -> Result<(), LedgerError> {
-        // Before asking: an abort while the row is being written leaves it written.
-        self.run.phases.borrow_mut()[self.index] = Phase::Released(self.id.clone());
-        let step = self.step(State::Committing, None, None, None);
-        self.run.parts.ledger.record(step).await?;
+        // Before asking: the row is written even if nobody waits for it to the end, because of an
+        // abort or an early answer.
+        self.run.phases.borrow_mut()[self.index] = Phase::Released(self.trace());
         self.released.set(true);
-        Ok(())
+        let step = self.step(State::Committing, None, None, None);
+        self.run.parts.ledger.record(step).await
     }
 
     pub(super) async fn make(&self) -> Attempted {

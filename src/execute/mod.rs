@@ -120,9 +120,27 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Waiting,
-    Started,
+    Started(Trace),
     /// The gate is open for this attempt: the service may store the file.
-    Released(AttemptId),
+    Released(Trace),
+}
+
+/// The attempt that an abort cuts off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trace {
+    attempt: AttemptId,
+    /// From 1.
+    number: u32,
+}
+
+impl Trace {
+    fn end(&self, outcome: Outcome, reason: &str) -> JobEnd {
+        JobEnd {
+            request_id: Some(self.attempt.clone()),
+            attempts: self.number,
+            ..JobEnd::without_attempt(outcome, Some(reason.to_owned()))
+        }
+    }
 }
 
 struct Run<'a> {
@@ -162,18 +180,14 @@ impl Run<'_> {
                     Outcome::NotAttempted,
                     Some("the run was aborted".to_owned()),
                 ),
-                Phase::Started => JobEnd::without_attempt(
+                Phase::Started(trace) => trace.end(
                     Outcome::Failed,
-                    Some("the run was aborted before the file was sent whole".to_owned()),
+                    "the run was aborted before the file was sent whole",
                 ),
-                Phase::Released(attempt) => JobEnd {
-                    request_id: Some(attempt.clone()),
-                    attempts: 1,
-                    ..JobEnd::without_attempt(
-                        Outcome::InDoubt,
-                        Some("the run was aborted before the service answered".to_owned()),
-                    )
-                },
+                Phase::Released(trace) => trace.end(
+                    Outcome::InDoubt,
+                    "the run was aborted before the service answered",
+                ),
             });
         }
         ends
@@ -196,13 +210,13 @@ impl Run<'_> {
                 }
                 return end;
             }
-            self.phases.borrow_mut()[index] = Phase::Started;
+            let attempt = Attempt::new(self, index, upload, number);
+            self.phases.borrow_mut()[index] = Phase::Started(attempt.trace());
             end.attempts = number;
-            let attempt = Attempt::new(self, index, upload);
             let next = self
                 .attempt(&attempt, &mut end, number, &mut once_used)
                 .await;
-            self.phases.borrow_mut()[index] = Phase::Started;
+            self.phases.borrow_mut()[index] = Phase::Started(attempt.trace());
             match next {
                 Next::End(outcome, reason) => {
                     end.outcome = outcome;
