@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
-use crate::model::{DatasetId, Environment, FileId, OrganizationId};
+use crate::model::{DatasetId, Environment, FileId, OrganizationId, canonical_id};
 
 /// Where the API is unless told otherwise.
 const BASE_URL: &str = "https://api.roe-ai.com";
@@ -336,7 +336,9 @@ fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
         } else {
             Service::At(base.unwrap_or_else(|| BASE_URL.to_owned()))
         },
-        organization: variable("ROE_ORGANIZATION_ID").map(OrganizationId::new),
+        organization: variable("ROE_ORGANIZATION_ID")
+            .and_then(|id| canonical_id(&id))
+            .map(OrganizationId::new),
         environment: Environment::new(
             std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),

@@ -11,9 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::manifest::{Manifest, Rule};
 use crate::model::{
-    Candidates, ContentType, Digest, Digests, Entry, EntryKind, FileId, Known, KnownFile,
-    KnownState, Metadata, OrganizationId, Origin, RelativePath, RemoteName, RootId, RuleName,
-    RunId, SourcePath, Stat, Target,
+    AttemptId, Candidates, ContentType, Digest, Digests, Entry, EntryKind, FileId, Known,
+    KnownFile, KnownState, Metadata, OrganizationId, Origin, RelativePath, RemoteName, RootId,
+    RuleName, RunId, SourcePath, Stat, StoredVersion, Target,
 };
 use crate::template::Values;
 
@@ -115,9 +115,10 @@ pub enum Decision {
     /// Send it.
     Upload(UploadReason),
     /// Nothing to do.
-    Skip(SkipReason),
-    /// Not to be sent until it is settled whether the service has it.
-    HoldInDoubt,
+    Skip(Unchanged),
+    /// Not to be sent until it is settled whether the service has it: the attempt in question, and
+    /// what happened then.
+    HoldInDoubt(AttemptId, Option<String>),
     /// Two rules want it for one target: the other rule's name. Neither sends it, since nobody
     /// can say which metadata is meant.
     Conflict(RuleName),
@@ -136,20 +137,15 @@ pub enum UploadReason {
     Retry,
 }
 
-/// Why a file is not sent.
+/// A file that is stored as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SkipReason {
-    /// It is stored as it is.
-    Unchanged {
-        /// The id the service gave it.
-        file_id: Option<FileId>,
-        /// The digest of the stored bytes.
-        digest: Option<Digest>,
-        /// What of it is news to the ledger.
-        news: News,
-    },
-    /// It is no regular file.
-    NotAFile(EntryKind),
+pub struct Unchanged {
+    /// The id the service gave it.
+    pub file_id: Option<FileId>,
+    /// The digest of the stored bytes.
+    pub digest: Option<Digest>,
+    /// What of it is news to the ledger.
+    pub news: News,
 }
 
 /// What the ledger does not know of an unchanged file.
@@ -182,11 +178,12 @@ impl fmt::Display for Decision {
             Self::Upload(UploadReason::New) => f.write_str("new"),
             Self::Upload(UploadReason::Changed) => f.write_str("its content changed"),
             Self::Upload(UploadReason::Retry) => f.write_str("an earlier attempt did not store it"),
-            Self::Skip(SkipReason::Unchanged { .. }) => f.write_str("stored and unchanged"),
-            Self::Skip(SkipReason::NotAFile(kind)) => kind.fmt(f),
-            Self::HoldInDoubt => {
-                f.write_str("an earlier attempt may have stored it; not sent again")
-            }
+            Self::Skip(_) => f.write_str("stored and unchanged"),
+            Self::HoldInDoubt(_, why) => write!(
+                f,
+                "an earlier attempt may have stored it ({}); held until `resolve` settles it",
+                why.as_deref().unwrap_or("its run ended before the answer")
+            ),
             Self::Conflict(other) => write!(
                 f,
                 "rule {other} sends the same file to the same target; exclude it from one of them"
@@ -203,7 +200,7 @@ impl Decision {
         match self {
             Self::Upload(_) => "upload",
             Self::Skip(_) => "skip",
-            Self::HoldInDoubt => "hold",
+            Self::HoldInDoubt(..) => "hold",
             Self::Conflict(_) => "conflict",
             Self::Unusable(_) => "unusable",
         }
@@ -216,9 +213,8 @@ impl Decision {
             Self::Upload(UploadReason::New) => "new",
             Self::Upload(UploadReason::Changed) => "changed",
             Self::Upload(UploadReason::Retry) => "retry",
-            Self::Skip(SkipReason::Unchanged { .. }) => "unchanged",
-            Self::Skip(SkipReason::NotAFile(_)) => "not_a_file",
-            Self::HoldInDoubt => "in_doubt",
+            Self::Skip(_) => "unchanged",
+            Self::HoldInDoubt(..) => "in_doubt",
             Self::Conflict(_) => "same_file",
             Self::Unusable(_) => "unusable",
         }
@@ -232,7 +228,7 @@ impl Decision {
             Self::Upload(UploadReason::Changed) => '~',
             Self::Upload(UploadReason::Retry) => '>',
             Self::Skip(_) => '=',
-            Self::HoldInDoubt => '?',
+            Self::HoldInDoubt(..) => '?',
             Self::Conflict(_) | Self::Unusable(_) => '!',
         }
     }
@@ -354,7 +350,9 @@ pub fn undecided(inputs: &Inputs<'_>) -> Vec<(RootId, RelativePath)> {
         let target = target(inputs, rule);
         if let Entry::File(stat) = entry
             && let Some(known) = inputs.known.get(&target, path)
-            && compare(stat, known) == Comparison::ContentDecides
+            && !matches!(known.state, KnownState::InDoubt(..))
+            && let Some(stored) = &known.stored
+            && compare(stat, stored) == Comparison::ContentDecides
         {
             wanted.push((root, relative.clone()));
         }
@@ -441,12 +439,14 @@ fn for_each_candidate(
         };
         for candidate in &candidates.found {
             let relative = candidate.relative.as_str();
-            let taken = match relative.strip_suffix('/') {
-                Some(".") => true,
-                Some(folder) => {
-                    rule.include.may_match_below(folder) && !rule.exclude.covers(folder)
-                }
-                None => rule.include.matches(relative) && !rule.exclude.matches(relative),
+            let may_hold =
+                |folder: &str| rule.include.may_match_below(folder) && !rule.exclude.covers(folder);
+            let is_taken = rule.include.matches(relative) && !rule.exclude.matches(relative);
+            let taken = match (relative.strip_suffix('/'), &candidate.entry) {
+                (Some("."), _) => true,
+                (Some(folder), _) => may_hold(folder),
+                (None, Entry::Other(EntryKind::LinkedFolder)) => is_taken || may_hold(relative),
+                (None, _) => is_taken,
             };
             if taken {
                 let path = candidates.source_path(&candidate.relative);
@@ -501,7 +501,7 @@ fn row(
     let stat = match entry {
         Entry::File(stat) => *stat,
         Entry::Other(kind) => {
-            file.decision = Decision::Skip(SkipReason::NotAFile(*kind));
+            file.decision = Decision::Unusable(format!("{kind}; exclude it, or put a file there"));
             return file;
         }
         Entry::Unusable(why) => {
@@ -577,19 +577,15 @@ enum Comparison {
     Same,
     Different,
     ContentDecides,
-    /// It is not stored for sure, so there is nothing to compare with.
-    NotStored,
 }
 
-fn compare(stat: &Stat, known: &KnownFile) -> Comparison {
-    if known.state != KnownState::Stored {
-        return Comparison::NotStored;
-    }
-    if stat.size != known.stat.size {
+/// How a file compares with the version that is stored.
+fn compare(stat: &Stat, stored: &StoredVersion) -> Comparison {
+    if stat.size != stored.stat.size {
         return Comparison::Different;
     }
-    let settled = known.read_at.duration_since(stat.modified()) > TIME_GRANULARITY;
-    if *stat == known.stat && settled {
+    let settled = stored.read_at.duration_since(stat.modified()) > TIME_GRANULARITY;
+    if *stat == stored.stat && settled {
         Comparison::Same
     } else {
         Comparison::ContentDecides
@@ -606,21 +602,29 @@ fn decide(
     let Some(known) = known else {
         return Decision::Upload(UploadReason::New);
     };
+    let send = match &known.state {
+        KnownState::InDoubt(attempt, why) => {
+            return Decision::HoldInDoubt(attempt.clone(), why.clone());
+        }
+        KnownState::Stored => Decision::Upload(UploadReason::Changed),
+        KnownState::NotStored => Decision::Upload(UploadReason::Retry),
+    };
+    let Some(stored) = &known.stored else {
+        return send;
+    };
     let unchanged = |news| {
-        Decision::Skip(SkipReason::Unchanged {
-            file_id: known.file_id.clone(),
-            digest: known.digest,
+        Decision::Skip(Unchanged {
+            file_id: stored.file_id.clone(),
+            digest: stored.digest,
             news,
         })
     };
-    match (compare(&stat, known), known.state) {
-        (Comparison::NotStored, KnownState::InDoubt) => Decision::HoldInDoubt,
-        (Comparison::NotStored, _) => Decision::Upload(UploadReason::Retry),
-        (Comparison::Same, _) => unchanged(News::None),
-        (Comparison::Different, _) => Decision::Upload(UploadReason::Changed),
-        (Comparison::ContentDecides, _) => match inputs.digests.get(&(root, relative.clone())) {
-            Some(Ok(digest)) if known.digest == Some(*digest) => unchanged(News::Stat),
-            Some(Ok(_)) => Decision::Upload(UploadReason::Changed),
+    match compare(&stat, stored) {
+        Comparison::Same => unchanged(News::None),
+        Comparison::Different => send,
+        Comparison::ContentDecides => match inputs.digests.get(&(root, relative.clone())) {
+            Some(Ok(digest)) if stored.digest == Some(*digest) => unchanged(News::Stat),
+            Some(Ok(_)) => send,
             Some(Err(why)) => Decision::Unusable(why.clone()),
             None => Decision::Unusable("its content was not read".to_owned()),
         },
@@ -647,19 +651,22 @@ fn notes(
             notes.push(Note::Empty);
         }
     }
-    if let (Decision::Skip(_), Some(known)) = (&file.decision, known)
-        && known.metadata != sending.metadata.digest()
+    if let (Decision::Skip(_), Some(stored)) = (
+        &file.decision,
+        known.and_then(|known| known.stored.as_ref()),
+    ) && stored.metadata != sending.metadata.digest()
     {
         notes.push(Note::MetadataDiffers);
     }
     notes
 }
 
-/// The same file twice for one target: both rows are conflicts.
+/// The same file sent twice to one target: each of its rows is a conflict. What is stored or in
+/// doubt already stays so.
 fn mark_conflicts(rules: &[PlannedRule], files: &mut [PlannedFile]) {
     let mut takers: HashMap<(&Target, SourcePath), Vec<usize>> = HashMap::new();
     for (index, file) in files.iter().enumerate() {
-        if file.stat.is_some() {
+        if file.is_upload() {
             let key = (&*rules[file.rule].target, file.path.clone());
             takers.entry(key).or_default().push(index);
         }

@@ -355,7 +355,9 @@ fn parse_expression(
         && let ErrorKind::UnknownFilter
         | ErrorKind::UnknownFunction
         | ErrorKind::UnknownTest
-        | ErrorKind::UnknownMethod = problem.kind()
+        | ErrorKind::UnknownMethod
+        | ErrorKind::MissingArgument
+        | ErrorKind::TooManyArguments = problem.kind()
     {
         let range = problem
             .range()

@@ -475,8 +475,8 @@ report: .roe-batch/reports/latest.json
 #[test]
 fn a_report_that_cannot_be_written_is_found_before_the_first_upload() {
     let workspace = Workspace::with(
-        &format!("{RULE}report: in/a.txt/report.csv\n"),
-        &[("in/a.txt", "a")],
+        &format!("{RULE}report: file/report.csv\n"),
+        &[("in/a.txt", "a"), ("file", "in the way")],
     );
     assert_data_eq!(
         workspace.apply().all(),
@@ -484,7 +484,7 @@ fn a_report_that_cannot_be_written_is_found_before_the_first_upload() {
 exit 74
 --- stdout
 --- stderr
-error: the report in/a.txt/report.csv cannot be written: File exists (os error 17)
+error: the report file/report.csv cannot be written: File exists (os error 17)
 
 "#]]
     );
@@ -522,6 +522,107 @@ fn a_damaged_ledger_stops_the_run_before_it_begins() {
         ran.stderr.contains("file is not a database"),
         "{}",
         ran.stderr
+    );
+}
+
+#[test]
+fn what_is_no_file_is_named_and_does_not_pass_for_stored() {
+    let workspace = Workspace::with(RULE, &[("in/a.txt", "a")]);
+    std::os::unix::fs::symlink("a.txt", workspace.at("in/link.txt")).expect("a link");
+    std::os::unix::fs::symlink(".", workspace.at("in/folder")).expect("a link");
+    assert_data_eq!(
+        workspace.apply().all(),
+        str![[r#"
+exit 1
+--- stdout
+manifest: 3 files planned
+  stored               1   1 B, 1 file ID
+  failed               2
+failed: all: in/folder: a symbolic link to a folder, not followed; exclude it, or put a file there
+failed: all: in/link.txt: a symbolic link, not followed; exclude it, or put a file there
+report: .roe-batch/reports/latest.csv
+report: .roe-batch/reports/latest.json
+--- stderr
+
+"#]]
+    );
+    assert_data_eq!(
+        workspace.apply().all(),
+        str![[r#"
+exit 1
+--- stdout
+manifest: 3 files planned
+  skipped              1   stored before, 1 file ID
+  failed               2
+failed: all: in/folder: a symbolic link to a folder, not followed; exclude it, or put a file there
+failed: all: in/link.txt: a symbolic link, not followed; exclude it, or put a file there
+report: .roe-batch/reports/latest.csv
+report: .roe-batch/reports/latest.json
+--- stderr
+
+"#]]
+    );
+}
+
+#[test]
+fn pasted_quotes_in_an_expression_are_shown_and_break_nothing() {
+    let workspace = Workspace::with(
+        "version: 1\nuploads:\n- name: a\n  root: .\n  include: '*'\n  file_name: ${{ file.name | \
+         replace(“a”, 'b') }}\n",
+        &[],
+    );
+    assert_data_eq!(
+        workspace.apply().all(),
+        str![[r#"
+exit 65
+--- stdout
+--- stderr
+error: unexpected character
+ --> manifest.yaml:6:38
+  |
+6 |   file_name: ${{ file.name | replace(“a”, 'b') }}
+  |                                      ^
+
+manifest.yaml: 1 error
+
+"#]]
+    );
+}
+
+#[test]
+fn a_password_in_an_address_is_not_repeated() {
+    let workspace = Workspace::with(RULE, &[("in/a.txt", "a")]);
+    let ran = workspace.run(&[
+        "plan",
+        "manifest.yaml",
+        "--base-url",
+        "https://u:hunter2@host",
+    ]);
+    assert_eq!(ran.code, 64, "{}", ran.all());
+    assert!(!ran.all().contains("hunter2"), "{}", ran.all());
+}
+
+#[test]
+fn a_pattern_without_quotes_says_that_it_needs_them() {
+    let manifest = "version: 1\nuploads:\n- {name: a, root: ., include: *.pdf}\n";
+    let workspace = Workspace::with(manifest, &[]);
+    assert_data_eq!(
+        workspace.apply().all(),
+        str![[r#"
+exit 65
+--- stdout
+--- stderr
+error: this names an anchor that is not there
+ --> manifest.yaml:3:31
+  |
+3 | - {name: a, root: ., include: *.pdf}
+  |                               ^ YAML cannot be read here
+  |
+  = help: in YAML a text that begins with `*`, `&`, `!` or `{` needs quotes, as in "*.pdf"
+
+manifest.yaml: 1 error
+
+"#]]
     );
 }
 

@@ -52,7 +52,6 @@ fn kill(mut child: Child) -> bool {
 fn a_run_that_is_killed_at_any_instant_loses_nothing_and_stores_nothing_twice() {
     let kills = number("ROE_BATCH_KILLS", 200);
     let seed = number("ROE_BATCH_SEED", 7);
-    println!("seed {seed}, {kills} kills");
     let mut chance = fastrand::Rng::with_seed(seed);
     let mut workspace = Workspace::with(
         &format!(
@@ -94,7 +93,11 @@ fn a_run_that_is_killed_at_any_instant_loses_nothing_and_stores_nothing_twice() 
         doubt_seen.extend(doubts.iter().map(|doubt| doubt.path.as_str().to_owned()));
     }
     let most = usize::try_from(killed).expect("a count") * 2 * CONCURRENCY;
-    assert!(doubt_seen.len() <= most, "{} in doubt", doubt_seen.len());
+    assert!(
+        doubt_seen.len() <= most,
+        "seed {seed}: {} in doubt",
+        doubt_seen.len()
+    );
 
     let ran = workspace.run(&["apply", "manifest.yaml"]);
     let left = doubts(&workspace);
@@ -141,9 +144,5 @@ fn a_run_that_is_killed_at_any_instant_loses_nothing_and_stores_nothing_twice() 
     assert_eq!(ran.code, 0, "{}", ran.all());
     let stored = records(data.path()).expect("records");
     assert_eq!(stored.len(), files);
-    assert_eq!(by_path(&stored).len(), files);
-    println!(
-        "{files} files, {killed} kills, {} in doubt on the way",
-        doubt_seen.len()
-    );
+    assert_eq!(by_path(&stored).len(), files, "seed {seed}");
 }

@@ -1,12 +1,15 @@
 //! What the service said: read leniently, bounded, and never trusted with more than text.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::model::{FileId, shown_bounded};
 
 /// Longest id that is taken for one.
 const ID_MAX: usize = 256;
+
+/// Most characters that are kept of a name from outside.
+const NAME_MAX: usize = 1024;
 
 /// How one attempt ended, before anything is made of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,18 +83,19 @@ struct Upload {
 
 impl Receipt {
     /// Reads an answer's body. Missing, null, unknown and oddly typed fields are no error; ids may
-    /// be text or numbers.
+    /// be text or numbers. None where the body is no JSON object: then the API did not say it.
     #[must_use]
-    pub fn parse(body: &[u8]) -> Self {
-        let upload: Upload = serde_json::from_slice(body).unwrap_or_default();
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+        let upload: Upload = serde_json::from_value(Value::Object(fields)).ok()?;
         let dataset = upload.dataset.unwrap_or_default();
-        Self {
+        Some(Self {
             file_id: upload.id.as_ref().and_then(id).map(FileId::new),
             name: upload.name.as_ref().and_then(text),
             size: upload.size.as_ref().and_then(Value::as_u64),
             dataset_id: dataset.get("id").and_then(id).or_else(|| id(&dataset)),
             dataset_name: dataset.get("name").and_then(text),
-        }
+        })
     }
 }
 
@@ -105,7 +109,9 @@ fn id(value: &Value) -> Option<String> {
 }
 
 fn text(value: &Value) -> Option<String> {
-    value.as_str().map(ToOwned::to_owned)
+    value
+        .as_str()
+        .map(|text| text.chars().take(NAME_MAX).collect())
 }
 
 impl Answer {
@@ -211,26 +217,24 @@ mod tests {
 
     #[test]
     fn a_receipt_is_read_leniently_but_never_invented() {
-        let full = Receipt::parse(
-            br#"{"id": "f-1", "name": "a.txt", "size": 3, "x": [1],
-                 "dataset": {"id": "d", "name": "n", "creator": null}}"#,
+        let parse = |body: &str| Receipt::parse(body.as_bytes()).expect(body);
+        let full = parse(
+            r#"{"id": "f-1", "name": "a.txt", "size": 3, "x": [1],
+                "dataset": {"id": "d", "name": "n", "creator": null}}"#,
         );
         assert_eq!(full.file_id, Some(FileId::new("f-1")));
         assert_eq!(full.dataset_name.as_deref(), Some("n"));
         assert_eq!(full.size, Some(3));
-        let odd = Receipt::parse(br#"{"id": 7, "name": null, "size": null, "dataset": "d"}"#);
+        let odd = parse(r#"{"id": 7, "name": null, "size": null, "dataset": "d"}"#);
         assert_eq!(odd.file_id, Some(FileId::new("7")));
         assert_eq!(odd.dataset_id.as_deref(), Some("d"));
-        for none in [
-            "",
-            "{}",
-            "[]",
-            r#"{"id": null}"#,
-            r#"{"id": "  "}"#,
-            r#"{"id": {}}"#,
-            "<p>",
-        ] {
-            assert_eq!(Receipt::parse(none.as_bytes()).file_id, None, "{none}");
+        for without in ["{}", r#"{"id": null}"#, r#"{"id": "  "}"#, r#"{"id": {}}"#] {
+            assert_eq!(parse(without).file_id, None, "{without}");
         }
+        for foreign in ["", "[]", "\"id\"", "<p>", "{"] {
+            assert_eq!(Receipt::parse(foreign.as_bytes()), None, "{foreign}");
+        }
+        let long = parse(&format!(r#"{{"id": "x", "name": "{}"}}"#, "n".repeat(9999)));
+        assert_eq!(long.name.map(|name| name.len()), Some(NAME_MAX));
     }
 }

@@ -102,7 +102,10 @@ impl fmt::Debug for Body {
 
 /// Feeds a [`Body`]. Dropping it before the last byte breaks the request off.
 #[derive(Debug)]
-pub struct Feeder(mpsc::Sender<Bytes>);
+pub struct Feeder {
+    chunks: mpsc::Sender<Bytes>,
+    progress: Progress,
+}
 
 /// The connection no longer takes the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +119,20 @@ impl Feeder {
     ///
     /// [`HungUp`] where the request has ended.
     pub async fn send(&self, chunk: Bytes) -> Result<(), HungUp> {
-        self.0.send(chunk).await.map_err(|_| HungUp)
+        self.check()?;
+        self.chunks.send(chunk).await.map_err(|_| HungUp)
+    }
+
+    /// Whether the body is still taken: if not, nobody need read or release any more of it.
+    ///
+    /// # Errors
+    ///
+    /// [`HungUp`] where the request has ended, or was answered before the body's end.
+    pub fn check(&self) -> Result<(), HungUp> {
+        if self.chunks.is_closed() || self.progress.state().taken == Taken::CutOff {
+            return Err(HungUp);
+        }
+        Ok(())
     }
 }
 
@@ -133,7 +149,11 @@ impl Body {
     pub fn fed(length: u64) -> (Self, Feeder, Progress) {
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let (body, progress) = Self::new(Chunks::Fed(receiver), length);
-        (body, Feeder(sender), progress)
+        let feeder = Feeder {
+            chunks: sender,
+            progress: progress.clone(),
+        };
+        (body, feeder, progress)
     }
 
     fn new(chunks: Chunks, length: u64) -> (Self, Progress) {
@@ -270,8 +290,9 @@ mod tests {
             .await
             .expect("taken");
         assert!(poll(&mut body).is_ready());
-        assert_eq!(progress.cut_off(), Delivery::Incomplete);
         feeder.send(Bytes::from_static(b"d")).await.expect("taken");
+        assert_eq!(progress.cut_off(), Delivery::Incomplete);
+        assert_eq!(feeder.check(), Err(HungUp));
         assert!(poll(&mut body).is_pending(), "the connection stays open");
         drop(feeder);
         assert_eq!(poll(&mut body), Poll::Ready(Some(Err(BrokenOff))));

@@ -137,6 +137,9 @@ impl Client {
                 .referer(false)
                 .user_agent(concat!("roe-batch/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIMEOUT)
+                // The watchdog alone says when nothing moves; the kernel's shorter patience, which
+                // reqwest sets otherwise, would end an upload to a slow reader early.
+                .tcp_user_timeout(None)
                 .pool_idle_timeout(POOL_IDLE)
                 .pool_max_idle_per_host(settings.connections);
             if settings.endpoint.local == Local::Loopback {
@@ -221,9 +224,15 @@ impl Client {
             body: Vec::new(),
             cut: None,
         };
+        let patience = tokio::time::sleep(self.stall.saturating_mul(4));
+        tokio::pin!(patience);
         loop {
             let chunk = tokio::select! {
                 chunk = response.chunk() => chunk,
+                () = &mut patience => {
+                    answer.cut = Some("the answer takes too long".to_owned());
+                    break;
+                }
                 () = stalled(progress, self.stall) => {
                     answer.cut = Some("the answer stalled".to_owned());
                     break;
@@ -258,7 +267,7 @@ impl Client {
     }
 
     fn stall_text(&self) -> Break {
-        Break::Stall(format!("nothing moved for {} s", self.stall.as_secs()))
+        Break::Stall(format!("nothing moved for {} s", self.stall.as_secs_f64()))
     }
 }
 

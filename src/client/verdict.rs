@@ -83,8 +83,9 @@ pub fn verdict(delivery: Delivery, ending: &Ending) -> Verdict {
 fn broken_off(delivery: Delivery, broken: &Break) -> Verdict {
     let why = broken.text().to_owned();
     match (broken, delivery) {
-        (Break::Tls(_), _) => Verdict::Stop(Stop::Misconfigured(why)),
+        // Also for TLS: an alert can come after the service has taken the whole file.
         (_, Delivery::Complete) => Verdict::InDoubt(why),
+        (Break::Tls(_), _) => Verdict::Stop(Stop::Misconfigured(why)),
         (Break::Connect(_), _) => Verdict::Retry(Retry {
             why,
             limit: RetryLimit::Attempts,
@@ -109,7 +110,11 @@ fn answered(delivery: Delivery, answer: &Answer) -> Verdict {
         200..=299 if !complete => {
             Verdict::InDoubt(format!("{why}, although the end of the file was not sent"))
         }
-        200..=299 => Verdict::Stored(Receipt::parse(&answer.body)),
+        200..=299 => match Receipt::parse(&answer.body) {
+            Some(receipt) => Verdict::Stored(receipt),
+            // A login page or a proxy's greeting is no word of the service's.
+            None => Verdict::InDoubt(format!("{why}, but the answer is none of the API's")),
+        },
         300..=399 => Verdict::Stop(Stop::Misconfigured(match &answer.location {
             Some(to) => format!("{why}: redirected to {}", shown_bounded(to)),
             None => format!("{why}: redirected"),
@@ -125,7 +130,7 @@ fn answered(delivery: Delivery, answer: &Answer) -> Verdict {
         403 => Verdict::Stop(Stop::Forbidden(why)),
         404 => Verdict::Stop(Stop::UnknownTarget(why)),
         425 | 429 => shared(why, answer),
-        503 if answer.retry_after.is_some() => shared(why, answer),
+        503 if retry_after(answer).is_some() => shared(why, answer),
         408 | 409 | 500 | 502 | 503 | 504 => unless_complete(why),
         // What the rows above left of 4xx.
         status if status / 100 == 4 => Verdict::Rejected(why),
@@ -144,13 +149,16 @@ fn retry(why: String) -> Verdict {
 }
 
 fn shared(why: String, answer: &Answer) -> Verdict {
-    let after = answer.retry_after.as_deref().and_then(RetryAfter::parse);
     Verdict::Retry(Retry {
         why,
         limit: RetryLimit::Attempts,
-        pause: Pause::Shared(after),
+        pause: Pause::Shared(retry_after(answer)),
         reach: Reach::Reached,
     })
+}
+
+fn retry_after(answer: &Answer) -> Option<RetryAfter> {
+    RetryAfter::parse(answer.retry_after.as_deref()?)
 }
 
 fn describe(answer: &Answer) -> String {
@@ -209,7 +217,10 @@ mod tests {
             ),
             (Break::Lost, ["retry", "retry", "in doubt"]),
             (Break::Stall, ["retry", "retry", "in doubt"]),
-            (Break::Tls, ["stop: configuration"; 3]),
+            (
+                Break::Tls,
+                ["stop: configuration", "stop: configuration", "in doubt"],
+            ),
         ];
         for (make, expected) in rows {
             let ending = Ending::Broken(make("why".to_owned()));
@@ -225,7 +236,14 @@ mod tests {
             assert_eq!(word(Complete, &with_id), "stored");
             assert_eq!(word(Incomplete, &with_id), "in doubt");
         }
-        for body in ["", "{}", "<html>", r#"{"id": null}"#] {
+        for body in ["", "<html>Login</html>", "[1]", "{\"id\": \"f"] {
+            assert_eq!(
+                word(Complete, &answer(200, body, None)),
+                "in doubt",
+                "{body}"
+            );
+        }
+        for body in ["{}", r#"{"id": null}"#] {
             let without = answer(200, body, None);
             assert_eq!(word(Complete, &without), "stored, id unknown");
             assert_eq!(word(Incomplete, &without), "in doubt");
@@ -279,7 +297,8 @@ mod tests {
             assert_eq!(word(Complete, &ending), "retry after, all");
         }
         let nonsense = answer(503, "", Some("soon"));
-        assert_eq!(word(Complete, &nonsense), "retry, all");
+        assert_eq!(word(Complete, &nonsense), "in doubt");
+        assert_eq!(word(Incomplete, &nonsense), "retry");
     }
 
     #[test]

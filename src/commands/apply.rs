@@ -23,11 +23,11 @@ use crate::execute::{self, Parts, StopLight, execute};
 use crate::ledger::{Ledger, LedgerError, Refreshed, RunEnd, RunStart, SqliteLedger, Writer};
 use crate::manifest::Manifest;
 use crate::model::{
-    ApiKey, Clock, HumanBytes, JobEnd, Outcome, ReportFormat, RuleName, SourcePath, StopCause,
-    count, shown,
+    ApiKey, Clock, HumanBytes, JobEnd, KnownState, Outcome, ReportFormat, RuleName, SourcePath,
+    StopCause, count, shown,
 };
 use crate::pace::Backoff;
-use crate::plan::{Decision, News, Plan, PlannedFile, SkipReason};
+use crate::plan::{Decision, News, Plan, PlannedFile};
 use crate::progress::Progress;
 use crate::report::{self, Counts, Header, Row};
 use crate::sandbox::{EmptyFiles, Sandbox, SandboxConfig, SandboxDataset};
@@ -135,17 +135,14 @@ fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan) -> Result<()
         .files
         .iter()
         .filter_map(|file| match (&file.decision, file.stat) {
-            (
-                Decision::Skip(SkipReason::Unchanged {
-                    news: News::Stat, ..
-                }),
-                Some(stat),
-            ) => Some(Refreshed {
-                target: Arc::clone(&plan.rules[file.rule].target),
-                path: file.path.clone(),
-                stat,
-                read_at: draft.started,
-            }),
+            (Decision::Skip(unchanged), Some(stat)) if unchanged.news == News::Stat => {
+                Some(Refreshed {
+                    target: Arc::clone(&plan.rules[file.rule].target),
+                    path: file.path.clone(),
+                    stat,
+                    read_at: draft.started,
+                })
+            }
             _ => None,
         })
         .collect();
@@ -239,7 +236,37 @@ fn upload(
     // A file being read when the run was aborted is nobody's concern any more.
     runtime.shutdown_background();
     let ledger = writer.finish().map_err(|error| ledger_failure(&error))?;
+    let mut ends = ends;
+    learn_ends(&*ledger, plan, &mut ends);
     Ok((ledger, ends))
+}
+
+/// An abort can drop a job whose end was on its way to the ledger: what arrived there counts.
+fn learn_ends(ledger: &dyn Ledger, plan: &Plan, ends: &mut [Option<JobEnd>]) {
+    let in_doubt =
+        |end: &Option<JobEnd>| matches!(end, Some(end) if end.outcome == Outcome::InDoubt);
+    if !ends.iter().any(in_doubt) {
+        return;
+    }
+    let targets: Vec<_> = plan
+        .rules
+        .iter()
+        .map(|rule| Arc::clone(&rule.target))
+        .collect();
+    let Ok(known) = ledger.known(&targets) else {
+        return;
+    };
+    for (file, end) in plan.files.iter().zip(ends).filter(|(_, end)| in_doubt(end)) {
+        let known = known.get(&plan.rules[file.rule].target, &file.path);
+        if let (Some(end), Some(known)) = (end, known)
+            && known.state == KnownState::Stored
+            && let Some(stored) = &known.stored
+        {
+            end.outcome = Outcome::Stored;
+            end.file_id.clone_from(&stored.file_id);
+            end.reason = None;
+        }
+    }
 }
 
 fn start_sandbox(draft: &Draft<'_>, plan: &Plan) -> Result<Sandbox, Failure> {
@@ -385,7 +412,7 @@ fn summary(
             _ => writeln!(text),
         };
     }
-    if counts.files(Outcome::Skipped) == header.planned {
+    if header.planned > 0 && counts.files(Outcome::Skipped) == header.planned {
         text.push_str("nothing to upload\n");
     }
     for cause in causes {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Rule, Seve
 use crate::model::{Digests, Known, Origin, RunId, Target, shown};
 use crate::plan::{Inputs, Plan, plan, undecided, unmatched};
 use crate::source::{Roots, Survey, Want, survey};
+use crate::template::Values;
 
 /// A manifest that was read and whose roots were walked.
 #[derive(Debug)]
@@ -46,8 +47,8 @@ impl<'a> Draft<'a> {
                 Failure::new(
                     Exit::Usage,
                     format!(
-                        "the API's address \"{}\" cannot be used: {why}",
-                        shown(base)
+                        "the API's address{} cannot be used: {why}",
+                        shown_address(base)
                     ),
                 )
                 .hint("set it by --base-url or ROE_BASE_URL, as in https://api.roe-ai.com")
@@ -81,6 +82,8 @@ impl<'a> Draft<'a> {
         for (rule, pattern) in unmatched(&manifest, &survey.candidates) {
             diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern));
         }
+        let run = RunId::new(uuid::Uuid::now_v7().to_string());
+        diagnostics.extend(uploaded_reports(&manifest, path, (&run, started)));
         let shown = source.render(&diagnostics);
         if !shown.is_empty() {
             super::narrate(&shown);
@@ -95,7 +98,7 @@ impl<'a> Draft<'a> {
                 .as_ref()
                 .map_or_else(|| Origin::new("sandbox"), Endpoint::origin),
             endpoint,
-            run: RunId::new(uuid::Uuid::now_v7().to_string()),
+            run,
             started,
             settings,
             survey,
@@ -129,6 +132,45 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Reports that a rule would take for files to upload, in this run or the next.
+fn uploaded_reports(manifest: &Manifest, path: &Path, run: (&RunId, Timestamp)) -> Vec<Diagnostic> {
+    let values = Values {
+        manifest: &manifest.name,
+        run: Some(run),
+        rule: None,
+        file: None,
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut found = Vec::new();
+    for report in &manifest.reports {
+        let Ok(rendered) = report.path.render(&values) else {
+            continue;
+        };
+        let joined = folder.join(rendered);
+        let report_path: PathBuf = joined.components().filter(is_named).collect();
+        let taker = manifest.rules.iter().find(|rule| {
+            let root: PathBuf = rule.root.components().filter(is_named).collect();
+            let below = report_path.strip_prefix(&root);
+            let below = below.ok().and_then(Path::to_str);
+            below.is_some_and(|below| rule.include.matches(below) && !rule.exclude.matches(below))
+        });
+        if let Some(rule) = taker {
+            found.push(
+                Diagnostic::error(
+                    format!("rule `{}` would upload this report", rule.name),
+                    report.span.clone(),
+                )
+                .help("write reports elsewhere, or exclude their folder from the rule"),
+            );
+        }
+    }
+    found
+}
+
+fn is_named(component: &Component<'_>) -> bool {
+    *component != Component::CurDir
+}
+
 fn unmatched_pattern(rule: &Rule, pattern: usize) -> Option<Diagnostic> {
     let span = rule.include_spans[pattern].clone();
     let message = format!("no file matches this pattern of rule `{}`", rule.name);
@@ -144,6 +186,14 @@ fn unmatched_pattern(rule: &Rule, pattern: usize) -> Option<Diagnostic> {
         "nothing in `{}`",
         shown(&rule.root.to_string_lossy())
     )))
+}
+
+/// An address as far as it can be shown: what stands before an `@` may be a password.
+fn shown_address(base: &str) -> String {
+    if base.contains('@') {
+        return String::new();
+    }
+    format!(" \"{}\"", shown(base))
 }
 
 /// The state folder of a manifest: the one named, or `.roe-batch` beside it.
@@ -185,7 +235,7 @@ fn read_manifest(path: &Path) -> Result<Source, Failure> {
 pub(super) fn ledger_failure(error: &LedgerError) -> Failure {
     match error {
         LedgerError::Locked { .. } => Failure::new(Exit::Later, error.to_string())
-            .hint("wait for it to end, or give this one its own --state"),
+            .hint("wait for it to end, then start again"),
         LedgerError::Newer { .. } => Failure::new(Exit::LocalIo, error.to_string())
             .hint("use the newer roe-batch; nothing was changed"),
         LedgerError::Folder { .. } => Failure::new(Exit::LocalIo, error.to_string())

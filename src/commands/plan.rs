@@ -13,7 +13,7 @@ use crate::model::{
     ContentType, DatasetId, HumanBytes, Known, Metadata, OrganizationId, Origin, RemoteName,
     RuleName, SourcePath, count,
 };
-use crate::plan::{Decision, Plan, PlannedFile, Tally};
+use crate::plan::{Decision, Plan, PlannedFile, Tally, UploadReason};
 
 /// The version of the printed plan's form.
 const FORMAT: u32 = 1;
@@ -98,22 +98,22 @@ enum Rank {
 
 fn rank(decision: &Decision) -> Rank {
     match decision {
-        Decision::Upload(_) => Rank::Expected,
-        Decision::Skip(_) if decision.reason() == "unchanged" => Rank::Expected,
-        _ => Rank::NeedsALook,
+        Decision::Upload(_) | Decision::Skip(_) => Rank::Expected,
+        Decision::HoldInDoubt(..) | Decision::Conflict(_) | Decision::Unusable(_) => {
+            Rank::NeedsALook
+        }
     }
 }
 
 fn label(decision: &Decision) -> &'static str {
-    match (decision, decision.reason()) {
-        (Decision::Upload(_), "new") => "new",
-        (Decision::Upload(_), "changed") => "changed",
-        (Decision::Upload(_), _) => "tried before, not stored",
-        (Decision::Skip(_), "unchanged") => "stored and unchanged",
-        (Decision::Skip(_), _) => "not a file, skipped",
-        (Decision::HoldInDoubt, _) => "in doubt, held back",
-        (Decision::Conflict(_), _) => "in conflict, not sent",
-        (Decision::Unusable(_), _) => "unusable, not sent",
+    match decision {
+        Decision::Upload(UploadReason::New) => "new",
+        Decision::Upload(UploadReason::Changed) => "changed",
+        Decision::Upload(UploadReason::Retry) => "tried before, not stored",
+        Decision::Skip(_) => "stored and unchanged",
+        Decision::HoldInDoubt(..) => "in doubt, held back",
+        Decision::Conflict(_) => "in conflict, not sent",
+        Decision::Unusable(_) => "unusable, not sent",
     }
 }
 
@@ -131,11 +131,10 @@ fn kind(text: &mut String, rank: Rank, label: &str, files: &[&PlannedFile]) {
         files.len(),
         HumanBytes(bytes)
     );
-    let unchanged = first.decision.reason() == "unchanged";
-    let shown = match rank {
-        Rank::NeedsALook => PROBLEMS,
-        Rank::Expected if unchanged => 0,
-        Rank::Expected => SAMPLES,
+    let shown = match (rank, &first.decision) {
+        (Rank::NeedsALook, _) => PROBLEMS,
+        (Rank::Expected, Decision::Skip(_)) => 0,
+        (Rank::Expected, _) => SAMPLES,
     };
     for file in files.iter().take(shown) {
         let _ = writeln!(text, "      {}", file.path);

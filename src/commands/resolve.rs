@@ -12,8 +12,7 @@ use crate::model::{HumanBytes, count, shown};
 /// Lists, or settles.
 pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
     let state = state_folder(&settings.manifest, settings.state.as_deref())?;
-    let ledger = SqliteLedger::open_read_only(&state.ledger()).map_err(|e| ledger_failure(&e))?;
-    let Some(ledger) = ledger else {
+    if !state.ledger().exists() {
         return Err(Failure::new(
             Exit::LocalIo,
             format!(
@@ -22,9 +21,14 @@ pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
             ),
         )
         .hint("name the manifest of an earlier run, or its --state"));
-    };
+    }
+    // What a run has under way looks like doubt until it ends.
+    let holder = format!("process {}, resolve", std::process::id());
+    let _lock = state
+        .lock(&holder)
+        .map_err(|error| ledger_failure(&error))?;
+    let mut ledger = SqliteLedger::open(&state.ledger()).map_err(|error| ledger_failure(&error))?;
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
-    drop(ledger);
     let Some(answer) = &settings.answer else {
         say(&list(&doubts))?;
         return Ok(if doubts.is_empty() {
@@ -49,12 +53,6 @@ pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
             })
         })
         .collect::<Result<Vec<_>, Failure>>()?;
-    // A run must not plan while its ledger changes.
-    let holder = format!("process {}, resolve", std::process::id());
-    let _lock = state
-        .lock(&holder)
-        .map_err(|error| ledger_failure(&error))?;
-    let mut ledger = SqliteLedger::open(&state.ledger()).map_err(|error| ledger_failure(&error))?;
     ledger
         .settle(&settlements)
         .map_err(|error| ledger_failure(&error))?;

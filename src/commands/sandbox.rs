@@ -36,6 +36,9 @@ pub(super) fn sandbox(settings: &SandboxSettings) -> Result<Exit, Failure> {
         .hint("choose another address with --listen, or a folder it can write to with --data")
     })?;
     let address = server.address();
+    if !address.ip().is_loopback() {
+        super::narrate("warning: others on the network can reach this sandbox; its key is public");
+    }
     let more: Vec<String> = settings
         .datasets
         .iter()

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Phase, Run, Trace};
-use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Verdict, verdict};
+use super::Run;
+use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
 use crate::ledger::{LedgerError, State, Transition};
-use crate::model::{AttemptId, Delivery, Digest, FileId, Target};
+use crate::model::{AttemptId, Delivery, Digest, FileId, Target, canonical_id, shown_bounded};
 use crate::plan::Upload;
 use crate::source::{Changed, OpenFile, ReadError};
 
@@ -57,13 +57,12 @@ pub(super) struct Attempt<'a> {
     id: AttemptId,
     read_at: Timestamp,
     digest: Cell<Option<Digest>>,
-    number: u32,
     /// Whether the ledger was asked for the attempt's `committing` row.
     released: Cell<bool>,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(run: &'a Run<'a>, index: usize, upload: Upload<'a>, number: u32) -> Self {
+    pub(super) fn new(run: &'a Run<'a>, index: usize, upload: Upload<'a>) -> Self {
         Self {
             run,
             index,
@@ -71,7 +70,6 @@ impl<'a> Attempt<'a> {
             id: run.parts.chance.attempt_id(),
             read_at: run.parts.clock.now(),
             digest: Cell::new(None),
-            number,
             released: Cell::new(false),
         }
     }
@@ -89,17 +87,36 @@ impl<'a> Attempt<'a> {
         self.digest.get()
     }
 
-    /// What an abort would leave of this attempt.
-    pub(super) fn trace(&self) -> Trace {
-        Trace {
-            attempt: self.id.clone(),
-            number: self.number,
-        }
-    }
-
     /// Whether the ledger has, or will have, the attempt's `committing` row.
     pub(super) fn is_released(&self) -> bool {
         self.released.get()
+    }
+
+    /// Where the service's account of the stored file differs from what was sent.
+    pub(super) fn differences(&self, receipt: &Receipt) -> Option<String> {
+        let mut found = Vec::new();
+        if receipt.file_id.is_none() {
+            found.push("the answer has no readable id".to_owned());
+        }
+        let size = self.upload.stat.size;
+        if let Some(other) = receipt.size.filter(|other| *other != size) {
+            found.push(format!("the service says {other} bytes, {size} were sent"));
+        }
+        let name = self.upload.sending.remote_name.stored();
+        if let Some(other) = receipt
+            .name
+            .as_deref()
+            .filter(|other| *other != name.as_str())
+        {
+            found.push(format!("the service calls it \"{}\"", shown_bounded(other)));
+        }
+        let dataset = self.target().dataset_id.as_ref();
+        if let (Some(other), Some(dataset)) = (&receipt.dataset_id, dataset)
+            && canonical_id(other).as_deref() != Some(dataset.as_str())
+        {
+            found.push(format!("it is in dataset {}", shown_bounded(other)));
+        }
+        (!found.is_empty()).then(|| format!("stored, but {}", found.join("; ")))
     }
 
     /// A ledger row for this attempt.
@@ -134,7 +151,7 @@ impl<'a> Attempt<'a> {
     pub(super) async fn release(&self) -> Result<(), LedgerError> {
         // Before asking: the row is written even if nobody waits for it to the end, because of an
         // abort or an early answer.
-        self.run.phases.borrow_mut()[self.index] = Phase::Released(self.trace());
+        self.run.released(self.index, self.digest.get());
         self.released.set(true);
         let step = self.step(State::Committing, None, None, None);
         self.run.parts.ledger.record(step).await
@@ -234,6 +251,7 @@ impl<'a> Attempt<'a> {
         }
         blocking(move || file.check(&stat)).await?;
         self.digest.set(Some(Digest(*hasher.finalize().as_bytes())));
+        feeder.check()?;
         self.release().await.map_err(FeedError::Gate)?;
         if let Some(last) = withheld {
             feeder.send(last).await?;

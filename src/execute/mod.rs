@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::client::{Client, Pause, Reach, Receipt, Retry, RetryLimit, Stop, Verdict};
 use crate::event::Event;
 use crate::ledger::{Handle, LedgerError, State};
-use crate::model::{AttemptId, Clock, JobEnd, Outcome, RunId, StopCause, Target, count};
+use crate::model::{AttemptId, Clock, Digest, JobEnd, Outcome, RunId, StopCause, Target, count};
 use crate::pace::{Backoff, retry_after_wait};
 use crate::plan::{Plan, PlannedFile, Upload};
 use crate::source::Roots;
@@ -120,27 +120,10 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Waiting,
-    Started(Trace),
-    /// The gate is open for this attempt: the service may store the file.
-    Released(Trace),
-}
-
-/// The attempt that an abort cuts off.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Trace {
-    attempt: AttemptId,
-    /// From 1.
-    number: u32,
-}
-
-impl Trace {
-    fn end(&self, outcome: Outcome, reason: &str) -> JobEnd {
-        JobEnd {
-            request_id: Some(self.attempt.clone()),
-            attempts: self.number,
-            ..JobEnd::without_attempt(outcome, Some(reason.to_owned()))
-        }
-    }
+    /// An attempt is under way, or another one is waited for: the row so far.
+    Started(JobEnd),
+    /// The gate is open for the attempt under way: the service may store the file.
+    Released(JobEnd),
 }
 
 struct Run<'a> {
@@ -180,14 +163,19 @@ impl Run<'_> {
                     Outcome::NotAttempted,
                     Some("the run was aborted".to_owned()),
                 ),
-                Phase::Started(trace) => trace.end(
-                    Outcome::Failed,
-                    "the run was aborted before the file was sent whole",
-                ),
-                Phase::Released(trace) => trace.end(
-                    Outcome::InDoubt,
-                    "the run was aborted before the service answered",
-                ),
+                Phase::Started(end) => JobEnd {
+                    outcome: Outcome::Failed,
+                    reason: Some(match &end.reason {
+                        Some(last) => format!("{last}; the run was aborted before another attempt"),
+                        None => "the run was aborted before the file was sent whole".to_owned(),
+                    }),
+                    ..end.clone()
+                },
+                Phase::Released(end) => JobEnd {
+                    outcome: Outcome::InDoubt,
+                    reason: Some("the run was aborted before the service answered".to_owned()),
+                    ..end.clone()
+                },
             });
         }
         ends
@@ -210,13 +198,15 @@ impl Run<'_> {
                 }
                 return end;
             }
-            let attempt = Attempt::new(self, index, upload, number);
-            self.phases.borrow_mut()[index] = Phase::Started(attempt.trace());
+            let attempt = Attempt::new(self, index, upload);
             end.attempts = number;
+            end.started.get_or_insert(self.now());
+            end.request_id = Some(attempt.id().clone());
+            end.http_status = None;
+            self.phases.borrow_mut()[index] = Phase::Started(end.clone());
             let next = self
                 .attempt(&attempt, &mut end, number, &mut once_used)
                 .await;
-            self.phases.borrow_mut()[index] = Phase::Started(attempt.trace());
             match next {
                 Next::End(outcome, reason) => {
                     end.outcome = outcome;
@@ -231,6 +221,11 @@ impl Run<'_> {
                         why: why.clone(),
                         wait,
                     });
+                    let waiting = JobEnd {
+                        reason: Some(why.clone()),
+                        ..end.clone()
+                    };
+                    self.phases.borrow_mut()[index] = Phase::Started(waiting);
                     last_reason = Some(why);
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
@@ -270,12 +265,8 @@ impl Run<'_> {
         number: u32,
         once_used: &mut bool,
     ) -> Next {
-        let begun = self.parts.clock.now();
-        end.started.get_or_insert(begun);
-        end.request_id = Some(attempt.id().clone());
-        end.http_status = None;
         let attempted = attempt.make().await;
-        end.finished = Some(self.parts.clock.now());
+        end.finished = Some(self.now());
         end.digest = attempt.digest().or(end.digest);
         let (verdict, status) = match attempted {
             Attempted::Judged(verdict, status) => (verdict, status),
@@ -312,12 +303,9 @@ impl Run<'_> {
         receipt: Receipt,
     ) -> Next {
         end.file_id.clone_from(&receipt.file_id);
-        end.returned_name = receipt.name;
-        end.returned_dataset = receipt.dataset_name;
-        let reason = match &receipt.file_id {
-            Some(_) => None,
-            None => Some("stored, but the answer has no readable id".to_owned()),
-        };
+        end.returned_name.clone_from(&receipt.name);
+        end.returned_dataset.clone_from(&receipt.dataset_name);
+        let reason = attempt.differences(&receipt);
         let step = attempt.step(
             State::Stored,
             status,
@@ -464,6 +452,18 @@ impl Run<'_> {
         Next::Again {
             why: retry.why,
             wait,
+        }
+    }
+
+    /// From now on an abort leaves this job in doubt.
+    fn released(&self, index: usize, digest: Option<Digest>) {
+        let phase = &mut self.phases.borrow_mut()[index];
+        if let Phase::Started(end) = phase {
+            let end = JobEnd {
+                digest,
+                ..end.clone()
+            };
+            *phase = Phase::Released(end);
         }
     }
 

@@ -1,6 +1,6 @@
 //! How a run is asked to end: in good order, or at once.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,12 +12,15 @@ pub struct StopLight {
     drain: CancellationToken,
     abort: CancellationToken,
     causes: Mutex<Vec<StopCause>>,
+    drain_cause: OnceLock<StopCause>,
 }
 
 impl StopLight {
     /// Asks the run to begin nothing new. True where this cause is news.
     pub fn request(&self, cause: StopCause) -> bool {
-        let news = self.note(cause);
+        let news = self.note(cause.clone());
+        // The first one counts: later causes may come from what is still under way.
+        let _ = self.drain_cause.set(cause);
         self.drain.cancel();
         news
     }
@@ -43,10 +46,7 @@ impl StopLight {
     /// Why the run is draining, if it is.
     #[must_use]
     pub fn cause(&self) -> Option<StopCause> {
-        if !self.drain.is_cancelled() {
-            return None;
-        }
-        self.causes.lock().ok()?.last().cloned()
+        self.drain_cause.get().cloned()
     }
 
     /// All causes so far, in order.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::model::{
     AttemptId, DatasetId, Digest, FileId, Known, KnownFile, KnownState, OrganizationId, Origin,
-    SourcePath, Stat, Target,
+    SourcePath, Stat, StoredVersion, Target,
 };
 
 /// The schema version this code reads and writes (`PRAGMA user_version`).
@@ -63,21 +63,22 @@ CREATE TABLE transitions (
     remote_name     TEXT NOT NULL,
     file_id         TEXT,
     http_status     INTEGER,
-    reason          TEXT
+    reason          TEXT,
+    read_at         TEXT NOT NULL
 ) STRICT;
 CREATE TABLE files (
-    target_id       INTEGER NOT NULL REFERENCES targets,
-    path            TEXT NOT NULL,
-    attempt_id      TEXT NOT NULL,
-    transition_id   INTEGER NOT NULL REFERENCES transitions,
-    state           TEXT NOT NULL,
-    size            INTEGER NOT NULL,
-    mtime_ns        INTEGER NOT NULL,
-    inode           INTEGER NOT NULL,
-    blake3          TEXT,
-    metadata_blake3 TEXT NOT NULL,
-    file_id         TEXT,
-    read_at         TEXT NOT NULL,
+    target_id              INTEGER NOT NULL REFERENCES targets,
+    path                   TEXT NOT NULL,
+    attempt_id             TEXT NOT NULL,
+    transition_id          INTEGER NOT NULL REFERENCES transitions,
+    state                  TEXT NOT NULL,
+    file_id                TEXT,
+    stored_size            INTEGER,
+    stored_mtime_ns        INTEGER,
+    stored_inode           INTEGER,
+    stored_blake3          TEXT,
+    stored_metadata_blake3 TEXT,
+    stored_read_at         TEXT,
     PRIMARY KEY (target_id, path)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX files_in_doubt ON files (attempt_id) WHERE state IN ('committing', 'in_doubt');
@@ -251,8 +252,8 @@ impl Ledger for SqliteLedger {
     fn refresh(&mut self, group: &[Refreshed]) -> Result<(), LedgerError> {
         self.write(|transaction, targets| {
             let mut update = transaction.prepare_cached(
-                "UPDATE files SET mtime_ns = ?3, inode = ?4, read_at = ?5
-                 WHERE target_id = ?1 AND path = ?2 AND state = 'stored' AND size = ?6",
+                "UPDATE files SET stored_mtime_ns = ?3, stored_inode = ?4, stored_read_at = ?5
+                 WHERE target_id = ?1 AND path = ?2 AND stored_size = ?6",
             )?;
             for file in group {
                 let target = target_id(transaction, targets, &file.target)?;
@@ -273,7 +274,7 @@ impl Ledger for SqliteLedger {
         let read = || -> rusqlite::Result<Vec<Doubt>> {
             let mut select = self.connection.prepare(
                 "SELECT f.attempt_id, g.origin, g.organization_id, g.dataset_id, f.path,
-                        t.remote_name, f.size, t.at, t.reason
+                        t.remote_name, t.size, t.at, t.reason
                  FROM files f
                  JOIN targets g USING (target_id)
                  JOIN transitions t ON t.transition_id = f.transition_id
@@ -302,9 +303,13 @@ impl Ledger for SqliteLedger {
                  WHERE origin = ?1 AND organization_id = ?2 AND dataset_id = ?3",
             )?;
             let mut select = self.connection.prepare(
-                "SELECT path, state, size, mtime_ns, inode, blake3, metadata_blake3, file_id,
-                        read_at
-                 FROM files WHERE target_id = ?1",
+                "SELECT f.path, f.state, f.attempt_id, t.reason, f.file_id, f.stored_size,
+                        f.stored_mtime_ns, f.stored_inode, f.stored_blake3,
+                        f.stored_metadata_blake3, f.stored_read_at
+                 FROM files f
+                 LEFT JOIN transitions t ON t.transition_id = f.transition_id
+                      AND f.state IN ('committing', 'in_doubt')
+                 WHERE f.target_id = ?1",
             )?;
             for target in targets {
                 let key = target_key(target);
@@ -356,9 +361,9 @@ fn record_one(
         .prepare_cached(
             "INSERT INTO transitions (attempt_id, run_id, target_id, rule, path, state, at, size,
                  mtime_ns, inode, blake3, metadata_blake3, remote_name, file_id, http_status,
-                 reason)
+                 reason, read_at)
              VALUES (:attempt, :run, :target, :rule, :path, :state, :at, :size, :mtime, :inode,
-                 :digest, :metadata, :name, :file_id, :status, :reason)",
+                 :digest, :metadata, :name, :file_id, :status, :reason, :read_at)",
         )?
         .execute(named_params! {
             ":attempt": step.attempt.as_str(),
@@ -377,32 +382,41 @@ fn record_one(
             ":file_id": step.file_id.as_ref().map(FileId::as_str),
             ":status": step.http_status,
             ":reason": step.reason,
-        })?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO files (target_id, path, attempt_id, transition_id, state, size, mtime_ns,
-                 inode, blake3, metadata_blake3, file_id, read_at)
-             VALUES (:target, :path, :attempt, last_insert_rowid(), :state, :size, :mtime, :inode,
-                 :digest, :metadata, :file_id, :read_at)
-             ON CONFLICT (target_id, path) DO UPDATE SET
-                 attempt_id = excluded.attempt_id, transition_id = excluded.transition_id, state = excluded.state, size = excluded.size,
-                 mtime_ns = excluded.mtime_ns, inode = excluded.inode, blake3 = excluded.blake3,
-                 metadata_blake3 = excluded.metadata_blake3, file_id = excluded.file_id,
-                 read_at = excluded.read_at",
-        )?
-        .execute(named_params! {
-            ":target": target,
-            ":path": step.path.as_str(),
-            ":attempt": step.attempt.as_str(),
-            ":state": step.state.word(),
-            ":size": step.stat.size.cast_signed(),
-            ":mtime": step.stat.mtime_ns,
-            ":inode": step.stat.inode.cast_signed(),
-            ":digest": step.digest.map(|digest| digest.to_string()),
-            ":metadata": step.metadata.to_string(),
-            ":file_id": step.file_id.as_ref().map(FileId::as_str),
             ":read_at": step.read_at.to_string(),
         })?;
+    let transition = transaction.last_insert_rowid();
+    transaction
+        .prepare_cached(
+            "INSERT INTO files (target_id, path, attempt_id, transition_id, state)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (target_id, path) DO UPDATE SET attempt_id = excluded.attempt_id,
+                 transition_id = excluded.transition_id, state = excluded.state",
+        )?
+        .execute(params![
+            target,
+            step.path.as_str(),
+            step.attempt.as_str(),
+            transition,
+            step.state.word(),
+        ])?;
+    if step.state == State::Stored {
+        keep_stored_version(transaction, transition)?;
+    }
+    Ok(())
+}
+
+/// Only what is stored replaces what is known to be stored.
+fn keep_stored_version(transaction: &Transaction<'_>, transition: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE files SET file_id = t.file_id, stored_size = t.size,
+                 stored_mtime_ns = t.mtime_ns, stored_inode = t.inode, stored_blake3 = t.blake3,
+                 stored_metadata_blake3 = t.metadata_blake3, stored_read_at = t.read_at
+             FROM transitions t
+             WHERE t.transition_id = ?1 AND files.transition_id = ?1
+                 AND files.target_id = t.target_id AND files.path = t.path",
+        )?
+        .execute([transition])?;
     Ok(())
 }
 
@@ -413,10 +427,11 @@ fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> Result<
     };
     let appended = transaction.execute(
         "INSERT INTO transitions (attempt_id, run_id, target_id, rule, path, state, at, size,
-             mtime_ns, inode, blake3, metadata_blake3, remote_name, file_id, http_status, reason)
+             mtime_ns, inode, blake3, metadata_blake3, remote_name, file_id, http_status, reason,
+             read_at)
          SELECT t.attempt_id, t.run_id, t.target_id, t.rule, t.path, :state, :at, t.size,
              t.mtime_ns, t.inode, t.blake3, t.metadata_blake3, t.remote_name, :file_id,
-             t.http_status, :reason
+             t.http_status, :reason, t.read_at
          FROM files f JOIN transitions t ON t.transition_id = f.transition_id
          WHERE f.attempt_id = :attempt AND f.state IN ('committing', 'in_doubt')",
         named_params! {
@@ -432,15 +447,15 @@ fn settle_one(transaction: &Transaction<'_>, settlement: &Settlement) -> Result<
             attempt: settlement.attempt.clone(),
         }));
     }
+    let transition = transaction.last_insert_rowid();
     transaction.execute(
-        "UPDATE files SET state = :state, file_id = :file_id, transition_id = last_insert_rowid()
-         WHERE attempt_id = :attempt AND state IN ('committing', 'in_doubt')",
-        named_params! {
-            ":attempt": settlement.attempt.as_str(),
-            ":state": state.word(),
-            ":file_id": file_id,
-        },
+        "UPDATE files SET state = ?1, transition_id = ?2
+         WHERE attempt_id = ?3 AND state IN ('committing', 'in_doubt')",
+        params![state.word(), transition, settlement.attempt.as_str()],
     )?;
+    if state == State::Stored {
+        keep_stored_version(transaction, transition)?;
+    }
     Ok(())
 }
 
@@ -507,24 +522,33 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     let state = match State::of_word(&word) {
         Some(State::Stored) => KnownState::Stored,
         Some(State::Rejected | State::Failed) => KnownState::NotStored,
-        // A run that died between gate and answer left it so.
-        Some(State::Committing | State::InDoubt) => KnownState::InDoubt,
+        // A run that died between gate and answer left it `committing`.
+        Some(State::Committing | State::InDoubt) => {
+            KnownState::InDoubt(AttemptId::new(row.get::<_, String>(2)?), row.get(3)?)
+        }
         None => return Err(unreadable(1, "no state of an attempt")),
     };
-    let content: Option<String> = row.get(5)?;
-    let metadata: String = row.get(6)?;
-    let read_at: String = row.get(8)?;
+    let Some(size) = row.get::<_, Option<i64>>(5)? else {
+        return Ok(KnownFile {
+            state,
+            stored: None,
+        });
+    };
+    let content: Option<String> = row.get(8)?;
+    let stored = StoredVersion {
+        stat: Stat {
+            size: size.cast_unsigned(),
+            mtime_ns: row.get(6)?,
+            inode: row.get::<_, i64>(7)?.cast_unsigned(),
+        },
+        digest: content.map(|text| digest(8, &text)).transpose()?,
+        metadata: digest(9, &row.get::<_, String>(9)?)?,
+        file_id: row.get::<_, Option<String>>(4)?.map(FileId::new),
+        read_at: time(10, &row.get::<_, String>(10)?)?,
+    };
     Ok(KnownFile {
         state,
-        stat: Stat {
-            size: row.get::<_, i64>(2)?.cast_unsigned(),
-            mtime_ns: row.get(3)?,
-            inode: row.get::<_, i64>(4)?.cast_unsigned(),
-        },
-        digest: content.map(|text| digest(5, &text)).transpose()?,
-        metadata: digest(6, &metadata)?,
-        file_id: row.get::<_, Option<String>>(7)?.map(FileId::new),
-        read_at: time(8, &read_at)?,
+        stored: Some(stored),
     })
 }
 
@@ -621,17 +645,15 @@ mod tests {
             .get(&target("d"), &SourcePath::new("a"))
             .expect("known");
         assert_eq!(a.state, KnownState::Stored);
-        assert_eq!(a.file_id, Some(FileId::new("id-1")));
-        assert_eq!(a.stat.inode, u64::MAX);
-        assert_eq!(a.digest, Some(Digest([7; 32])));
+        let stored = a.stored.as_ref().expect("a stored version");
+        assert_eq!(stored.file_id, Some(FileId::new("id-1")));
+        assert_eq!(stored.stat.inode, u64::MAX);
+        assert_eq!(stored.digest, Some(Digest([7; 32])));
         let b = known
             .get(&target("d"), &SourcePath::new("b"))
             .expect("known");
-        assert_eq!(
-            b.state,
-            KnownState::InDoubt,
-            "a dead run's open gate is doubt"
-        );
+        let doubt = KnownState::InDoubt(AttemptId::new("2"), None);
+        assert_eq!(b.state, doubt, "a dead run's open gate is doubt");
         assert!(known.get(&target("other"), &SourcePath::new("a")).is_none());
     }
 
@@ -717,11 +739,10 @@ mod tests {
         let a = known
             .get(&target("d"), &SourcePath::new("a"))
             .expect("known");
-        assert_eq!(
-            (a.stat, a.file_id.clone()),
-            (stat, Some(FileId::new("id-1")))
-        );
-        assert_eq!(a.read_at.as_second(), 2_000);
+        let stored = a.stored.as_ref().expect("a stored version");
+        assert_eq!(stored.stat, stat);
+        assert_eq!(stored.file_id, Some(FileId::new("id-1")));
+        assert_eq!(stored.read_at.as_second(), 2_000);
     }
 
     #[tokio::test]
@@ -744,6 +765,40 @@ mod tests {
         let ledger = writer.finish().expect("the ledger");
         let known = ledger.known(&[target("d")]).expect("read");
         assert!(known.get(&target("d"), &SourcePath::new("c")).is_none());
+    }
+
+    #[test]
+    fn a_failed_attempt_does_not_forget_the_version_that_is_stored() {
+        let (_folder, mut ledger) = fresh();
+        ledger
+            .record(&[step("a", "1", State::Committing)])
+            .expect("recorded");
+        ledger
+            .record(&[step("a", "1", State::Stored)])
+            .expect("recorded");
+        let changed = |state| Transition {
+            stat: Stat {
+                size: 99,
+                mtime_ns: 9,
+                inode: 9,
+            },
+            digest: Some(Digest([9; 32])),
+            ..step("a", "2", state)
+        };
+        for state in [State::Committing, State::Failed] {
+            ledger.record(&[changed(state)]).expect("recorded");
+            let known = ledger.known(&[target("d")]).expect("read");
+            let a = known
+                .get(&target("d"), &SourcePath::new("a"))
+                .expect("known");
+            let stored = a.stored.as_ref().expect("a stored version");
+            assert_eq!(
+                (stored.stat.size, stored.digest),
+                (3, Some(Digest([7; 32])))
+            );
+            assert_eq!(stored.file_id, Some(FileId::new("id-1")));
+            assert_ne!(a.state, KnownState::Stored);
+        }
     }
 
     #[test]
@@ -789,7 +844,8 @@ mod tests {
                 .expect("known")
         };
         assert_eq!(get("a").state, KnownState::Stored);
-        assert_eq!(get("a").file_id, Some(FileId::new("id-9")));
+        let stored = get("a").stored.clone().expect("a stored version");
+        assert_eq!(stored.file_id, Some(FileId::new("id-9")));
         assert_eq!(get("b").state, KnownState::NotStored);
     }
 
@@ -819,9 +875,14 @@ mod tests {
                 let expected = model.get(path).map(|(_, state)| match state {
                     State::Stored => KnownState::Stored,
                     State::Rejected | State::Failed => KnownState::NotStored,
-                    State::Committing | State::InDoubt => KnownState::InDoubt,
+                    State::Committing | State::InDoubt => KnownState::InDoubt(AttemptId::new("-"), None),
                 });
-                let found = known.get(&target("d"), &SourcePath::new(path)).map(|k| k.state);
+                let found = known
+                    .get(&target("d"), &SourcePath::new(path))
+                    .map(|k| match &k.state {
+                        KnownState::InDoubt(..) => KnownState::InDoubt(AttemptId::new("-"), None),
+                        other => other.clone(),
+                    });
                 prop_assert_eq!(found, expected);
             }
         }

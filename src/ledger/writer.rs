@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
-use super::{Ledger, LedgerError, Transition};
+use super::{Ledger, LedgerError, State, Transition};
 
 /// Most transitions committed together, so that nobody waits for a group without end.
 const GROUP_MAX: usize = 1000;
@@ -70,7 +70,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// It is not durable, and after a failure none will be again: the gate stays shut.
+    /// It is not durable. After a failure no gate opens again; ends of attempts are still tried.
     pub async fn record(&self, transition: Transition) -> Result<(), LedgerError> {
         let (done, answer) = oneshot::channel();
         self.0
@@ -90,17 +90,31 @@ fn write_groups(mut ledger: Box<dyn Ledger>, requests: &Receiver<Request>) -> Bo
             group.push(transition);
             waiting.push(done);
         }
-        let result = match &broken {
-            Some(error) => Err(error.clone()),
-            None => ledger.record(&group),
-        };
-        if let Err(error) = &result {
-            broken = Some(error.clone());
+        if broken.is_none() {
+            match ledger.record(&group) {
+                Ok(()) => {
+                    for done in waiting {
+                        tell(done, Ok(()));
+                    }
+                    continue;
+                }
+                Err(error) => broken = Some(error),
+            }
         }
-        for done in waiting {
-            // A worker that was aborted no longer waits for its answer.
-            let _ = done.send(result.clone());
+        // The gate stays shut from now on; but what is known of files that are out already is
+        // still tried, one by one.
+        for (step, done) in group.into_iter().zip(waiting) {
+            let result = match &broken {
+                Some(error) if step.state == State::Committing => Err(error.clone()),
+                _ => ledger.record(&[step]),
+            };
+            tell(done, result);
         }
     }
     ledger
+}
+
+fn tell(done: oneshot::Sender<Result<(), LedgerError>>, result: Result<(), LedgerError>) {
+    // A worker that was aborted no longer waits for its answer.
+    let _ = done.send(result);
 }

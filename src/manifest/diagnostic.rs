@@ -157,11 +157,11 @@ impl Source {
     /// A range of at least one character on one line, so that there is something to point at.
     fn visible(&self, span: &Range<usize>) -> Range<usize> {
         let text = &self.text;
-        let start = span.start.min(text.len());
+        let start = text.floor_char_boundary(span.start.min(text.len()));
         let line_end = text[start..]
             .find(['\n', '\r'])
             .map_or(text.len(), |at| start + at);
-        let end = span.end.clamp(start, line_end);
+        let end = text.ceil_char_boundary(span.end.clamp(start, line_end));
         if end > start {
             return start..end;
         }

@@ -214,17 +214,10 @@ pub const RULE: &[Key] = &[
 ];
 
 /// The keys of `defaults`: a rule's, without its name.
-pub const DEFAULTS: &[Key] = &[
-    ROOT,
-    INCLUDE,
-    EXCLUDE,
-    DATASET,
-    ORGANIZATION,
-    METADATA,
-    FILE_NAME,
-    CONTENT_TYPE,
-    ON_EMPTY,
-];
+pub const DEFAULTS: &[Key] = match RULE {
+    [_name, rest @ ..] => rest,
+    [] => &[],
+};
 
 /// Most files on their way at once.
 pub const CONCURRENCY_MAX: u32 = 1024;

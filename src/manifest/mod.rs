@@ -93,6 +93,8 @@ pub struct ReportPath {
     pub path: Template,
     /// The format that the extension chose.
     pub format: ReportFormat,
+    /// Where the path stands in the manifest.
+    pub span: Range<usize>,
 }
 
 /// A manifest as far as it could be understood, and what is wrong with it.
@@ -102,16 +104,6 @@ pub struct Reading {
     pub manifest: Manifest,
     /// What is wrong, warnings too.
     pub diagnostics: Vec<Diagnostic>,
-}
-
-impl Reading {
-    /// Whether anything found is an error.
-    #[must_use]
-    pub fn has_errors(&self) -> bool {
-        self.diagnostics
-            .iter()
-            .any(|d| d.severity == Severity::Error)
-    }
 }
 
 /// Reads a manifest's text. `path` gives relative roots their folder and the manifest its default

@@ -10,7 +10,7 @@ use super::tree::{self, Entry, Node, Scalar, Span, Value};
 use super::{Manifest, OnEmpty, Reading, ReportPath, Rule, RunSettings};
 use crate::model::{
     ContentType, DatasetId, Environment, Glob, Globs, OrganizationId, ReportFormat, RuleName,
-    closest, shown, shown_bounded,
+    canonical_id, closest, shown, shown_bounded,
 };
 use crate::template::{Scope, Template, Values};
 
@@ -30,6 +30,11 @@ pub(super) fn read(source: &Source, path: &Path, environment: &Environment) -> R
             None
         }
     };
+    // What stands in `defaults`, or behind an alias, is read once for each rule.
+    let mut seen = HashSet::new();
+    reader
+        .diagnostics
+        .retain(|d| seen.insert((d.span.clone(), d.message.clone())));
     Reading {
         manifest: manifest.unwrap_or_else(|| Manifest {
             name: reader.name.clone(),
@@ -251,18 +256,20 @@ impl Reader<'_> {
     }
 
     /// The place of a part of a scalar's text: exact where the text stands in the manifest as it
-    /// is, the whole scalar where escapes or folding changed it.
+    /// is, the first that reads alike where folding moved it, the whole scalar otherwise.
     fn inside(&self, node: &Node, text: &str, part: &Span) -> Span {
         let written = &self.text[node.span.clone()];
         let quoted = written.get(1..written.len().saturating_sub(1));
         let start = if written == text {
-            node.span.start
+            node.span.start + part.start
         } else if quoted == Some(text) {
-            node.span.start + 1
+            node.span.start + 1 + part.start
+        } else if let Some(at) = text.get(part.clone()).and_then(|part| written.find(part)) {
+            node.span.start + at
         } else {
             return node.span.clone();
         };
-        start + part.start..start + part.end
+        start..start + part.len()
     }
 
     fn rules(&mut self, entry: &Entry, defaults: Option<&Fields<'_>>) -> Vec<Rule> {
@@ -338,10 +345,10 @@ impl Reader<'_> {
             None => Vec::new(),
         };
         let dataset_id = field("dataset_id")
-            .and_then(|entry| self.constant(entry, &rule_name))
+            .and_then(|entry| self.id(entry, &rule_name))
             .map(DatasetId::new);
         let organization_id = field("organization_id")
-            .and_then(|entry| self.constant(entry, &rule_name))
+            .and_then(|entry| self.id(entry, &rule_name))
             .map(OrganizationId::new);
         let metadata = self.metadata(
             own.get("metadata"),
@@ -353,7 +360,8 @@ impl Reader<'_> {
         });
         let content_type = field("content_type").and_then(|entry| self.content_type(entry));
         let on_empty = field("on_empty").map_or(OnEmpty::Error, |entry| self.on_empty(entry));
-        let (include, include_spans) = include?;
+        // Without patterns the root can still be looked at.
+        let (include, include_spans) = include.unwrap_or_default();
         let (root, root_span) = root?;
         Some(Rule {
             name: rule_name,
@@ -410,6 +418,18 @@ impl Reader<'_> {
                 .help(format!("leave `{}` out to use its default", entry.key)),
         );
         None
+    }
+
+    /// An id of the service's, in the one form that ids are compared in.
+    fn id(&mut self, entry: &Entry, rule: &RuleName) -> Option<String> {
+        let id = canonical_id(&self.constant(entry, rule)?);
+        if id.is_none() {
+            self.report(Diagnostic::error(
+                format!("`{}` has a control character", entry.key),
+                entry.value.span.clone(),
+            ));
+        }
+        id
     }
 
     fn patterns(&mut self, entry: &Entry) -> Option<(Vec<Glob>, Vec<Span>)> {
@@ -630,7 +650,11 @@ impl Reader<'_> {
             }
             let template = self.template(node, text, Scope::Run);
             if let (Some(path), Some(format)) = (template, format) {
-                reports.push(ReportPath { path, format });
+                reports.push(ReportPath {
+                    path,
+                    format,
+                    span: node.span.clone(),
+                });
             }
         }
         reports

@@ -85,15 +85,46 @@ pub(super) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
             // The place is shown by the snippet; the parser repeats it in its text.
             let place = format!(" at line {}, column {}", location.line(), location.column());
             let message = full.replace(&place, "");
-            let message = if message.contains("multiple YAML documents") {
-                "a second YAML document begins here; a manifest is one document".to_owned()
-            } else {
-                message
-            };
+            let (message, help) = explain(&message);
             let diagnostic = Diagnostic::error(message, place_of(location, text));
-            Err(Box::new(diagnostic.label("YAML cannot be read here")))
+            Err(Box::new(Diagnostic {
+                help: help.map(ToOwned::to_owned),
+                ..diagnostic.label("YAML cannot be read here")
+            }))
         }
     }
+}
+
+/// The parser's words in a manifest writer's, with what is most likely meant.
+fn explain(message: &str) -> (String, Option<&'static str>) {
+    let quotes =
+        "in YAML a text that begins with `*`, `&`, `!` or `{` needs quotes, as in \"*.pdf\"";
+    let flow = "inside `{…}` and `[…]` put texts with `${{ … }}` in quotes";
+    for (theirs, ours, help) in [
+        (
+            "multiple YAML documents",
+            "a second YAML document begins here; a manifest is one document",
+            None,
+        ),
+        (
+            "unknown anchor",
+            "this names an anchor that is not there",
+            Some(quotes),
+        ),
+        ("expected string scalar", "a key must be a plain text", None),
+        ("null into string", "a key must be a plain text", None),
+        (
+            "budget breached",
+            "the document is too large or nested too deeply",
+            None,
+        ),
+    ] {
+        if message.contains(theirs) {
+            return (ours.to_owned(), help);
+        }
+    }
+    let help = message.contains("expected ',' or").then_some(flow);
+    (message.to_owned(), help)
 }
 
 /// The byte range of a location. Syntax errors carry line and column only.

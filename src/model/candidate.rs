@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{Digest, EntryKind, FileId, RelativePath, SourcePath, Stat, Target};
+use super::{AttemptId, Digest, EntryKind, FileId, RelativePath, SourcePath, Stat, Target};
 
 /// Something found below a root that a rule may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,14 @@ pub struct Candidates {
 pub struct KnownFile {
     /// How its last attempt ended.
     pub state: KnownState,
+    /// The version that the service has for sure. A later attempt that failed does not change it:
+    /// a file that goes back to this version is not sent again.
+    pub stored: Option<StoredVersion>,
+}
+
+/// A version of a file that the service has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredVersion {
     /// The file as it was when sent.
     pub stat: Stat,
     /// The digest of the bytes sent, where all were read.
@@ -76,14 +84,14 @@ pub struct KnownFile {
 }
 
 /// How a file's last attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnownState {
     /// Stored, with or without a readable id: never sent again while unchanged.
     Stored,
     /// Not stored: a later run tries again.
     NotStored,
-    /// The service may have it.
-    InDoubt,
+    /// The service may have it: the attempt in question, and what happened, where that is known.
+    InDoubt(AttemptId, Option<String>),
 }
 
 /// What the ledger knows of the targets of a plan.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::candidate::{
     Candidate, Candidates, Digests, Entry, Known, KnownFile, KnownState, RootCandidates, RootId,
+    StoredVersion,
 };
 pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::glob::{Glob, GlobError, Globs};
@@ -26,7 +27,7 @@ pub use self::outcome::{JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
 pub use self::secret::{ApiKey, Environment};
-pub use self::text::{Bytes as HumanBytes, closest, count, shown, shown_bounded};
+pub use self::text::{Bytes as HumanBytes, canonical_id, closest, count, shown, shown_bounded};
 
 /// Declares a newtype over text with the usual conversions; the meaning is in its doc line.
 macro_rules! text_newtype {
@@ -208,8 +209,10 @@ impl Serialize for Metadata {
 /// What a directory entry turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A symbolic link, whatever it points at: links are not followed.
+    /// A symbolic link to anything but a folder: links are not followed.
     Symlink,
+    /// A symbolic link to a folder.
+    LinkedFolder,
     /// A named pipe.
     Fifo,
     /// A Unix socket.
@@ -222,6 +225,7 @@ impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Symlink => "a symbolic link, not followed",
+            Self::LinkedFolder => "a symbolic link to a folder, not followed",
             Self::Fifo => "a named pipe, not a file",
             Self::Socket => "a socket, not a file",
             Self::Device => "a device, not a file",

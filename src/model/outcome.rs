@@ -11,7 +11,7 @@ use super::{AttemptId, Digest, FileId};
 pub enum Outcome {
     /// The service stored it and said so.
     Stored,
-    /// Nothing to do: it was stored before and has not changed, or it is not a regular file.
+    /// Nothing to do: it was stored before and has not changed.
     Skipped,
     /// The service refused this file; sending it again unchanged would not help.
     Rejected,

@@ -52,6 +52,21 @@ pub fn shown_bounded(text: &str) -> String {
     safe
 }
 
+/// An id of the service's in the one form that ids are compared in: without white space around
+/// it, a UUID in lower case (RFC 9562 section 4). None where a control character is in it, or
+/// nothing is.
+#[must_use]
+pub fn canonical_id(text: &str) -> Option<String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return None;
+    }
+    let uuid = uuid::Uuid::parse_str(text)
+        .ok()
+        .filter(|_| text.len() == 36);
+    Some(uuid.map_or_else(|| text.to_owned(), |uuid| uuid.to_string()))
+}
+
 /// A byte count in binary units, as `1.5 MiB`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes(pub u64);
@@ -139,6 +154,17 @@ mod tests {
         assert_eq!(shown("evil\u{202e}fdp.exe"), "evil\\u{202e}fdp.exe");
         assert_eq!(shown("a\\nb"), "a\\\\nb");
         assert_eq!(shown("\u{a0}"), "\\u{a0}");
+    }
+
+    #[test]
+    fn one_id_has_one_form() {
+        let id = "3f2b7a52-0000-4000-8000-00000000000a";
+        for written in [id.to_owned(), id.to_uppercase(), format!(" {id}\n")] {
+            assert_eq!(canonical_id(&written).as_deref(), Some(id));
+        }
+        assert_eq!(canonical_id("Team-A").as_deref(), Some("Team-A"));
+        assert_eq!(canonical_id(" \n"), None);
+        assert_eq!(canonical_id("a\u{0}b"), None);
     }
 
     #[test]

@@ -55,14 +55,21 @@ fn target() -> Target {
 }
 
 fn known(state: KnownState, stat: Stat, content: &str) -> KnownFile {
-    KnownFile {
-        state,
+    let stored = StoredVersion {
         stat,
         digest: Some(digest(content)),
         metadata: Metadata::default().digest(),
         file_id: Some(FileId::new("id-1")),
         read_at: Timestamp::from_second(NOW).expect("a time"),
+    };
+    KnownFile {
+        stored: (state == KnownState::Stored).then_some(stored),
+        state,
     }
+}
+
+fn in_doubt() -> KnownState {
+    KnownState::InDoubt(AttemptId::new("attempt"), None)
 }
 
 fn digest(content: &str) -> Digest {
@@ -135,7 +142,7 @@ fn what_the_ledger_knows_decides() {
     for (state, expected) in [
         (KnownState::Stored, ("skip", "unchanged")),
         (KnownState::NotStored, ("upload", "retry")),
-        (KnownState::InDoubt, ("hold", "in_doubt")),
+        (in_doubt(), ("hold", "in_doubt")),
     ] {
         let case = one_known(same, known(state, same, "abc"));
         let decided = &case.decisions()[0];
@@ -145,6 +152,40 @@ fn what_the_ledger_knows_decides() {
     let grown = one_known(stat(4, 0), known(KnownState::Stored, same, "abc"));
     assert_eq!(grown.decisions()[0].2, "changed");
     assert_eq!(grown.with_inputs(undecided), []);
+}
+
+#[test]
+fn a_file_that_goes_back_to_its_stored_version_is_not_sent_again() {
+    let version = known(KnownState::Stored, stat(3, 0), "abc");
+    let failed_since = KnownFile {
+        state: KnownState::NotStored,
+        ..version
+    };
+    let back = one_known(stat(3, 0), failed_since.clone());
+    assert_eq!(back.decisions()[0].2, "unchanged");
+    let still_other = one_known(stat(4, 0), failed_since);
+    assert_eq!(still_other.decisions()[0].2, "retry");
+}
+
+#[test]
+fn a_rule_that_overlaps_later_leaves_what_is_stored_as_it_is() {
+    let both = manifest(
+        "version: 1\ndefaults: {root: in, dataset_id: d}\nuploads:\n- {name: a, include: '*'}\n\
+         - {name: b, include: 'x*'}\n",
+    );
+    let same = stat(3, 0);
+    let mut case = Case::new(both, vec![file("x.txt", same)]);
+    let path = SourcePath::new("in/x.txt");
+    case.known.insert(
+        &target(),
+        path.clone(),
+        known(KnownState::Stored, same, "abc"),
+    );
+    let reasons = |case: &Case| -> Vec<&str> { case.decisions().iter().map(|d| d.2).collect() };
+    assert_eq!(reasons(&case), ["unchanged", "unchanged"]);
+    case.known
+        .insert(&target(), path, known(in_doubt(), same, "abc"));
+    assert_eq!(reasons(&case), ["in_doubt", "in_doubt"]);
 }
 
 #[test]
@@ -306,7 +347,7 @@ proptest! {
         let found = files.iter().map(|(n, (size, time, _))| file(n, stat(*size, *time))).collect();
         let mut case = Case::new(manifest(RULE), found);
         for (name, (size, time, content, state)) in &stored {
-            let state = [KnownState::Stored, KnownState::NotStored, KnownState::InDoubt][*state as usize];
+            let state = [KnownState::Stored, KnownState::NotStored, in_doubt()][*state as usize].clone();
             let path = SourcePath::new(format!("in/{name}"));
             case.known.insert(&target(), path, known(state, stat(*size, *time), content));
         }

@@ -7,7 +7,7 @@ use crate::model::{
     AttemptId, ContentType, DatasetId, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome,
     RemoteName, RuleName, SourcePath,
 };
-use crate::plan::{Decision, Plan, PlannedFile, SkipReason};
+use crate::plan::{Decision, Plan, PlannedFile};
 
 /// One planned file's row. The order of the fields is the order of a CSV's columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,16 +84,17 @@ fn unexecuted(decision: &Decision) -> JobEnd {
     let outcome = match decision {
         Decision::Upload(_) => Outcome::NotAttempted,
         Decision::Skip(_) => Outcome::Skipped,
-        Decision::HoldInDoubt => Outcome::InDoubt,
+        Decision::HoldInDoubt(..) => Outcome::InDoubt,
         Decision::Conflict(_) | Decision::Unusable(_) => Outcome::Failed,
     };
     let mut end = JobEnd::without_attempt(outcome, Some(decision.to_string()));
-    if let Decision::Skip(SkipReason::Unchanged {
-        file_id, digest, ..
-    }) = decision
-    {
-        end.file_id.clone_from(file_id);
-        end.digest = *digest;
+    match decision {
+        Decision::Skip(unchanged) => {
+            end.file_id.clone_from(&unchanged.file_id);
+            end.digest = unchanged.digest;
+        }
+        Decision::HoldInDoubt(attempt, _) => end.request_id = Some(attempt.clone()),
+        _ => {}
     }
     end
 }

@@ -175,8 +175,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        ContentType, Digest, JobEnd, Metadata, Origin, Outcome, RelativePath, RemoteName, RootId,
-        RuleName, RunId, SourcePath, Stat, Target,
+        AttemptId, ContentType, Digest, JobEnd, Metadata, Origin, Outcome, RelativePath,
+        RemoteName, RootId, RuleName, RunId, SourcePath, Stat, Target,
     };
     use crate::plan::{Decision, Plan, PlannedFile, PlannedRule, Sending, UploadReason};
     use crate::report::{Counts, rows};
@@ -217,7 +217,10 @@ mod tests {
             files: vec![
                 file("=cmd|' /C calc'!A0,\"x\"\n.txt", new.clone()),
                 file("b.txt", new),
-                file("c.txt", Decision::HoldInDoubt),
+                file(
+                    "c.txt",
+                    Decision::HoldInDoubt(AttemptId::new("attempt"), None),
+                ),
                 file("d.txt", Decision::Conflict(RuleName::new("other"))),
             ],
         }

@@ -201,7 +201,14 @@ fn relative(root: &Path, path: &Path) -> String {
 fn candidate(root: &Path, wants: &[Want], entry: &ignore::DirEntry) -> Option<Candidate> {
     let kind = entry.file_type()?;
     let path = relative(root, entry.path());
-    if kind.is_dir() || entry.depth() == 0 || !wants_file(wants, &path) {
+    if kind.is_dir() || entry.depth() == 0 {
+        return None;
+    }
+    let is_linked_folder =
+        kind.is_symlink() && fs::metadata(entry.path()).is_ok_and(|found| found.is_dir());
+    // A link may lead to files that a rule wants: it must not pass in silence.
+    let is_wanted = wants_file(wants, &path) || is_linked_folder && wants_folder(wants, &path);
+    if !is_wanted {
         return None;
     }
     let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
@@ -217,7 +224,9 @@ fn candidate(root: &Path, wants: &[Want], entry: &ignore::DirEntry) -> Option<Ca
             Err(error) => Entry::Unusable(format!("cannot look at it: {error}")),
         }
     } else {
-        Entry::Other(if kind.is_symlink() {
+        Entry::Other(if is_linked_folder {
+            EntryKind::LinkedFolder
+        } else if kind.is_symlink() {
             EntryKind::Symlink
         } else if kind.is_fifo() {
             EntryKind::Fifo
@@ -247,7 +256,7 @@ fn unreadable(root: &Path, wants: &[Want], error: &ignore::Error) -> Option<Cand
         }
     }
     let folder = relative(root, path?);
-    if !folder.is_empty() && !wants_folder(wants, &folder) {
+    if !folder.is_empty() && !wants_folder(wants, &folder) && !wants_file(wants, &folder) {
         return None;
     }
     let why = match cause.io_error() {

@@ -137,7 +137,10 @@ fn what_is_no_regular_file_is_reported_and_never_opened() {
         found(&survey, 0),
         [
             ("broken", link.clone()),
-            ("folder-link", link.clone()),
+            (
+                "folder-link",
+                "a symbolic link to a folder, not followed".to_owned(),
+            ),
             ("link.txt", link),
             ("pipe", "a named pipe, not a file".to_owned()),
             ("real.txt", "8 bytes".to_owned()),
@@ -149,6 +152,22 @@ fn what_is_no_regular_file_is_reported_and_never_opened() {
         let error = survey.roots.open(RootId(0), &RelativePath::new(name));
         assert!(error.is_err(), "{name}");
     }
+}
+
+#[test]
+fn a_linked_folder_that_may_hold_wanted_files_is_reported() {
+    let folder = tree(&["in/real.pdf", "elsewhere/1.pdf", "other.txt"]);
+    let at = |name: &str| folder.path().join(name);
+    symlink(at("elsewhere"), at("in/linked")).expect("a link");
+    symlink(at("other.txt"), at("in/plain")).expect("a link");
+    let links = |include: &str| {
+        let survey = survey(&[want(&at("in"), &[include], &[])], folder.path(), &[]);
+        let found = names(&survey, 0).into_iter().map(ToOwned::to_owned);
+        found.collect::<Vec<String>>()
+    };
+    assert_eq!(links("**/*.pdf"), ["linked", "real.pdf"]);
+    assert_eq!(links("linked/*.pdf"), ["linked"]);
+    assert_eq!(links("*.pdf"), ["real.pdf"]);
 }
 
 #[test]
