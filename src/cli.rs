@@ -13,6 +13,9 @@ use crate::model::{DatasetId, Environment, FileId, OrganizationId, canonical_id}
 /// Where the API is unless told otherwise.
 const BASE_URL: &str = "https://api.roe-ai.com";
 
+/// How long nothing may move, unless told otherwise.
+const STALL: Duration = Duration::from_mins(2);
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 all stored, 1 some files failed, 64 usage, 65 invalid manifest, 69 service
 unavailable, 70 internal error, 74 local files cannot be written, 75 another run has the lock,
@@ -196,15 +199,11 @@ struct CommonArgs {
     /// Use the embedded sandbox instead of a service: no account, no network
     #[arg(long, conflicts_with = "base_url")]
     sandbox: bool,
-    /// The folder of ledger, lock and default reports [default: .roe-batch beside the manifest]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ROE_BATCH_STATE",
-        hide_env_values = true
-    )]
+    /// The folder of ledger, lock and default reports [env: `ROE_BATCH_STATE`] [default: .roe-batch
+    /// beside the manifest]
+    #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// The API's address: https, or http on this machine [default: <https://api.roe-ai.com>]
+    /// The API's address: https, or http on this machine [env: `ROE_BASE_URL`] [default: `https://api.roe-ai.com`]
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
 }
@@ -219,23 +218,19 @@ struct ApplyArgs {
     /// How to print the plan of a dry run
     #[arg(long, value_enum, default_value = "text", requires = "dry_run")]
     format: PlanFormat,
-    /// Read the API key from this file (readable by its owner or group only), or `-` for stdin
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "ROE_BATCH_API_KEY_FILE",
-        hide_env_values = true
-    )]
+    /// Read the API key from this file, which others must not be able to read, or `-` for stdin
+    /// [env: `ROE_BATCH_API_KEY_FILE`]
+    #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
-    /// Files on their way at once [default: the manifest's, else 8]
-    #[arg(long, value_name = "N", env = "ROE_BATCH_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    concurrency: Option<u32>,
-    /// Attempts for one file [default: the manifest's, else 5]
+    /// Files on their way at once [env: `ROE_BATCH_CONCURRENCY`] [default: the manifest's, else 8]
+    #[arg(long, value_name = "N", value_parser = concurrency)]
+    concurrency: Option<NonZeroU32>,
+    /// Attempts for one file [env: `ROE_MAX_RETRIES`, and one] [default: the manifest's, else 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     max_attempts: Option<u32>,
-    /// Give an attempt up when nothing moved for so many seconds
-    #[arg(long, value_name = "SECONDS", env = "ROE_TIMEOUT", default_value = "120", value_parser = seconds)]
-    timeout: Duration,
+    /// Give an attempt up when nothing moved for so many seconds [env: `ROE_TIMEOUT`] [default: 120]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
     /// After a first Ctrl-C or SIGTERM, wait so many seconds for uploads under way
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
     grace: Duration,
@@ -262,13 +257,8 @@ struct ResolveArgs {
     /// The service does not have these files: the next run sends them again
     #[arg(long, requires = "files")]
     not_stored: bool,
-    /// The state folder [default: .roe-batch beside the manifest]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ROE_BATCH_STATE",
-        hide_env_values = true
-    )]
+    /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
+    #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 }
 
@@ -292,6 +282,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.1..=86_400.0).contains(&number) => Ok(Duration::from_secs_f64(number)),
         _ => Err("give a number of seconds from 0.1 to 86400".to_owned()),
+    }
+}
+
+fn concurrency(text: &str) -> Result<NonZeroU32, String> {
+    match text.parse::<NonZeroU32>() {
+        Ok(number) if number.get() <= 1024 => Ok(number),
+        _ => Err("give a whole number from 1 to 1024".to_owned()),
     }
 }
 
@@ -330,7 +327,7 @@ fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
     let base = args.base_url.or_else(|| variable("ROE_BASE_URL"));
     PlanSettings {
         manifest: args.manifest,
-        state: args.state.filter(|path| !path.as_os_str().is_empty()),
+        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         service: if args.sandbox {
             Service::Sandbox
         } else {
@@ -362,7 +359,7 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
     }
     Ok(ResolveSettings {
         manifest: args.manifest,
-        state: args.state.filter(|path| !path.as_os_str().is_empty()),
+        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         files: args.files,
         answer,
     })
@@ -388,29 +385,46 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
             Mode::Upload
         },
         key,
-        concurrency: args.concurrency.and_then(NonZeroU32::new),
+        concurrency: match args.concurrency {
+            Some(number) => Some(number),
+            None => parsed_variable("ROE_BATCH_CONCURRENCY", concurrency)?,
+        },
         max_attempts: match args.max_attempts {
             Some(attempts) => NonZeroU32::new(attempts),
-            None => retries()?,
+            // The SDKs' name counts what comes after the first attempt.
+            None => parsed_variable("ROE_MAX_RETRIES", |text| match text.parse::<u32>() {
+                Ok(retries @ 0..=99) => Ok(retries + 1),
+                _ => Err("give a whole number from 0 to 99".to_owned()),
+            })?
+            .and_then(NonZeroU32::new),
         },
-        stall: args.timeout,
+        stall: match args.timeout {
+            Some(timeout) => timeout,
+            None => parsed_variable("ROE_TIMEOUT", seconds)?.unwrap_or(STALL),
+        },
         grace: args.grace,
         reports: args.report,
     })
 }
 
-/// `ROE_MAX_RETRIES`, the SDKs' name, counts what comes after the first attempt.
-fn retries() -> Result<Option<NonZeroU32>, clap::Error> {
-    let Some(text) = variable("ROE_MAX_RETRIES") else {
+/// As [`variable`], for paths, which need not be UTF-8.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
+/// Reads a variable as its flag would be read; the error names the variable.
+fn parsed_variable<T>(
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, clap::Error> {
+    let Some(text) = variable(name) else {
         return Ok(None);
     };
-    match text.parse::<u32>() {
-        Ok(retries @ 0..=99) => Ok(NonZeroU32::new(retries + 1)),
-        _ => Err(clap::Error::raw(
-            clap::error::ErrorKind::InvalidValue,
-            "ROE_MAX_RETRIES must be a whole number from 0 to 99\n",
-        )),
-    }
+    parse(&text).map(Some).map_err(|why| {
+        let kind = clap::error::ErrorKind::ValueValidation;
+        clap::Error::raw(kind, format!("{name} cannot be used: {why}\n"))
+    })
 }
 
 #[cfg(test)]

@@ -629,6 +629,25 @@ manifest.yaml: 1 error
 #[test]
 fn usage_errors_exit_64() {
     let workspace = Workspace::new();
+    let mut strange = Workspace::with(RULE, &[("in/a.txt", "a")]);
+    strange.env("ROE_TIMEOUT", "soon");
+    let ran = strange.run(&["apply", "manifest.yaml", "--sandbox"]);
+    assert_eq!(ran.code, 64, "{}", ran.all());
+    assert!(
+        ran.stderr.contains("ROE_TIMEOUT cannot be used"),
+        "{}",
+        ran.stderr
+    );
+    let mut empty = Workspace::with(RULE, &[("in/a.txt", "a")]);
+    for name in [
+        "ROE_TIMEOUT",
+        "ROE_MAX_RETRIES",
+        "ROE_BATCH_CONCURRENCY",
+        "ROE_BATCH_STATE",
+    ] {
+        empty.env(name, "");
+    }
+    assert_eq!(empty.apply().code, 0, "an empty variable is none");
     for args in [
         &["aply"][..],
         &["apply"],

@@ -88,7 +88,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     let stop = StopLight::default();
     let (mut ledger, ends) = if uploads.files == 0 {
-        (Box::new(ledger) as Box<dyn Ledger>, Vec::new())
+        (Some(Box::new(ledger) as Box<dyn Ledger>), Vec::new())
     } else {
         let client = client(settings, &draft, key, sandbox.as_ref())?;
         upload(settings, &draft, &plan, &client, Box::new(ledger), &stop)?
@@ -105,7 +105,11 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         at: finished,
         exit_code: exit.code(),
     };
-    if let Err(error) = ledger.end_run(&end) {
+    let ended = match &mut ledger {
+        Some(ledger) => ledger.end_run(&end),
+        None => Err(LedgerError::Closed),
+    };
+    if let Err(error) = ended {
         narrate(&ledger_failure(&error).to_string());
         exit = Exit::LocalIo;
     }
@@ -186,7 +190,8 @@ fn concurrency(settings: &ApplySettings, manifest: &Manifest) -> NonZeroU32 {
         .unwrap_or(CONCURRENCY)
 }
 
-type Uploaded = (Box<dyn Ledger>, Vec<Option<JobEnd>>);
+/// The ledger, unless its thread died, and how the uploads ended.
+type Uploaded = (Option<Box<dyn Ledger>>, Vec<Option<JobEnd>>);
 
 fn upload(
     settings: &ApplySettings,
@@ -235,9 +240,11 @@ fn upload(
     progress.finish();
     // A file being read when the run was aborted is nobody's concern any more.
     runtime.shutdown_background();
-    let ledger = writer.finish().map_err(|error| ledger_failure(&error))?;
+    let ledger = writer.finish().ok();
     let mut ends = ends;
-    learn_ends(&*ledger, plan, &mut ends);
+    if let Some(ledger) = &ledger {
+        learn_ends(&**ledger, plan, &mut ends);
+    }
     Ok((ledger, ends))
 }
 
@@ -433,6 +440,9 @@ fn summary(
             let more = of_kind.len() - NAMED;
             let _ = writeln!(text, "{}: … and {more} more in the report", outcome.label());
         }
+    }
+    if counts.files(Outcome::InDoubt) > 0 {
+        text.push_str("`roe-batch resolve MANIFEST` lists what is in doubt, and settles it\n");
     }
     for path in reports {
         let _ = writeln!(text, "report: {}", near(path));
