@@ -225,16 +225,9 @@ fn upload(
                 backoff: BACKOFF,
             },
         });
-        let steer = async {
-            signals
-                .steer(stop, settings.grace, |line| progress.say(line))
-                .await;
-            // The run ends by itself once it is told to.
-            std::future::pending::<()>().await;
-        };
         tokio::select! {
-            ends = run => Ok(ends),
-            () = steer => Err(internal("the run outlived its signals".to_owned())),
+            ends = run => Ok::<_, Failure>(ends),
+            never = signals.steer(stop, settings.grace, |line| progress.say(line)) => match never {},
         }
     })?;
     progress.finish();
@@ -265,13 +258,16 @@ fn learn_ends(ledger: &dyn Ledger, plan: &Plan, ends: &mut [Option<JobEnd>]) {
     };
     for (file, end) in plan.files.iter().zip(ends).filter(|(_, end)| in_doubt(end)) {
         let known = known.get(&plan.rules[file.rule].target, &file.path);
-        if let (Some(end), Some(known)) = (end, known)
-            && known.state == KnownState::Stored
-            && let Some(stored) = &known.stored
-        {
-            end.outcome = Outcome::Stored;
-            end.file_id.clone_from(&stored.file_id);
-            end.reason = None;
+        if let (Some(end), Some(known)) = (end, known) {
+            match (&known.state, &known.stored) {
+                (KnownState::Stored, Some(stored)) => {
+                    end.outcome = Outcome::Stored;
+                    end.file_id.clone_from(&stored.file_id);
+                    end.reason = None;
+                }
+                (KnownState::NotStored, _) => end.outcome = Outcome::Failed,
+                _ => {}
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a run takes from the outside world: time, chance, signals, a runtime.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -78,8 +79,13 @@ impl Signals {
     }
 
     /// Turns the first signal into a drain, and the second, or the end of the grace, into an
-    /// abort.
-    pub(super) async fn steer(mut self, stop: &StopLight, grace: Duration, tell: impl Fn(&str)) {
+    /// abort. Never ends by itself: the run does, once it is told to.
+    pub(super) async fn steer(
+        mut self,
+        stop: &StopLight,
+        grace: Duration,
+        tell: impl Fn(&str),
+    ) -> Infallible {
         let signal = self.next().await;
         stop.request(StopCause::Interrupted(signal));
         tell(&format!(
@@ -92,5 +98,6 @@ impl Signals {
             () = tokio::time::sleep(grace) => tell("dropping what is still under way"),
         }
         stop.abort();
+        std::future::pending().await
     }
 }

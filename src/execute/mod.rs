@@ -332,15 +332,9 @@ impl Run<'_> {
         why: String,
     ) -> Next {
         let step = attempt.step(state, status, None, Some(why.clone()));
-        let outcome = match state {
-            State::Stored => Outcome::Stored,
-            State::Rejected => Outcome::Rejected,
-            State::Failed => Outcome::Failed,
-            State::Committing | State::InDoubt => Outcome::InDoubt,
-        };
         match self.parts.ledger.record(step).await {
-            Ok(()) => Next::End(outcome, Some(why)),
-            Err(error) => self.ledger_broke(&error, outcome, Some(why)),
+            Ok(()) => Next::End(state.outcome(), Some(why)),
+            Err(error) => self.ledger_broke(&error, state.outcome(), Some(why)),
         }
     }
 

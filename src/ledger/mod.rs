@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{AttemptId, Digest, FileId, Known, RuleName, RunId, SourcePath, Stat, Target};
+use crate::model::{
+    AttemptId, Digest, FileId, Known, Outcome, RuleName, RunId, SourcePath, Stat, Target,
+};
 
 pub use self::folder::{RunLock, StateFolder};
 pub use self::sqlite::SqliteLedger;
@@ -128,6 +130,17 @@ impl State {
             Self::Rejected => "rejected",
             Self::Failed => "failed",
             Self::InDoubt => "in_doubt",
+        }
+    }
+
+    /// What a file whose attempt is left in this state has come to.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Stored => Outcome::Stored,
+            Self::Rejected => Outcome::Rejected,
+            Self::Failed => Outcome::Failed,
+            Self::Committing | Self::InDoubt => Outcome::InDoubt,
         }
     }
 
