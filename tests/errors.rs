@@ -627,6 +627,52 @@ manifest.yaml: 1 error
 }
 
 #[test]
+fn resolve_says_what_it_needs() {
+    let workspace = Workspace::with(RULE, &[("in/a.txt", "a")]);
+    assert_data_eq!(
+        workspace.run(&["resolve", "manifest.yaml"]).all(),
+        str![[r#"
+exit 74
+--- stdout
+--- stderr
+error: there is no ledger in [..]/.roe-batch
+  help: name the manifest of an earlier run, or its --state
+
+"#]]
+    );
+    assert_eq!(workspace.apply().code, 0);
+    assert_data_eq!(
+        workspace.run(&["resolve", "manifest.yaml"]).all(),
+        str![[r#"
+exit 0
+--- stdout
+0 files in doubt
+--- stderr
+
+"#]]
+    );
+    let stored = ["resolve", "manifest.yaml", "in/a.txt", "--not-stored"];
+    assert_data_eq!(
+        workspace.run(&stored).all(),
+        str![[r#"
+exit 64
+--- stdout
+--- stderr
+error: "in/a.txt" is not in doubt
+  help: give a path or a request id as `resolve MANIFEST` lists them
+
+"#]]
+    );
+    for args in [
+        &["resolve", "manifest.yaml", "in/a.txt"][..],
+        &["resolve", "manifest.yaml", "a", "b", "--stored", "x"],
+        &["resolve", "manifest.yaml", "--stored", "x"],
+    ] {
+        assert_eq!(workspace.run(args).code, 64, "{args:?}");
+    }
+}
+
+#[test]
 fn usage_errors_exit_64() {
     let workspace = Workspace::new();
     let mut strange = Workspace::with(RULE, &[("in/a.txt", "a")]);
