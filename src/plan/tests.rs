@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::{Source, read};
-use crate::model::{Candidate, DatasetId, Environment, Known, KnownFile, RootCandidates, shown};
+use crate::model::{
+    AttemptId, Candidate, DatasetId, Digest, Environment, FileId, RootCandidates, RuleName, shown,
+};
 
 const RULE: &str = "version: 1\nuploads:\n- {name: all, root: in, include: '**', dataset_id: d}\n";
 

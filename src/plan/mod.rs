@@ -3,19 +3,25 @@
 //! Every candidate that a rule takes gets a row and a decision with its reason. Files whose
 //! content decides are asked for first ([`undecided`]); their digests are then handed in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
+mod decision;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::manifest::{Manifest, Rule};
 use crate::model::{
-    AttemptId, Candidates, ContentType, Digest, Digests, Entry, EntryKind, FileId, Known,
-    KnownFile, KnownState, Metadata, OrganizationId, Origin, RelativePath, RemoteName, RootId,
-    RuleName, RunId, SourcePath, Stat, StoredVersion, Target,
+    Candidates, ContentType, Digests, Entry, EntryKind, Known, KnownFile, KnownState, Metadata,
+    OrganizationId, Origin, RelativePath, RemoteName, RootId, RunId, SourcePath, Stat,
+    StoredVersion, Target,
 };
 use crate::template::Values;
+
+pub use self::decision::{
+    Decision, News, Note, Plan, PlannedFile, PlannedRule, Sending, Tally, Unchanged, Upload,
+    UploadReason,
+};
 
 /// Largest `metadata` part in bytes. Django refuses form text over 2.5 MiB
 /// (`DATA_UPLOAD_MAX_MEMORY_SIZE`); the other parts need some of it.
@@ -54,290 +60,6 @@ impl Inputs<'_> {
         let rules = self.manifest.rules.iter();
         let targets: BTreeSet<Target> = rules.map(|rule| target(self, rule)).collect();
         targets.into_iter().map(Arc::new).collect()
-    }
-}
-
-/// All planned files with, for each, what to do and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The manifest's name.
-    pub manifest: String,
-    /// The rules in order.
-    pub rules: Vec<PlannedRule>,
-    /// The rows: by rule, then by path.
-    pub files: Vec<PlannedFile>,
-}
-
-/// A rule as planned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedRule {
-    /// Its name.
-    pub name: RuleName,
-    /// Where its files go.
-    pub target: Arc<Target>,
-}
-
-/// One row of a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedFile {
-    /// Index of its rule in [`Plan::rules`].
-    pub rule: usize,
-    /// Its root, to open it by.
-    pub root: RootId,
-    /// Its path below the root.
-    pub relative: RelativePath,
-    /// What the ledger knows it by.
-    pub path: SourcePath,
-    /// Its size and times; none where there is no regular file.
-    pub stat: Option<Stat>,
-    /// What would be sent with it; none where it cannot be sent.
-    pub sending: Option<Sending>,
-    /// What to do, and why.
-    pub decision: Decision,
-    /// What is worth knowing beside that.
-    pub notes: Vec<Note>,
-}
-
-/// What goes to the service beside the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sending {
-    /// The name to store it under.
-    pub remote_name: RemoteName,
-    /// The media type.
-    pub content_type: ContentType,
-    /// The metadata.
-    pub metadata: Metadata,
-}
-
-/// What to do with a planned file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// Send it.
-    Upload(UploadReason),
-    /// Nothing to do.
-    Skip(Unchanged),
-    /// Not to be sent until it is settled whether the service has it: the attempt in question, and
-    /// what happened then.
-    HoldInDoubt(AttemptId, Option<String>),
-    /// Two rules want it for one target: the other rule's name. Neither sends it, since nobody
-    /// can say which metadata is meant.
-    Conflict(RuleName),
-    /// It cannot be sent: why.
-    Unusable(String),
-}
-
-/// Why a file is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UploadReason {
-    /// The ledger does not know it.
-    New,
-    /// It was stored, and has other content now.
-    Changed,
-    /// An earlier attempt certainly did not store it.
-    Retry,
-}
-
-/// A file that is stored as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unchanged {
-    /// The id the service gave it.
-    pub file_id: Option<FileId>,
-    /// The digest of the stored bytes.
-    pub digest: Option<Digest>,
-    /// What of it is news to the ledger.
-    pub news: News,
-}
-
-/// What the ledger does not know of an unchanged file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// Nothing.
-    None,
-    /// Its time or inode: the content was read and is the same.
-    Stat,
-}
-
-/// Something worth knowing of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// The service will store it under another name than the one wanted.
-    StoredAs(String),
-    /// Other files of this plan get the same name in the same target: how many.
-    NameShared(usize),
-    /// Its metadata is not what was stored with it; it is not sent for that.
-    MetadataDiffers,
-    /// It is 2 GiB or more: the API's size field cannot say so.
-    Large,
-    /// It has no bytes: some services refuse such files.
-    Empty,
-}
-
-impl fmt::Display for Decision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Upload(UploadReason::New) => f.write_str("new"),
-            Self::Upload(UploadReason::Changed) => f.write_str("its content changed"),
-            Self::Upload(UploadReason::Retry) => f.write_str("an earlier attempt did not store it"),
-            Self::Skip(_) => f.write_str("stored and unchanged"),
-            Self::HoldInDoubt(_, why) => write!(
-                f,
-                "an earlier attempt may have stored it ({}); held until `resolve` settles it",
-                why.as_deref().unwrap_or("its run ended before the answer")
-            ),
-            Self::Conflict(other) => write!(
-                f,
-                "rule {other} sends the same file to the same target; exclude it from one of them"
-            ),
-            Self::Unusable(why) => f.write_str(why),
-        }
-    }
-}
-
-impl Decision {
-    /// The stable word for what is done: `upload`, `skip`, `hold`, `conflict`, `unusable`.
-    #[must_use]
-    pub fn action(&self) -> &'static str {
-        match self {
-            Self::Upload(_) => "upload",
-            Self::Skip(_) => "skip",
-            Self::HoldInDoubt(..) => "hold",
-            Self::Conflict(_) => "conflict",
-            Self::Unusable(_) => "unusable",
-        }
-    }
-
-    /// The stable word for why.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Upload(UploadReason::New) => "new",
-            Self::Upload(UploadReason::Changed) => "changed",
-            Self::Upload(UploadReason::Retry) => "retry",
-            Self::Skip(_) => "unchanged",
-            Self::HoldInDoubt(..) => "in_doubt",
-            Self::Conflict(_) => "same_file",
-            Self::Unusable(_) => "unusable",
-        }
-    }
-
-    /// The sign that marks it in a plan for people.
-    #[must_use]
-    pub fn sign(&self) -> char {
-        match self {
-            Self::Upload(UploadReason::New) => '+',
-            Self::Upload(UploadReason::Changed) => '~',
-            Self::Upload(UploadReason::Retry) => '>',
-            Self::Skip(_) => '=',
-            Self::HoldInDoubt(..) => '?',
-            Self::Conflict(_) | Self::Unusable(_) => '!',
-        }
-    }
-}
-
-impl Note {
-    /// What notes of this kind say of several files.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::StoredAs(_) => "stored under another name",
-            Self::NameShared(_) => "sharing a name in the dataset",
-            Self::MetadataDiffers => "with other metadata than was stored",
-            Self::Large => "of 2 GiB or more",
-            Self::Empty => "empty",
-        }
-    }
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StoredAs(name) => write!(
-                f,
-                "the service will store it as \"{}\"",
-                crate::model::shown(name)
-            ),
-            Self::NameShared(others) => write!(
-                f,
-                "{} of this plan with the same name there",
-                crate::model::count(*others, "other file")
-            ),
-            Self::MetadataDiffers => {
-                f.write_str("its metadata differs from what was stored; it is not sent for that")
-            }
-            Self::Large => f.write_str("2 GiB or more: the API cannot state its size"),
-            Self::Empty => f.write_str("it is empty; a service may refuse it"),
-        }
-    }
-}
-
-/// Files and bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Files.
-    pub files: usize,
-    /// Their bytes together.
-    pub bytes: u64,
-}
-
-impl Tally {
-    fn add(&mut self, file: &PlannedFile) {
-        self.files += 1;
-        self.bytes += file.stat.map_or(0, |stat| stat.size);
-    }
-}
-
-/// What an upload needs of its row.
-#[derive(Debug, Clone, Copy)]
-pub struct Upload<'a> {
-    /// The row.
-    pub file: &'a PlannedFile,
-    /// The file as planned.
-    pub stat: Stat,
-    /// What goes with it.
-    pub sending: &'a Sending,
-}
-
-impl PlannedFile {
-    /// The row as an upload, if it is one.
-    #[must_use]
-    pub fn as_upload(&self) -> Option<Upload<'_>> {
-        match (&self.decision, self.stat, &self.sending) {
-            (Decision::Upload(_), Some(stat), Some(sending)) => Some(Upload {
-                file: self,
-                stat,
-                sending,
-            }),
-            _ => None,
-        }
-    }
-
-    /// Whether it is to be sent.
-    #[must_use]
-    pub fn is_upload(&self) -> bool {
-        matches!(self.decision, Decision::Upload(_))
-    }
-}
-
-impl Plan {
-    /// Counts of all rows that a condition takes.
-    #[must_use]
-    pub fn tally(&self, wanted: impl Fn(&PlannedFile) -> bool) -> Tally {
-        let mut tally = Tally::default();
-        for file in self.files.iter().filter(|file| wanted(file)) {
-            tally.add(file);
-        }
-        tally
-    }
-
-    /// Counts by (action, reason), in a fixed order.
-    #[must_use]
-    pub fn tallies(&self) -> BTreeMap<(&'static str, &'static str), Tally> {
-        let mut tallies: BTreeMap<_, Tally> = BTreeMap::new();
-        for file in &self.files {
-            let key = (file.decision.action(), file.decision.reason());
-            tallies.entry(key).or_default().add(file);
-        }
-        tallies
     }
 }
 

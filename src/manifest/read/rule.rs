@@ -1,0 +1,319 @@
+//! One entry of `uploads:`, from its mapping and the defaults' to a rule.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::{Fields, Reader, missing_help};
+use crate::manifest::diagnostic::Diagnostic;
+use crate::manifest::tree::{Entry, Span, Value};
+use crate::manifest::{OnEmpty, Rule, keys};
+use crate::model::{
+    ContentType, DatasetId, Glob, Globs, OrganizationId, RuleName, canonical_id, shown,
+    shown_bounded,
+};
+use crate::template::{Scope, Template, Values};
+
+impl Reader<'_> {
+    pub(super) fn rules(&mut self, entry: &Entry, defaults: Option<&Fields<'_>>) -> Vec<Rule> {
+        let Value::List(items) = &entry.value.value else {
+            self.expected("a list of rules", &entry.value, &entry.key_span);
+            return Vec::new();
+        };
+        if items.is_empty() {
+            self.report(
+                Diagnostic::error("`uploads` has no rules", entry.key_span.clone())
+                    .help("a rule needs `name`, `root` and `include`"),
+            );
+        }
+        let mut names: HashMap<String, Span> = HashMap::new();
+        let mut rules = Vec::new();
+        for item in items {
+            let Value::Map(entries) = &item.value else {
+                self.expected("a rule (a mapping)", item, &entry.key_span);
+                continue;
+            };
+            let at = entries.first().map_or(&item.span, |first| &first.key_span);
+            let fields = self.fields(entries, keys::RULE, at, "the rule");
+            let name = fields.get("name").and_then(|entry| {
+                let name = self.named(entry, "rule's name")?;
+                if let Some(first) = names.get(&name) {
+                    let first = first.clone();
+                    self.report(
+                        Diagnostic::error(
+                            format!("two rules are named `{}`", shown(&name)),
+                            entry.value.span.clone(),
+                        )
+                        .other(first, "first used here")
+                        .help("reports tell rules apart by name; give each its own"),
+                    );
+                }
+                names.insert(name.clone(), entry.value.span.clone());
+                Some(name)
+            });
+            if let Some(rule) = self.rule(name.as_deref(), &fields, defaults, at) {
+                rules.push(rule);
+            }
+        }
+        rules
+    }
+
+    fn rule(
+        &mut self,
+        name: Option<&str>,
+        own: &Fields<'_>,
+        defaults: Option<&Fields<'_>>,
+        at: &Span,
+    ) -> Option<Rule> {
+        let field = |key: &str| own.get(key).or_else(|| defaults.and_then(|d| d.get(key)));
+        for key in ["root", "include"] {
+            let mentioned = own.mentions(key) || defaults.is_some_and(|d| d.mentions(key));
+            if !mentioned && let Some(key) = keys::RULE.iter().find(|known| known.name == key) {
+                self.report(
+                    Diagnostic::error(
+                        format!("the rule has no `{}`, nor do the defaults", key.name),
+                        at.clone(),
+                    )
+                    .help(missing_help(key)),
+                );
+            }
+        }
+        let rule_name = RuleName::new(name.unwrap_or_default());
+        let root = field("root").and_then(|entry| self.root(entry, &rule_name));
+        let include = field("include").and_then(|entry| self.patterns(entry));
+        let exclude = match field("exclude") {
+            Some(entry) => self
+                .patterns(entry)
+                .map_or_else(Vec::new, |(globs, _)| globs),
+            None => Vec::new(),
+        };
+        let dataset_id = field("dataset_id")
+            .and_then(|entry| self.id(entry, &rule_name))
+            .map(DatasetId::new);
+        let organization_id = field("organization_id")
+            .and_then(|entry| self.id(entry, &rule_name))
+            .map(OrganizationId::new);
+        let metadata = self.metadata(
+            own.get("metadata"),
+            defaults.and_then(|d| d.get("metadata")),
+        );
+        let file_name = field("file_name").and_then(|entry| {
+            let text = self.text(entry)?;
+            self.template(&entry.value, text, Scope::File)
+        });
+        let content_type = field("content_type").and_then(|entry| self.content_type(entry));
+        let on_empty = field("on_empty").map_or(OnEmpty::Error, |entry| self.on_empty(entry));
+        // Without patterns the root can still be looked at.
+        let (include, include_spans) = include.unwrap_or_default();
+        let (root, root_span) = root?;
+        Some(Rule {
+            name: rule_name,
+            root,
+            root_span,
+            include: Globs::include(include),
+            include_spans,
+            exclude: Globs::exclude(exclude),
+            dataset_id,
+            organization_id,
+            metadata,
+            file_name,
+            content_type,
+            on_empty,
+        })
+    }
+
+    fn root(&mut self, entry: &Entry, rule: &RuleName) -> Option<(PathBuf, Span)> {
+        let root = self.constant(entry, rule)?;
+        let span = entry.value.span.clone();
+        if let Some((scheme, _)) = root.split_once("://") {
+            self.report(
+                Diagnostic::error(
+                    format!(
+                        "`root` is not a folder but an address ({}://)",
+                        shown(scheme)
+                    ),
+                    span,
+                )
+                .help("this version reads local folders only"),
+            );
+            return None;
+        }
+        Some((self.folder.join(root), span))
+    }
+
+    /// A text that is rendered once for a rule and must not come out empty.
+    fn constant(&mut self, entry: &Entry, rule: &RuleName) -> Option<String> {
+        let text = self.text(entry)?;
+        let template = self.template(&entry.value, text, Scope::Rule)?;
+        let values = Values {
+            manifest: &self.name,
+            run: None,
+            rule: Some(rule),
+            file: None,
+        };
+        let problem = match template.render(&values) {
+            Ok(text) if text.trim().is_empty() => format!("`{}` is empty", entry.key),
+            Ok(text) => return Some(text),
+            Err(why) => why,
+        };
+        self.report(
+            Diagnostic::error(problem, entry.value.span.clone())
+                .help(format!("leave `{}` out to use its default", entry.key)),
+        );
+        None
+    }
+
+    /// An id of the service's, in the one form that ids are compared in.
+    fn id(&mut self, entry: &Entry, rule: &RuleName) -> Option<String> {
+        let id = canonical_id(&self.constant(entry, rule)?);
+        if id.is_none() {
+            self.report(Diagnostic::error(
+                format!("`{}` has a control character", entry.key),
+                entry.value.span.clone(),
+            ));
+        }
+        id
+    }
+
+    fn patterns(&mut self, entry: &Entry) -> Option<(Vec<Glob>, Vec<Span>)> {
+        let one = std::slice::from_ref(&entry.value);
+        let items = match &entry.value.value {
+            Value::Scalar(..) => one,
+            Value::List(items) if !items.is_empty() => items,
+            Value::List(_) => {
+                self.report(
+                    Diagnostic::error(
+                        format!("`{}` has no patterns", entry.key),
+                        entry.key_span.clone(),
+                    )
+                    .help("`\"**\"` takes every file"),
+                );
+                return None;
+            }
+            _ => {
+                self.expected(
+                    "a pattern or a list of patterns",
+                    &entry.value,
+                    &entry.key_span,
+                );
+                return None;
+            }
+        };
+        let before = self.diagnostics.len();
+        let (mut globs, mut spans) = (Vec::new(), Vec::new());
+        for item in items {
+            let Value::Scalar(text, _) = &item.value else {
+                self.expected("a pattern", item, &entry.key_span);
+                continue;
+            };
+            match Glob::parse(text) {
+                Ok(glob) => {
+                    globs.push(glob);
+                    spans.push(item.span.clone());
+                }
+                Err(error) => {
+                    let mut diagnostic = Diagnostic::error(error.message, item.span.clone());
+                    diagnostic.help = error.help;
+                    self.report(diagnostic);
+                }
+            }
+        }
+        (self.diagnostics.len() == before).then_some((globs, spans))
+    }
+
+    /// The rule's own metadata after the defaults it does not override.
+    fn metadata(
+        &mut self,
+        own: Option<&Entry>,
+        defaults: Option<&Entry>,
+    ) -> Vec<(String, Template)> {
+        let mut metadata: Vec<(String, Template)> = Vec::new();
+        for layer in [defaults, own].into_iter().flatten() {
+            let Value::Map(entries) = &layer.value.value else {
+                self.expected(
+                    "a mapping of names to values",
+                    &layer.value,
+                    &layer.key_span,
+                );
+                continue;
+            };
+            let mut seen: HashMap<&str, &Entry> = HashMap::new();
+            for entry in entries {
+                if let Some(first) = seen.insert(&entry.key, entry) {
+                    self.repeated_key(entry, first.key_span.clone());
+                    continue;
+                }
+                let Some(template) = self.metadata_value(entry) else {
+                    continue;
+                };
+                match metadata.iter_mut().find(|(key, _)| *key == entry.key) {
+                    Some((_, old)) => *old = template,
+                    None => metadata.push((entry.key.clone(), template)),
+                }
+            }
+        }
+        metadata
+    }
+
+    fn metadata_value(&mut self, entry: &Entry) -> Option<Template> {
+        if entry.key.is_empty() {
+            self.report(Diagnostic::error(
+                "a metadata name is empty",
+                entry.key_span.clone(),
+            ));
+        }
+        let help = match &entry.value.value {
+            Value::Scalar(text, _) => return self.template(&entry.value, text, Scope::File),
+            Value::Null => "write \"\" for an empty text, or leave the key out",
+            _ => "the API stores texts only; write a text, JSON in quotes if need be",
+        };
+        let span = match entry.value.value {
+            Value::Null => &entry.key_span,
+            _ => &entry.value.span,
+        };
+        self.report(
+            Diagnostic::error(
+                format!(
+                    "the metadata value of `{}` must be a text, found {}",
+                    shown_bounded(&entry.key),
+                    entry.value.describe()
+                ),
+                span.clone(),
+            )
+            .help(help),
+        );
+        None
+    }
+
+    fn content_type(&mut self, entry: &Entry) -> Option<ContentType> {
+        let text = self.text(entry)?;
+        if text == "auto" {
+            return None;
+        }
+        match ContentType::parse(text) {
+            Ok(content_type) => Some(content_type),
+            Err(error) => {
+                self.report(
+                    Diagnostic::error(error.to_string(), entry.value.span.clone())
+                        .help("write a media type such as `application/pdf`, or `auto`"),
+                );
+                None
+            }
+        }
+    }
+
+    fn on_empty(&mut self, entry: &Entry) -> OnEmpty {
+        match self.text(entry) {
+            Some("error") | None => OnEmpty::Error,
+            Some("warn") => OnEmpty::Warn,
+            Some("ignore") => OnEmpty::Ignore,
+            Some(other) => {
+                let message = format!("`{}` is no choice for `on_empty`", shown_bounded(other));
+                self.report(
+                    Diagnostic::error(message, entry.value.span.clone())
+                        .help("choose error, warn or ignore"),
+                );
+                OnEmpty::Error
+            }
+        }
+    }
+}
