@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use minijinja::value::{Object, Value, ValueKind};
 use minijinja::{Environment as Engine, ErrorKind, Expression, UndefinedBehavior, filters};
 
-use crate::model::{Environment, RelativePath, RuleName, RunId, Stat, closest};
+use crate::model::{Environment, RelativePath, RuleName, RunId, Stat, Variable, closest};
 
 /// Most steps one expression may take, so that no manifest can hang a run.
 const STEPS_MAX: u64 = 20_000;
@@ -379,22 +379,23 @@ fn check_variable<'e>(
     variable: &str,
     environment: &'e Environment,
 ) -> Result<&'e str, (String, String)> {
-    if variable == "ROE_API_KEY" {
-        return Err((
+    match environment.get(variable) {
+        Some(Variable::Open(value)) => Ok(value),
+        Some(Variable::ApiKey) => Err((
             "the API key cannot be used in a manifest".to_owned(),
             "it is a secret, and rendered values are sent, planned and reported".to_owned(),
-        ));
+        )),
+        None => {
+            let help = match closest(variable, environment.names()) {
+                Some(near) => format!("did you mean `env.{near}`?"),
+                None => format!("set it before the run, as in `export {variable}=…`"),
+            };
+            Err((
+                format!("the environment variable {variable} is not set"),
+                help,
+            ))
+        }
     }
-    environment.get(variable).ok_or_else(|| {
-        let help = match closest(variable, environment.names()) {
-            Some(near) => format!("did you mean `env.{near}`?"),
-            None => format!("set it before the run, as in `export {variable}=…`"),
-        };
-        (
-            format!("the environment variable {variable} is not set"),
-            help,
-        )
-    })
 }
 
 fn names_in(scope: Scope) -> String {

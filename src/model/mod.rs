@@ -26,7 +26,7 @@ pub use self::glob::{Glob, GlobError, Globs};
 pub use self::outcome::{JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
-pub use self::secret::{ApiKey, Environment};
+pub use self::secret::{ApiKey, Environment, Variable};
 pub use self::text::{Bytes as HumanBytes, canonical_id, closest, count, shown, shown_bounded};
 
 /// Declares a newtype over text with the usual conversions; the meaning is in its doc line.

@@ -43,24 +43,61 @@ impl fmt::Debug for ApiKey {
 
 /// The process environment as read once by the command line, for `${{ env.NAME }}`.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment(BTreeMap<String, Variable>);
+
+/// What a manifest may know of a variable.
+#[derive(Clone)]
+pub enum Variable {
+    /// Its value.
+    Open(String),
+    /// That it holds the API key.
+    ApiKey,
+}
+
+/// The variable that the key comes from.
+const KEY_VARIABLE: &str = "ROE_API_KEY";
 
 impl Environment {
-    /// Keeps these variables.
+    /// Keeps these variables; not the key, whatever the names of the variables that hold it.
     #[must_use]
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self(variables.into_iter().collect())
+        let variables: BTreeMap<String, String> = variables.into_iter().collect();
+        let key = variables.get(KEY_VARIABLE).cloned().unwrap_or_default();
+        let key = key.trim();
+        // A text shorter than any real key stands in others by chance.
+        let holds_key = |value: &str| {
+            !key.is_empty() && (value.trim() == key || key.len() >= 8 && value.contains(key))
+        };
+        Self(
+            variables
+                .iter()
+                .map(|(name, value)| {
+                    let variable = if name == KEY_VARIABLE || holds_key(value) {
+                        Variable::ApiKey
+                    } else {
+                        Variable::Open(value.clone())
+                    };
+                    (name.clone(), variable)
+                })
+                .collect(),
+        )
     }
 
-    /// The variable's value, if it is set.
+    /// What may be known of a variable, if it is set.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+    pub fn get(&self, name: &str) -> Option<&Variable> {
+        self.0.get(name)
     }
 
     /// Names only: values may be secrets.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Variable(hidden)")
     }
 }
 
@@ -81,6 +118,25 @@ mod tests {
         let text = format!("{key:?} {env:?}");
         assert!(!text.contains("s3cret"), "{text}");
         assert_eq!(key.expose(), "s3cret-key");
+    }
+
+    #[test]
+    fn the_key_cannot_be_had_by_another_name() {
+        let env = Environment::new(
+            [
+                ("ROE_API_KEY", "s3cret-key\n"),
+                ("ALIAS", "s3cret-key"),
+                ("INSIDE", "Bearer s3cret-key"),
+                ("TEAM", "ops"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
+        for name in ["ROE_API_KEY", "ALIAS", "INSIDE"] {
+            assert!(matches!(env.get(name), Some(Variable::ApiKey)), "{name}");
+        }
+        assert!(matches!(env.get("TEAM"), Some(Variable::Open(value)) if value == "ops"));
+        let without = Environment::new([("EMPTY".to_owned(), String::new())]);
+        assert!(matches!(without.get("EMPTY"), Some(Variable::Open(_))));
     }
 
     #[test]
