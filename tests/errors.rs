@@ -353,8 +353,8 @@ manifest: 2 files planned
   not attempted        1
 ended early: the service does not know dataset 00000000-0000-4000-8000-00000000dead at http://127.0.0.1:[..] (HTTP 404: Dataset not found.)
 failed: a: in/a.txt: HTTP 404: Dataset not found.
-report: .roe-batch/reports/latest.csv
-report: .roe-batch/reports/latest.json
+report: .roe-batch/reports/manifest.csv
+report: .roe-batch/reports/manifest.json
 --- stderr
 refused: the service does not know dataset 00000000-0000-4000-8000-00000000dead at http://127.0.0.1:[..] (HTTP 404: Dataset not found.); its other files are not tried
 failed: a: in/a.txt: HTTP 404: Dataset not found.
@@ -390,8 +390,8 @@ manifest: 2 files planned
   not attempted        1
 ended early: the service cannot be reached (cannot connect: Connection refused (os error 111))
 failed: all: in/a.txt: cannot connect: Connection refused (os error 111) (gave up after 1 attempt)
-report: .roe-batch/reports/latest.csv
-report: .roe-batch/reports/latest.json
+report: .roe-batch/reports/manifest.csv
+report: .roe-batch/reports/manifest.json
 --- stderr
 stopping: the service cannot be reached (cannot connect: Connection refused (os error 111))
 failed: all: in/a.txt: cannot connect: Connection refused (os error 111) (gave up after 1 attempt)
@@ -464,8 +464,8 @@ manifest: 3 files planned
   failed               2
 failed: texts: in/a.txt: rule all sends the same file to the same target; exclude it from one of them
 failed: all: in/a.txt: rule texts sends the same file to the same target; exclude it from one of them
-report: .roe-batch/reports/latest.csv
-report: .roe-batch/reports/latest.json
+report: .roe-batch/reports/manifest.csv
+report: .roe-batch/reports/manifest.json
 --- stderr
 
 "#]]
@@ -540,8 +540,8 @@ manifest: 3 files planned
   failed               2
 failed: all: in/folder: a symbolic link to a folder, not followed; exclude it, or put a file there
 failed: all: in/link.txt: a symbolic link, not followed; exclude it, or put a file there
-report: .roe-batch/reports/latest.csv
-report: .roe-batch/reports/latest.json
+report: .roe-batch/reports/manifest.csv
+report: .roe-batch/reports/manifest.json
 --- stderr
 
 "#]]
@@ -556,8 +556,8 @@ manifest: 3 files planned
   failed               2
 failed: all: in/folder: a symbolic link to a folder, not followed; exclude it, or put a file there
 failed: all: in/link.txt: a symbolic link, not followed; exclude it, or put a file there
-report: .roe-batch/reports/latest.csv
-report: .roe-batch/reports/latest.json
+report: .roe-batch/reports/manifest.csv
+report: .roe-batch/reports/manifest.json
 --- stderr
 
 "#]]

@@ -155,7 +155,7 @@ impl World {
             assert!(!text.contains(KEY), "the key was shown:\n{text}");
         }
         assert_key_is_in_no_file(self.folder.path());
-        let path = self.work().join(".roe-batch/reports/latest.json");
+        let path = self.work().join(".roe-batch/reports/manifest.json");
         let text =
             fs::read(path).unwrap_or_else(|error| panic!("{error}: no report\n{stdout}{stderr}"));
         let report: Value = serde_json::from_slice(&text).expect("a report in JSON");
@@ -1202,7 +1202,7 @@ fn interrupted(grace: &str, end: impl FnOnce(&mut Running)) {
     assert_eq!(ran.outcomes(), expected, "{}", ran.stderr);
     assert_eq!(ran.row("a.bin")["attempts"], 1);
     assert_eq!(ran.row("b.bin")["attempts"], 1, "b.bin was begun once");
-    let csv = fs::read_to_string(world.work().join(".roe-batch/reports/latest.csv"));
+    let csv = fs::read_to_string(world.work().join(".roe-batch/reports/manifest.csv"));
     assert_eq!(csv.expect("a CSV report").lines().count(), 4);
 
     let ran = world.apply(FEW);

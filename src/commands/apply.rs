@@ -355,9 +355,17 @@ fn report_paths(
         paths.push((folder.join(path), report.format));
     }
     if paths.is_empty() {
-        let reports = draft.state.reports();
-        paths.push((reports.join("latest.csv"), ReportFormat::Csv));
-        paths.push((reports.join("latest.json"), ReportFormat::Json));
+        // By the manifest's file name: several manifests may share a state folder.
+        for (extension, format) in [("csv", ReportFormat::Csv), ("json", ReportFormat::Json)] {
+            let mut name = settings
+                .plan
+                .manifest
+                .file_stem()
+                .unwrap_or_default()
+                .to_owned();
+            name.push(format!(".{extension}"));
+            paths.push((draft.state.reports().join(name), format));
+        }
     }
     for path in &settings.reports {
         let name = path.to_string_lossy();

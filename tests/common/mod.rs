@@ -122,7 +122,7 @@ impl Workspace {
 
     /// The default JSON report.
     pub fn report(&self) -> Value {
-        self.json(".roe-batch/reports/latest.json")
+        self.json(".roe-batch/reports/manifest.json")
     }
 }
 
