@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal as Posix, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use bad_server::{Act, BadServer, SAFETY_NET, Signal, Upload, http, stored_json};
@@ -523,6 +523,33 @@ fn a_file_that_goes_back_to_its_stored_version_is_not_stored_twice() {
     let ran = world.apply(FEW);
     assert_eq!((ran.code, ran.outcome("a.bin")), (0, "skipped"));
     assert_eq!(world.finish().len(), 2);
+}
+
+/// The id counts, but nobody is told that all is as it was sent.
+#[test]
+fn a_stored_file_that_the_service_describes_otherwise_says_so() {
+    let body = r#"{"id": "f-1", "name": "other.bin", "size": 1, "dataset": {"id": "x"}}"#;
+    let world = World::new(move |_| Act::answer(http(200, &[], body)));
+    let world = world.file("a.bin", SMALL);
+    let ran = world.apply(FEW);
+    assert_eq!((ran.code, ran.outcome("a.bin")), (0, "stored"));
+    let row = ran.row("a.bin");
+    assert_eq!(
+        (&row["file_id"], &row["returned_name"]),
+        (&json!("f-1"), &json!("other.bin"))
+    );
+    let reason = row["reason"].as_str().expect("a reason");
+    assert!(reason.contains("the service says 1 bytes"), "{reason}");
+    assert!(
+        reason.contains("the service calls it \"other.bin\""),
+        "{reason}"
+    );
+    assert!(
+        ran.stderr.contains("the service calls it"),
+        "{}",
+        ran.stderr
+    );
+    world.finish();
 }
 
 /// A login page answers 200 too: only the API's own words count as its word.

@@ -68,3 +68,22 @@ impl StopLight {
         self.abort.cancelled().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Signal;
+
+    #[test]
+    fn files_that_are_not_reached_name_what_stopped_the_run_not_what_came_after() {
+        let stop = StopLight::default();
+        let target = StopCause::UnknownTarget("dataset d".to_owned());
+        assert!(stop.note(target.clone()));
+        assert_eq!(stop.cause(), None, "one refused target does not end a run");
+        let signal = StopCause::Interrupted(Signal::Terminate);
+        assert!(stop.request(signal.clone()));
+        assert!(!stop.request(target.clone()), "it is no news");
+        assert_eq!(stop.cause(), Some(signal.clone()));
+        assert_eq!(stop.causes(), [target, signal]);
+    }
+}

@@ -115,8 +115,14 @@ impl SqliteLedger {
             .map_err(|error| storage(path, &error))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut ledger = Self::connect(path, flags)?;
-        ledger.prepare().map_err(|error| storage(path, &error))?;
+        if ledger.is_new().map_err(|error| storage(path, &error))? {
+            ledger.create().map_err(|error| storage(path, &error))?;
+        }
         ledger.check_version()?;
+        // Only now that the file is known to be a ledger may anything of it change.
+        ledger
+            .make_durable()
+            .map_err(|error| storage(path, &error))?;
         Ok(ledger)
     }
 
@@ -148,18 +154,24 @@ impl SqliteLedger {
         })
     }
 
-    fn prepare(&mut self) -> rusqlite::Result<()> {
-        self.connection.pragma_update(None, "journal_mode", "WAL")?;
-        self.connection.pragma_update(None, "synchronous", "FULL")?;
+    fn is_new(&self) -> rusqlite::Result<bool> {
+        let query = "SELECT count(*) FROM sqlite_schema";
+        let tables: i64 = self.connection.query_row(query, [], |row| row.get(0))?;
+        let version: i64 = self
+            .connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok(tables == 0 && version == 0)
+    }
+
+    fn create(&mut self) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        let version: i64 =
-            transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let tables: i64 =
-            transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if version == 0 && tables == 0 {
-            transaction.execute_batch(SCHEMA)?;
-        }
+        transaction.execute_batch(SCHEMA)?;
         transaction.commit()
+    }
+
+    fn make_durable(&self) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        self.connection.pragma_update(None, "synchronous", "FULL")
     }
 
     fn check_version(&self) -> Result<(), LedgerError> {
@@ -708,9 +720,7 @@ mod tests {
             let before = std::fs::read(at(name)).expect("read");
             let error = SqliteLedger::open(&at(name)).expect_err(name).to_string();
             assert!(error.contains(says), "{name}: {error}");
-            if name != "foreign" {
-                assert_eq!(std::fs::read(at(name)).expect("read"), before, "{name}");
-            }
+            assert_eq!(std::fs::read(at(name)).expect("read"), before, "{name}");
         }
     }
 
@@ -761,10 +771,18 @@ mod tests {
                 .await
                 .is_err()
         );
+        let end = handle.record(step("a", "1", State::Stored)).await;
+        end.expect("what was out already is still written down");
         drop(handle);
         let ledger = writer.finish().expect("the ledger");
         let known = ledger.known(&[target("d")]).expect("read");
-        assert!(known.get(&target("d"), &SourcePath::new("c")).is_none());
+        let state = |path| {
+            known
+                .get(&target("d"), &SourcePath::new(path))
+                .map(|k| &k.state)
+        };
+        assert_eq!(state("a"), Some(&KnownState::Stored));
+        assert_eq!((state("b"), state("c")), (None, None));
     }
 
     #[test]
