@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 use secrecy::SecretString;
 
-use crate::model::{DatasetId, Environment, FileId, OrganizationId, canonical_id};
+use crate::model::{DatasetId, Environment, FileId, InDoubt, OrganizationId, canonical_id};
 
 /// Where the API is unless told otherwise.
 const BASE_URL: &str = "https://api.roe-ai.com";
@@ -49,6 +50,8 @@ pub struct PlanSettings {
     pub organization: Option<OrganizationId>,
     /// For `${{ env.NAME }}`.
     pub environment: Environment,
+    /// What to do with files in doubt, if not what the manifest says.
+    pub in_doubt: Option<InDoubt>,
     /// How a plan is printed.
     pub format: PlanFormat,
 }
@@ -90,6 +93,11 @@ pub struct ApplySettings {
     pub stall: Duration,
     /// How long a first signal waits for what is under way.
     pub grace: Duration,
+    /// How long to wait for another run to end; none to give up at once.
+    pub wait: Option<Duration>,
+    /// How long a file in doubt must be absent to count as not stored, if not what the manifest
+    /// says.
+    pub settle: Option<Duration>,
     /// Reports beside the manifest's.
     pub reports: Vec<PathBuf>,
 }
@@ -127,6 +135,8 @@ pub struct ResolveSettings {
     pub files: Vec<String>,
     /// What was found; none to list what is in doubt.
     pub answer: Option<Answer>,
+    /// How long to wait for a run to end; none to give up at once.
+    pub wait: Option<Duration>,
 }
 
 /// What somebody found out about a file in doubt.
@@ -206,6 +216,10 @@ struct CommonArgs {
     /// The API's address: https, or http on this machine [env: `ROE_BASE_URL`] [default: `https://api.roe-ai.com`]
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
+    /// What to do with files that the service may have stored [default: the manifest's, else
+    /// verify]
+    #[arg(long, value_name = "POLICY", value_parser = in_doubt)]
+    in_doubt: Option<InDoubt>,
 }
 
 #[derive(Args)]
@@ -228,12 +242,19 @@ struct ApplyArgs {
     /// Attempts for one file [env: `ROE_MAX_RETRIES`, and one] [default: the manifest's, else 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     max_attempts: Option<u32>,
-    /// Give an attempt up when nothing moved for so many seconds [env: `ROE_TIMEOUT`] [default: 120]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// Give an attempt up when nothing moved for so long [env: `ROE_TIMEOUT`] [default: 2m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// After a first Ctrl-C or SIGTERM, wait so many seconds for uploads under way
-    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    /// After a first Ctrl-C or SIGTERM, wait so long for uploads under way
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     grace: Duration,
+    /// If another run uses the ledger, wait so long for its end [default: give up at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+    /// How long a file in doubt must be absent from the listing to be sent again [default: the
+    /// manifest's, else 2m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    settle: Option<Duration>,
     /// Write a report here too; .csv, .json or .jsonl chooses the format
     #[arg(long, value_name = "PATH")]
     report: Vec<PathBuf>,
@@ -260,6 +281,9 @@ struct ResolveArgs {
     /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// If a run uses the ledger, wait so long for its end [default: give up at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
 }
 
 #[derive(Args)]
@@ -278,10 +302,28 @@ struct SandboxArgs {
     refuse_empty_files: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (0.1..=86_400.0).contains(&number) => Ok(Duration::from_secs_f64(number)),
-        _ => Err("give a number of seconds from 0.1 to 86400".to_owned()),
+/// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    let parsed = match seconds.map(Duration::try_from_secs_f64) {
+        Some(seconds) => seconds.ok(),
+        None => text
+            .parse::<SignedDuration>()
+            .ok()
+            .and_then(|duration| Duration::try_from(duration).ok()),
+    };
+    let range = Duration::from_millis(100)..=Duration::from_hours(24);
+    parsed
+        .filter(|duration| range.contains(duration))
+        .ok_or_else(|| "give seconds, or a time such as 90s, 2m or 1h, up to a day".to_owned())
+}
+
+fn in_doubt(text: &str) -> Result<InDoubt, String> {
+    match text {
+        "verify" => Ok(InDoubt::Verify),
+        "hold" => Ok(InDoubt::Hold),
+        "resend" => Ok(InDoubt::Resend),
+        _ => Err("choose verify, hold or resend".to_owned()),
     }
 }
 
@@ -340,6 +382,7 @@ fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
             std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
         ),
+        in_doubt: args.in_doubt,
         format,
     }
 }
@@ -362,6 +405,7 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         files: args.files,
         answer,
+        wait: args.wait,
     })
 }
 
@@ -400,9 +444,11 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
         },
         stall: match args.timeout {
             Some(timeout) => timeout,
-            None => parsed_variable("ROE_TIMEOUT", seconds)?.unwrap_or(STALL),
+            None => parsed_variable("ROE_TIMEOUT", duration)?.unwrap_or(STALL),
         },
         grace: args.grace,
+        wait: args.wait,
+        settle: args.settle,
         reports: args.report,
     })
 }

@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("pace", &["model"]),
     ("plan", &["manifest", "model", "template"]),
     ("progress", &["event", "model"]),
-    ("report", &["model", "plan"]),
+    ("report", &["ledger", "model", "plan"]),
     ("sandbox", &[]),
     ("source", &["model"]),
     ("template", &["model"]),

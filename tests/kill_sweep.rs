@@ -10,7 +10,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use common::{DATASET, KEY, Workspace, sandbox};
-use roe_batch::ledger::{Doubt, Ledger, SqliteLedger};
+use roe_batch::ledger::{Ledger, SqliteLedger};
+use roe_batch::model::Doubt;
 use roe_batch::sandbox::{StoredFile, records};
 
 const FILES: usize = 1500;

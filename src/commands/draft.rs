@@ -1,21 +1,26 @@
 //! From a manifest's path to a plan: what `plan` and `apply` share.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::cli::{PlanSettings, Service};
 use crate::client::Endpoint;
 use crate::error::{Exit, Failure};
-use crate::ledger::{LedgerError, StateFolder};
+use crate::ledger::{LedgerError, RunLock, StateFolder};
 use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Rule, Severity, Source};
-use crate::model::{Digests, Known, Origin, RunId, Target, shown};
-use crate::plan::{Inputs, Plan, plan, undecided, unmatched};
-use crate::source::{Roots, Survey, Want, survey};
+use crate::model::{Digests, InDoubt, Known, Origin, RunId, Target, shown};
+use crate::plan::{Inputs, Plan, absent, plan, undecided, unmatched};
+use crate::source::{Roots, Survey, Want, gone, survey};
 use crate::template::Values;
+
+/// How often a lock that is waited for is tried.
+const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// A manifest that was read and whose roots were walked.
 #[derive(Debug)]
@@ -110,22 +115,33 @@ impl<'a> Draft<'a> {
         &self.survey.roots
     }
 
+    /// What to do with files in doubt.
+    pub(super) fn in_doubt(&self) -> InDoubt {
+        let chosen = self.settings.in_doubt.or(self.manifest.run.in_doubt);
+        chosen.unwrap_or_default()
+    }
+
     /// Makes the plan, with what the ledger knows.
     pub(super) fn plan(
         &self,
-        known: impl FnOnce(&[Arc<Target>]) -> Result<Known, LedgerError>,
+        known: impl FnOnce(&[Arc<Target>], &str) -> Result<Known, LedgerError>,
     ) -> Result<Plan, Failure> {
         let mut inputs = Inputs {
             manifest: &self.manifest,
             candidates: &self.survey.candidates,
             known: &Known::default(),
+            gone: &HashSet::new(),
             digests: &Digests::new(),
+            in_doubt: self.in_doubt(),
             origin: &self.origin,
             organization: self.settings.organization.as_ref(),
             run: (&self.run, self.started),
         };
-        let known = known(&inputs.targets()).map_err(|error| ledger_failure(&error))?;
+        let known = known(&inputs.targets(), &self.manifest.name)
+            .map_err(|error| ledger_failure(&error))?;
         inputs.known = &known;
+        let gone = gone(&absent(&inputs), self.state.home());
+        inputs.gone = &gone;
         let digests = self.survey.roots.digests(undecided(&inputs));
         inputs.digests = &digests;
         Ok(plan(&inputs))
@@ -235,11 +251,49 @@ fn read_manifest(path: &Path) -> Result<Source, Failure> {
 pub(super) fn ledger_failure(error: &LedgerError) -> Failure {
     match error {
         LedgerError::Locked { .. } => Failure::new(Exit::Later, error.to_string())
-            .hint("wait for it to end, then start again"),
+            .hint("wait for it to end (`--wait 10m`), then start again"),
         LedgerError::Newer { .. } => Failure::new(Exit::LocalIo, error.to_string())
             .hint("use the newer roe-batch; nothing was changed"),
         LedgerError::Folder { .. } => Failure::new(Exit::LocalIo, error.to_string())
             .hint("choose a folder that can be written to with --state"),
+        LedgerError::Older { .. } => Failure::new(Exit::LocalIo, error.to_string())
+            .hint("`apply` or `resolve` bring it up to date; nothing was changed"),
+        LedgerError::Damaged { copy, .. } => {
+            let kept = match copy {
+                Some(copy) => format!("a copy is kept as {}; ", shown(&copy.to_string_lossy())),
+                None => String::new(),
+            };
+            Failure::new(Exit::LocalIo, error.to_string()).hint(format!(
+                "{kept}put a backup in its place, or move it away and `import` the last report"
+            ))
+        }
         _ => Failure::new(Exit::LocalIo, error.to_string()),
+    }
+}
+
+/// Takes the lock of a state folder, which is made if need be. Where another process has it,
+/// waits as long as told to.
+pub(super) fn lock(
+    state: &StateFolder,
+    purpose: &str,
+    wait: Option<Duration>,
+) -> Result<RunLock, Failure> {
+    state.create().map_err(|error| ledger_failure(&error))?;
+    let holder = format!("process {}, {purpose}", std::process::id());
+    let until = wait.map(|wait| Instant::now() + wait);
+    let mut told = false;
+    loop {
+        match state.lock(&holder) {
+            Err(LedgerError::Locked { holder })
+                if until.is_some_and(|until| Instant::now() < until) =>
+            {
+                if !told {
+                    super::narrate(&format!("waiting for another run to end ({holder})"));
+                    told = true;
+                }
+                std::thread::sleep(LOCK_POLL);
+            }
+            result => return result.map_err(|error| ledger_failure(&error)),
+        }
     }
 }

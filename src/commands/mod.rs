@@ -3,9 +3,11 @@
 mod apply;
 mod draft;
 mod plan;
+mod reports;
 mod resolve;
 mod run;
 mod sandbox;
+mod service;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -10,10 +10,10 @@ use crate::cli::{PlanFormat, PlanSettings};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
 use crate::model::{
-    ContentType, DatasetId, HumanBytes, Known, Metadata, OrganizationId, Origin, RemoteName,
-    RuleName, SourcePath, count,
+    ContentType, DatasetId, HumanBytes, InDoubt, Known, Metadata, OrganizationId, Origin,
+    RemoteName, RuleName, SourcePath, count,
 };
-use crate::plan::{Decision, Plan, PlannedFile, Tally, UploadReason};
+use crate::plan::{Decision, Plan, PlannedFile, SkipReason, Tally, UploadReason};
 
 /// The version of the printed plan's form.
 const FORMAT: u32 = 1;
@@ -31,8 +31,8 @@ pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
     };
     let ledger = SqliteLedger::open_read_only(&draft.state.ledger())
         .map_err(|error| ledger_failure(&error))?;
-    let plan = draft.plan(|targets| match &ledger {
-        Some(ledger) => ledger.known(targets),
+    let plan = draft.plan(|targets, stream| match &ledger {
+        Some(ledger) => ledger.known(targets, stream),
         None => Ok(Known::default()),
     })?;
     super::say(&match settings.format {
@@ -66,6 +66,7 @@ fn text(plan: &Plan) -> String {
         ("to skip", "skip"),
         ("in doubt", "hold"),
         ("in conflict", "conflict"),
+        ("changed and refused", "refuse"),
         ("unusable", "unusable"),
     ]
     .into_iter()
@@ -85,6 +86,9 @@ fn text(plan: &Plan) -> String {
     for part in rest {
         let _ = write!(text, ", {part}");
     }
+    if plan.vanished > 0 {
+        let _ = write!(text, "; {} stored before and gone since", plan.vanished);
+    }
     text.push('\n');
     text
 }
@@ -99,9 +103,10 @@ enum Rank {
 fn rank(decision: &Decision) -> Rank {
     match decision {
         Decision::Upload(_) | Decision::Skip(_) => Rank::Expected,
-        Decision::HoldInDoubt(..) | Decision::Conflict(_) | Decision::Unusable(_) => {
-            Rank::NeedsALook
-        }
+        Decision::Hold(_)
+        | Decision::Conflict(_)
+        | Decision::ChangeRefused
+        | Decision::Unusable(_) => Rank::NeedsALook,
     }
 }
 
@@ -110,8 +115,18 @@ fn label(decision: &Decision) -> &'static str {
         Decision::Upload(UploadReason::New) => "new",
         Decision::Upload(UploadReason::Changed) => "changed",
         Decision::Upload(UploadReason::Retry) => "tried before, not stored",
-        Decision::Skip(_) => "stored and unchanged",
-        Decision::HoldInDoubt(..) => "in doubt, held back",
+        Decision::Upload(UploadReason::MetadataChanged) => "with changed metadata",
+        Decision::Upload(UploadReason::Resend(_)) => "in doubt, to be sent again all the same",
+        Decision::Skip(skip) => match skip.why {
+            SkipReason::Unchanged | SkipReason::Touched => "stored and unchanged",
+            SkipReason::Moved(_) => "stored before at another path",
+            SkipReason::ChangeIgnored => "changed since stored, left alone",
+        },
+        Decision::Hold(held) => match held.policy {
+            InDoubt::Verify => "in doubt, to be looked up",
+            InDoubt::Hold | InDoubt::Resend => "in doubt, held back",
+        },
+        Decision::ChangeRefused => "changed since stored, refused",
         Decision::Conflict(_) => "in conflict, not sent",
         Decision::Unusable(_) => "unusable, not sent",
     }
@@ -133,7 +148,10 @@ fn kind(text: &mut String, rank: Rank, label: &str, files: &[&PlannedFile]) {
     );
     let shown = match (rank, &first.decision) {
         (Rank::NeedsALook, _) => PROBLEMS,
-        (Rank::Expected, Decision::Skip(_)) => 0,
+        (Rank::Expected, Decision::Skip(skip)) => match skip.why {
+            SkipReason::Unchanged | SkipReason::Touched => 0,
+            SkipReason::Moved(_) | SkipReason::ChangeIgnored => SAMPLES,
+        },
         (Rank::Expected, _) => SAMPLES,
     };
     for file in files.iter().take(shown) {
@@ -172,6 +190,7 @@ struct Header<'a> {
     planned: usize,
     upload_files: usize,
     upload_bytes: u64,
+    vanished: usize,
     decisions: Vec<Decided>,
 }
 
@@ -209,6 +228,7 @@ fn header<'a>(plan: &'a Plan, origin: &'a Origin) -> Header<'a> {
         planned: plan.files.len(),
         upload_files: upload.files,
         upload_bytes: upload.bytes,
+        vanished: plan.vanished,
         decisions: plan
             .tallies()
             .into_iter()

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use super::draft::{ledger_failure, state_folder};
+use super::draft::{ledger_failure, lock, state_folder};
 use super::say;
 use crate::cli::{Answer, ResolveSettings};
 use crate::error::{Exit, Failure};
-use crate::ledger::{Doubt, Finding, Ledger, Settlement, SqliteLedger};
-use crate::model::{HumanBytes, count, shown};
+use crate::ledger::{Entry, Finding, Ledger, Settlement, Settler, SqliteLedger};
+use crate::model::{Doubt, HumanBytes, count, shown};
 
 /// Lists, or settles.
 pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
@@ -23,10 +23,7 @@ pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
         .hint("name the manifest of an earlier run, or its --state"));
     }
     // What a run has under way looks like doubt until it ends.
-    let holder = format!("process {}, resolve", std::process::id());
-    let _lock = state
-        .lock(&holder)
-        .map_err(|error| ledger_failure(&error))?;
+    let _lock = lock(&state, "resolve", settings.wait)?;
     let mut ledger = SqliteLedger::open(&state.ledger()).map_err(|error| ledger_failure(&error))?;
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     let Some(answer) = &settings.answer else {
@@ -45,16 +42,18 @@ pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
         .files
         .iter()
         .map(|file| {
-            Ok(Settlement {
+            Ok(Entry::Settled(Settlement {
                 attempt: find(&doubts, file)?.attempt.clone(),
+                run: None,
                 finding: finding.clone(),
                 at: jiff::Timestamp::now(),
+                by: Settler::Hand,
                 reason: "settled by hand".to_owned(),
-            })
+            }))
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     ledger
-        .settle(&settlements)
+        .write(&settlements)
         .map_err(|error| ledger_failure(&error))?;
     let left = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     say(&format!(
@@ -91,7 +90,7 @@ fn list(doubts: &[Doubt]) -> String {
             text,
             "{}\n  {} as \"{}\" to {}\n  request {}, {:.0}\n  {}",
             doubt.path,
-            HumanBytes(doubt.size),
+            HumanBytes(doubt.stat.size),
             shown(&doubt.remote_name),
             doubt.target,
             doubt.attempt,

@@ -3,6 +3,7 @@
 //! The gate: the end of the body leaves only after the ledger has the attempt's `committing` row.
 //! Before that the service can never have held a whole request.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use jiff::Timestamp;
 use super::Run;
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
 use crate::ledger::{LedgerError, State, Transition};
-use crate::model::{AttemptId, Delivery, Digest, FileId, Target, canonical_id, shown_bounded};
+use crate::model::{
+    AttemptId, Delivery, Digest, TAG_KEY, Tag, Target, canonical_id, shown_bounded,
+};
 use crate::plan::Upload;
 use crate::source::{Changed, OpenFile, ReadError};
 
@@ -55,6 +58,8 @@ pub(super) struct Attempt<'a> {
     index: usize,
     upload: Upload<'a>,
     id: AttemptId,
+    number: u32,
+    started_at: Timestamp,
     read_at: Timestamp,
     digest: Cell<Option<Digest>>,
     /// Whether the ledger was asked for the attempt's `committing` row.
@@ -62,16 +67,31 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(run: &'a Run<'a>, index: usize, upload: Upload<'a>) -> Self {
+    /// The file's next attempt, by its number; `started_at` is when its first one began.
+    pub(super) fn new(
+        run: &'a Run<'a>,
+        index: usize,
+        upload: Upload<'a>,
+        number: u32,
+        started_at: Option<Timestamp>,
+    ) -> Self {
+        let now = run.parts.clock.now();
         Self {
             run,
             index,
             upload,
             id: run.parts.chance.attempt_id(),
-            read_at: run.parts.clock.now(),
+            number,
+            started_at: started_at.unwrap_or(now),
+            read_at: now,
             digest: Cell::new(None),
             released: Cell::new(false),
         }
+    }
+
+    /// When the file's first attempt began.
+    pub(super) fn started_at(&self) -> Timestamp {
+        self.started_at
     }
 
     pub(super) fn id(&self) -> &AttemptId {
@@ -120,30 +140,29 @@ impl<'a> Attempt<'a> {
     }
 
     /// A ledger row for this attempt.
-    pub(super) fn step(
-        &self,
-        state: State,
-        http_status: Option<u16>,
-        file_id: Option<FileId>,
-        reason: Option<String>,
-    ) -> Transition {
+    pub(super) fn step(&self, state: State, at: Timestamp) -> Transition {
         let file = self.upload.file;
         Transition {
             attempt: self.id.clone(),
+            number: self.number,
             run: self.run.parts.run.clone(),
             target: Arc::clone(self.target()),
             rule: self.run.parts.plan.rules[file.rule].name.clone(),
             path: file.path.clone(),
             state,
-            at: self.run.parts.clock.now(),
+            at,
+            started_at: self.started_at,
             read_at: self.read_at,
             stat: self.upload.stat,
             digest: self.digest.get(),
             metadata: self.upload.sending.metadata.digest(),
+            tag: self.run.parts.settings.tag,
             remote_name: self.upload.sending.remote_name.as_str().to_owned(),
-            file_id,
-            http_status,
-            reason,
+            file_id: None,
+            http_status: None,
+            returned_name: None,
+            returned_dataset: None,
+            reason: None,
         }
     }
 
@@ -153,16 +172,24 @@ impl<'a> Attempt<'a> {
         // abort or an early answer.
         self.run.released(self.index, self.digest.get());
         self.released.set(true);
-        let step = self.step(State::Committing, None, None, None);
+        let step = self.step(State::Committing, self.run.parts.clock.now());
         self.run.parts.ledger.record(step).await
     }
 
     pub(super) async fn make(&self) -> Attempted {
+        // Nobody waits for it: it is durable before the gate's row.
+        let opened = self.step(State::Opened, self.read_at);
+        self.run.parts.ledger.note(opened);
+        let planned = &self.upload.sending.metadata;
+        let metadata = match self.run.parts.settings.tag {
+            Tag::Planted => Cow::Owned(planned.with(TAG_KEY, self.id.as_str())),
+            Tag::None => Cow::Borrowed(planned),
+        };
         let form = Form {
             target: self.target(),
             remote_name: &self.upload.sending.remote_name,
             content_type: &self.upload.sending.content_type,
-            metadata: &self.upload.sending.metadata,
+            metadata: &metadata,
         };
         let envelope = Envelope::new(&form, self.run.parts.chance.boundary());
         if self.upload.stat.size <= WHOLE_MAX {

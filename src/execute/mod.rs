@@ -19,8 +19,10 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Pause, Reach, Receipt, Retry, RetryLimit, Stop, Verdict};
 use crate::event::Event;
-use crate::ledger::{Handle, LedgerError, State};
-use crate::model::{AttemptId, Clock, Digest, JobEnd, Outcome, RunId, StopCause, Target, count};
+use crate::ledger::{Handle, LedgerError, State, Transition};
+use crate::model::{
+    AttemptId, Clock, Digest, JobEnd, Outcome, RunId, StopCause, Tag, Target, count,
+};
 use crate::pace::{Backoff, retry_after_wait};
 use crate::plan::{Plan, PlannedFile, Upload};
 use crate::source::Roots;
@@ -37,6 +39,8 @@ pub struct Settings {
     pub max_attempts: NonZeroU32,
     /// Waits between them.
     pub backoff: Backoff,
+    /// Whether each attempt's id is planted in the metadata.
+    pub tag: Tag,
 }
 
 /// Chance, handed in: identities and jitter.
@@ -159,24 +163,29 @@ impl Run<'_> {
         for &(index, _) in jobs {
             let phase = &self.phases.borrow()[index];
             ends[index].get_or_insert_with(|| match phase {
-                Phase::Waiting => JobEnd::without_attempt(
-                    Outcome::NotAttempted,
-                    Some("the run was aborted".to_owned()),
-                ),
+                Phase::Waiting => JobEnd::without_attempt(Outcome::NotAttempted, None),
                 Phase::Started(end) => JobEnd {
                     outcome: Outcome::Failed,
-                    reason: Some(match &end.reason {
-                        Some(last) => format!("{last}; the run was aborted before another attempt"),
-                        None => "the run was aborted before the file was sent whole".to_owned(),
-                    }),
+                    reason: end
+                        .reason
+                        .clone()
+                        .or(Some(JobEnd::CUT_BEFORE_SENT.to_owned())),
                     ..end.clone()
                 },
                 Phase::Released(end) => JobEnd {
                     outcome: Outcome::InDoubt,
-                    reason: Some("the run was aborted before the service answered".to_owned()),
+                    reason: Some(JobEnd::CUT_BEFORE_ANSWER.to_owned()),
                     ..end.clone()
                 },
             });
+        }
+        // Why is known only now: what comes to light at the end counts too.
+        let causes = self.parts.stop.causes();
+        let why: Vec<String> = causes.iter().map(ToString::to_string).collect();
+        for end in ends.iter_mut().flatten() {
+            if end.outcome == Outcome::NotAttempted {
+                end.reason = Some(why.join("; "));
+            }
         }
         ends
     }
@@ -185,24 +194,18 @@ impl Run<'_> {
         let file = upload.file;
         let target = &self.parts.plan.rules[file.rule].target;
         let mut end = JobEnd::without_attempt(Outcome::NotAttempted, None);
-        let mut last_reason: Option<String> = None;
         let mut once_used = false;
         for number in 1..=self.parts.settings.max_attempts.get() {
-            if let Some(why) = self.hindrance(target).await {
-                end.reason = Some(match last_reason {
-                    Some(last) => format!("{last}; not tried again: {why}"),
-                    None => why,
-                });
-                if end.attempts > 0 {
-                    end.outcome = Outcome::Failed;
-                }
+            if self.is_hindered(target).await {
                 return end;
             }
-            let attempt = Attempt::new(self, index, upload);
-            end.attempts = number;
-            end.started.get_or_insert(self.now());
-            end.request_id = Some(attempt.id().clone());
-            end.http_status = None;
+            let attempt = Attempt::new(self, index, upload, number, end.started);
+            end = JobEnd {
+                attempts: number,
+                started: Some(attempt.started_at()),
+                request_id: Some(attempt.id().clone()),
+                ..JobEnd::without_attempt(Outcome::Failed, None)
+            };
             self.phases.borrow_mut()[index] = Phase::Started(end.clone());
             let next = self
                 .attempt(&attempt, &mut end, number, &mut once_used)
@@ -221,12 +224,8 @@ impl Run<'_> {
                         why: why.clone(),
                         wait,
                     });
-                    let waiting = JobEnd {
-                        reason: Some(why.clone()),
-                        ..end.clone()
-                    };
-                    self.phases.borrow_mut()[index] = Phase::Started(waiting);
-                    last_reason = Some(why);
+                    end.reason = Some(why);
+                    self.phases.borrow_mut()[index] = Phase::Started(end.clone());
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = self.parts.stop.draining() => {}
@@ -237,14 +236,11 @@ impl Run<'_> {
         end
     }
 
-    /// Waits out a shared pause; then says why no attempt may begin, if so.
-    async fn hindrance(&self, target: &Arc<Target>) -> Option<String> {
+    /// Waits out a shared pause; then says whether something keeps an attempt from beginning.
+    async fn is_hindered(&self, target: &Arc<Target>) -> bool {
         loop {
-            if let Some(cause) = self.parts.stop.cause() {
-                return Some(cause.to_string());
-            }
-            if self.refused.borrow().contains(target) {
-                return Some(format!("the service refused {target}"));
+            if self.parts.stop.cause().is_some() || self.refused.borrow().contains(target) {
+                return true;
             }
             let until = *self.pause.borrow();
             match until {
@@ -252,7 +248,7 @@ impl Run<'_> {
                     () = tokio::time::sleep_until(until) => {}
                     () = self.parts.stop.draining() => {}
                 },
-                _ => return None,
+                _ => return false,
             }
         }
     }
@@ -266,20 +262,21 @@ impl Run<'_> {
         once_used: &mut bool,
     ) -> Next {
         let attempted = attempt.make().await;
-        end.finished = Some(self.now());
-        end.digest = attempt.digest().or(end.digest);
+        let now = self.now();
+        end.finished = Some(now);
+        end.digest = attempt.digest();
         let (verdict, status) = match attempted {
             Attempted::Judged(verdict, status) => (verdict, status),
             Attempted::Unreadable(error) => {
                 let why = error.to_string();
-                return self.write_end(attempt, State::Failed, None, why).await;
+                return self.write_end(attempt, State::Failed, end, why).await;
             }
             Attempted::GateShut(error) => return self.ledger_broke(&error, Outcome::Failed, None),
         };
         end.http_status = status;
         match verdict {
-            Verdict::Stored(receipt) => self.stored(attempt, end, status, receipt).await,
-            Verdict::Rejected(why) => self.write_end(attempt, State::Rejected, status, why).await,
+            Verdict::Stored(receipt) => self.stored(attempt, end, now, receipt).await,
+            Verdict::Rejected(why) => self.write_end(attempt, State::Rejected, end, why).await,
             Verdict::InDoubt(why) => {
                 // A success before the end was sent: the gate was still shut, but the service may
                 // have stored something. The ledger notes doubt only behind the gate.
@@ -288,10 +285,10 @@ impl Run<'_> {
                 {
                     return self.ledger_broke(&error, Outcome::InDoubt, Some(why));
                 }
-                self.write_end(attempt, State::InDoubt, status, why).await
+                self.write_end(attempt, State::InDoubt, end, why).await
             }
-            Verdict::Stop(stop) => self.stopped(attempt, status, stop).await,
-            Verdict::Retry(retry) => self.retry(attempt, status, retry, number, once_used).await,
+            Verdict::Stop(stop) => self.stopped(attempt, end, stop).await,
+            Verdict::Retry(retry) => self.retry(attempt, end, retry, number, once_used).await,
         }
     }
 
@@ -299,19 +296,21 @@ impl Run<'_> {
         &self,
         attempt: &Attempt<'_>,
         end: &mut JobEnd,
-        status: Option<u16>,
+        at: Timestamp,
         receipt: Receipt,
     ) -> Next {
         end.file_id.clone_from(&receipt.file_id);
         end.returned_name.clone_from(&receipt.name);
         end.returned_dataset.clone_from(&receipt.dataset_name);
         let reason = attempt.differences(&receipt);
-        let step = attempt.step(
-            State::Stored,
-            status,
-            receipt.file_id.clone(),
-            reason.clone(),
-        );
+        let step = Transition {
+            file_id: receipt.file_id.clone(),
+            http_status: end.http_status,
+            returned_name: receipt.name.clone(),
+            returned_dataset: receipt.dataset_name.clone(),
+            reason: reason.clone(),
+            ..attempt.step(State::Stored, at)
+        };
         match self.parts.ledger.record(step).await {
             Ok(()) => Next::End(Outcome::Stored, reason),
             Err(error) => {
@@ -328,14 +327,28 @@ impl Run<'_> {
         &self,
         attempt: &Attempt<'_>,
         state: State,
-        status: Option<u16>,
+        end: &JobEnd,
         why: String,
     ) -> Next {
-        let step = attempt.step(state, status, None, Some(why.clone()));
-        match self.parts.ledger.record(step).await {
+        match self.write_step(attempt, state, end, &why).await {
             Ok(()) => Next::End(state.outcome(), Some(why)),
             Err(error) => self.ledger_broke(&error, state.outcome(), Some(why)),
         }
+    }
+
+    async fn write_step(
+        &self,
+        attempt: &Attempt<'_>,
+        state: State,
+        end: &JobEnd,
+        why: &str,
+    ) -> Result<(), LedgerError> {
+        let step = Transition {
+            http_status: end.http_status,
+            reason: Some(why.to_owned()),
+            ..attempt.step(state, end.finished.unwrap_or_else(|| self.now()))
+        };
+        self.parts.ledger.record(step).await
     }
 
     /// Without a ledger nothing more may be sent; what is known of this file is still said.
@@ -351,7 +364,7 @@ impl Run<'_> {
         }
     }
 
-    async fn stopped(&self, attempt: &Attempt<'_>, status: Option<u16>, stop: Stop) -> Next {
+    async fn stopped(&self, attempt: &Attempt<'_>, end: &JobEnd, stop: Stop) -> Next {
         let target = attempt.target();
         let why = match stop {
             Stop::Credentials(why) => {
@@ -375,7 +388,7 @@ impl Run<'_> {
                 why
             }
         };
-        self.write_end(attempt, State::Failed, status, why).await
+        self.write_end(attempt, State::Failed, end, why).await
     }
 
     /// One refused target leaves the others their chance; a second says it is not the target.
@@ -394,7 +407,7 @@ impl Run<'_> {
     async fn retry(
         &self,
         attempt: &Attempt<'_>,
-        status: Option<u16>,
+        end: &JobEnd,
         retry: Retry,
         number: u32,
         once_used: &mut bool,
@@ -412,7 +425,7 @@ impl Run<'_> {
         }
         if spent {
             return self
-                .write_end(attempt, State::Rejected, status, retry.why)
+                .write_end(attempt, State::Rejected, end, retry.why)
                 .await;
         }
         if last {
@@ -421,13 +434,11 @@ impl Run<'_> {
                 retry.why,
                 count(usize::try_from(number).unwrap_or(usize::MAX), "attempt")
             );
-            return self.write_end(attempt, State::Failed, status, why).await;
+            return self.write_end(attempt, State::Failed, end, why).await;
         }
-        if attempt.is_released() {
-            let step = attempt.step(State::Failed, status, None, Some(retry.why.clone()));
-            if let Err(error) = self.parts.ledger.record(step).await {
-                return self.ledger_broke(&error, Outcome::Failed, Some(retry.why));
-            }
+        let written = self.write_step(attempt, State::Failed, end, &retry.why);
+        if let Err(error) = written.await {
+            return self.ledger_broke(&error, Outcome::Failed, Some(retry.why));
         }
         let backoff = self.parts.settings.backoff;
         let own = backoff.wait(number, self.parts.chance.fraction());

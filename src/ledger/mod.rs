@@ -3,32 +3,35 @@
 //! A ledger speaks in groups. One thread owns it and commits what all workers asked for in the
 //! meantime at once ([`Writer`]), so durability costs a shared write, not one a file.
 
+mod entry;
 mod folder;
 mod sqlite;
+mod state;
 mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use crate::model::{AttemptId, Doubt, Known, RunId, SourcePath, Target};
 
-use crate::model::{
-    AttemptId, Digest, FileId, Known, Outcome, RuleName, RunId, SourcePath, Stat, Target,
+pub use self::entry::{
+    AdoptedFrom, Adoption, Entry, Finding, Forgotten, Look, PlannedRow, Refreshed, RunEnd, RunKind,
+    RunRecord, RunRow, RunStart, Settlement, Settler, Transition,
 };
-
 pub use self::folder::{RunLock, StateFolder};
 pub use self::sqlite::SqliteLedger;
+pub use self::state::{Relation, State};
 pub use self::writer::{Handle, Writer};
 
 /// Where durable state is kept. Every method that writes returns only when the write is durable.
 pub trait Ledger: Send + fmt::Debug {
-    /// Writes down that a run begins.
+    /// Writes down that a run begins, and what it planned.
     ///
     /// # Errors
     ///
     /// The storage refused; nothing was written.
-    fn begin_run(&mut self, run: &RunStart) -> Result<(), LedgerError>;
+    fn begin_run(&mut self, run: &RunStart, plan: &[PlannedRow<'_>]) -> Result<(), LedgerError>;
 
     /// Writes down that a run ended.
     ///
@@ -37,19 +40,12 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage refused; nothing was written.
     fn end_run(&mut self, run: &RunEnd) -> Result<(), LedgerError>;
 
-    /// Appends transitions, all or none.
+    /// Writes entries, all or none.
     ///
     /// # Errors
     ///
-    /// The storage refused, or a transition does not follow from its file's state.
-    fn record(&mut self, group: &[Transition]) -> Result<(), LedgerError>;
-
-    /// Writes down that stored files still have their content under another time or inode.
-    ///
-    /// # Errors
-    ///
-    /// The storage refused; nothing was written.
-    fn refresh(&mut self, group: &[Refreshed]) -> Result<(), LedgerError>;
+    /// The storage refused, or an entry does not follow from its file's state.
+    fn write(&mut self, group: &[Entry]) -> Result<(), LedgerError>;
 
     /// All files in doubt, by target and path.
     ///
@@ -58,218 +54,34 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage cannot be read.
     fn doubts(&self) -> Result<Vec<Doubt>, LedgerError>;
 
-    /// Settles doubts, all or none.
-    ///
-    /// # Errors
-    ///
-    /// The storage refused, or a file is no longer in the doubt it was.
-    fn settle(&mut self, group: &[Settlement]) -> Result<(), LedgerError>;
-
-    /// What is known of these targets' files.
+    /// What is known of these targets' files, as a stream of runs sees it.
     ///
     /// # Errors
     ///
     /// The storage cannot be read, or holds what no version of this tool wrote.
-    fn known(&self, targets: &[Arc<Target>]) -> Result<Known, LedgerError>;
-}
+    fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError>;
 
-/// The start of a run.
-#[derive(Debug, Clone)]
-pub struct RunStart {
-    /// The run.
-    pub run: RunId,
-    /// The manifest's name.
-    pub stream: String,
-    /// When.
-    pub at: Timestamp,
-    /// Rows in its plan.
-    pub planned: usize,
-}
-
-/// The end of a run.
-#[derive(Debug, Clone)]
-pub struct RunEnd {
-    /// The run.
-    pub run: RunId,
-    /// When.
-    pub at: Timestamp,
-    /// The exit code.
-    pub exit_code: u8,
-}
-
-/// The states of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// The end of the body may be released from now on.
-    Committing,
-    /// The service stored the file.
-    Stored,
-    /// The service refused the file.
-    Rejected,
-    /// It is certainly not stored.
-    Failed,
-    /// The service may have stored it.
-    InDoubt,
-}
-
-impl State {
-    const ALL: [Self; 5] = [
-        Self::Committing,
-        Self::Stored,
-        Self::Rejected,
-        Self::Failed,
-        Self::InDoubt,
-    ];
-
-    /// The word in the ledger; stable.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Committing => "committing",
-            Self::Stored => "stored",
-            Self::Rejected => "rejected",
-            Self::Failed => "failed",
-            Self::InDoubt => "in_doubt",
-        }
-    }
-
-    /// What a file whose attempt is left in this state has come to.
-    #[must_use]
-    pub fn outcome(self) -> Outcome {
-        match self {
-            Self::Stored => Outcome::Stored,
-            Self::Rejected => Outcome::Rejected,
-            Self::Failed => Outcome::Failed,
-            Self::Committing | Self::InDoubt => Outcome::InDoubt,
-        }
-    }
-
-    fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.word() == word)
-    }
-
-    /// Whether an attempt may enter this state when its file's latest attempt is in `before`.
+    /// The runs of a stream, the latest first.
     ///
-    /// A file that may be stored is never tried again, and only an attempt that passed the gate
-    /// can end as stored or in doubt.
-    #[must_use]
-    pub fn may_follow(self, before: Option<(State, Relation)>) -> bool {
-        match (before, self) {
-            (Some((Self::Committing, Relation::SameAttempt)), to) => to != Self::Committing,
-            // Only once the doubt is settled.
-            (Some((Self::InDoubt, Relation::SameAttempt)), to) => {
-                matches!(to, Self::Stored | Self::Failed)
-            }
-            (
-                Some(
-                    (_, Relation::SameAttempt)
-                    | (Self::Committing | Self::InDoubt, Relation::OtherAttempt),
-                ),
-                _,
-            ) => false,
-            (None | Some((_, Relation::OtherAttempt)), to) => {
-                matches!(to, Self::Committing | Self::Rejected | Self::Failed)
-            }
-        }
-    }
-}
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    fn runs(&self, stream: &str) -> Result<Vec<RunRecord>, LedgerError>;
 
-/// Whether two transitions belong to one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relation {
-    /// They do.
-    SameAttempt,
-    /// They do not.
-    OtherAttempt,
-}
+    /// What a run planned and what became of it, in plan order: the rows of its report. A doubt
+    /// that was settled since shows as it was settled.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read, or holds what no version of this tool wrote.
+    fn rows(&self, run: &RunId) -> Result<Vec<RunRow>, LedgerError>;
 
-/// One step of one attempt, with all that is known of it by then.
-#[derive(Debug, Clone)]
-pub struct Transition {
-    /// The attempt.
-    pub attempt: AttemptId,
-    /// Its run.
-    pub run: RunId,
-    /// Where the file goes.
-    pub target: Arc<Target>,
-    /// The rule that took it.
-    pub rule: RuleName,
-    /// The file.
-    pub path: SourcePath,
-    /// The state it enters.
-    pub state: State,
-    /// When.
-    pub at: Timestamp,
-    /// When its bytes began to be read.
-    pub read_at: Timestamp,
-    /// The file as planned.
-    pub stat: Stat,
-    /// The digest of the bytes sent, where all were read.
-    pub digest: Option<Digest>,
-    /// The digest of the metadata sent.
-    pub metadata: Digest,
-    /// The name it was sent under.
-    pub remote_name: String,
-    /// The id the service gave it.
-    pub file_id: Option<FileId>,
-    /// The status the service answered.
-    pub http_status: Option<u16>,
-    /// Why it is not stored, or not known to be.
-    pub reason: Option<String>,
-}
-
-/// A file that the service may have stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubt {
-    /// The attempt in question; its `X-Request-ID`.
-    pub attempt: AttemptId,
-    /// Where it was sent.
-    pub target: Target,
-    /// The file.
-    pub path: SourcePath,
-    /// The name it was sent under.
-    pub remote_name: String,
-    /// Its bytes.
-    pub size: u64,
-    /// Since when.
-    pub since: Timestamp,
-    /// What happened, where anything was answered or broke; a run that died left nothing.
-    pub reason: Option<String>,
-}
-
-/// The end of a doubt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
-    /// The attempt in question.
-    pub attempt: AttemptId,
-    /// What is now known.
-    pub finding: Finding,
-    /// When it was said.
-    pub at: Timestamp,
-    /// Who or what says so.
-    pub reason: String,
-}
-
-/// What is known of a file that was in doubt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// The service has it under this id.
-    Stored(FileId),
-    /// The service does not have it.
-    NotStored,
-}
-
-/// A stored file that was found unchanged by its content.
-#[derive(Debug, Clone)]
-pub struct Refreshed {
-    /// Where it is stored.
-    pub target: Arc<Target>,
-    /// The file.
-    pub path: SourcePath,
-    /// Its new time and inode.
-    pub stat: Stat,
-    /// When its content was read.
-    pub read_at: Timestamp,
+    /// The latest of every file that a stream's runs sent, by target and path.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::rows`].
+    fn files(&self, stream: &str) -> Result<Vec<RunRow>, LedgerError>;
 }
 
 /// Why the ledger cannot be used.
@@ -282,6 +94,16 @@ pub enum LedgerError {
         path: PathBuf,
         /// What the database says.
         cause: String,
+    },
+    /// The file is no database, or no longer one that can be read.
+    #[error("the ledger {path} is damaged: {cause}")]
+    Damaged {
+        /// The ledger's file.
+        path: PathBuf,
+        /// What the database says.
+        cause: String,
+        /// Where a copy of it as it was found is kept.
+        copy: Option<PathBuf>,
     },
     /// A newer roe-batch wrote it.
     #[error(
@@ -296,6 +118,14 @@ pub enum LedgerError {
         /// The newest schema version known here.
         known: i64,
     },
+    /// An older roe-batch wrote it, and only a run may change it.
+    #[error("the ledger {path} was written by an older roe-batch (schema {found})")]
+    Older {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+    },
     /// A step that does not follow from the file's state.
     #[error("the ledger refuses to note {path} as {to}: its latest attempt is {from}")]
     Illegal {
@@ -306,11 +136,27 @@ pub enum LedgerError {
         /// The refused state.
         to: &'static str,
     },
+    /// The ledger holds a history that cannot have happened.
+    #[error("the ledger's history of {path} makes no sense: {what}")]
+    Impossible {
+        /// The file.
+        path: SourcePath,
+        /// What cannot be.
+        what: String,
+    },
     /// A doubt that is to be settled is none, or no longer.
     #[error("attempt {attempt} is not in doubt")]
     NotInDoubt {
         /// The attempt.
         attempt: AttemptId,
+    },
+    /// Another file of the target is stored under the id.
+    #[error("{path} is stored under the id {id} already")]
+    IdTaken {
+        /// The id.
+        id: String,
+        /// The file that has it.
+        path: SourcePath,
     },
     /// Another run holds the lock.
     #[error("another run is using this ledger ({holder})")]
@@ -329,45 +175,4 @@ pub enum LedgerError {
     /// The thread that owns the ledger is gone.
     #[error("the ledger is closed")]
     Closed,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_passed_the_gate_can_be_stored_or_in_doubt() {
-        use Relation::{OtherAttempt, SameAttempt};
-        use State::{Committing, Failed, InDoubt, Rejected, Stored};
-        for (before, allowed) in [
-            (None, vec![Committing, Rejected, Failed]),
-            (
-                Some((Committing, SameAttempt)),
-                vec![Stored, Rejected, Failed, InDoubt],
-            ),
-            (Some((Committing, OtherAttempt)), vec![]),
-            (Some((Stored, SameAttempt)), vec![]),
-            (
-                Some((Stored, OtherAttempt)),
-                vec![Committing, Rejected, Failed],
-            ),
-            (
-                Some((Rejected, OtherAttempt)),
-                vec![Committing, Rejected, Failed],
-            ),
-            (Some((Failed, SameAttempt)), vec![]),
-            (
-                Some((Failed, OtherAttempt)),
-                vec![Committing, Rejected, Failed],
-            ),
-            (Some((InDoubt, SameAttempt)), vec![Stored, Failed]),
-            (Some((InDoubt, OtherAttempt)), vec![]),
-        ] {
-            let found: Vec<State> = State::ALL
-                .into_iter()
-                .filter(|state| state.may_follow(before))
-                .collect();
-            assert_eq!(found, allowed, "after {before:?}");
-        }
-    }
 }

@@ -6,12 +6,15 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
-use super::{Ledger, LedgerError, State, Transition};
+use super::{Entry, Ledger, LedgerError, State, Transition};
 
-/// Most transitions committed together, so that nobody waits for a group without end.
+/// Most entries committed together, so that nobody waits for a group without end.
 const GROUP_MAX: usize = 1000;
 
-type Request = (Transition, oneshot::Sender<Result<(), LedgerError>>);
+type Answer = oneshot::Sender<Result<(), LedgerError>>;
+
+/// What is asked for, and who waits for it.
+type Request = (Entry, Option<Answer>);
 
 /// Owns a ledger on a thread of its own and commits what its handles ask for, in groups: while
 /// one group is being made durable, the next gathers.
@@ -26,7 +29,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// Asks a [`Writer`] for durable transitions.
+/// Asks a [`Writer`] for durable entries.
 #[derive(Debug, Clone)]
 pub struct Handle(Sender<Request>);
 
@@ -72,29 +75,45 @@ impl Handle {
     ///
     /// It is not durable. After a failure no gate opens again; ends of attempts are still tried.
     pub async fn record(&self, transition: Transition) -> Result<(), LedgerError> {
+        self.write(Entry::Step(transition)).await
+    }
+
+    /// Returns when the entry is durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::record`].
+    pub async fn write(&self, entry: Entry) -> Result<(), LedgerError> {
         let (done, answer) = oneshot::channel();
         self.0
-            .send((transition, done))
+            .send((entry, Some(done)))
             .map_err(|_| LedgerError::Closed)?;
         answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Asks for a transition that nobody waits for: it is durable before any later one is. If it
+    /// cannot be written, neither can those.
+    pub fn note(&self, transition: Transition) {
+        // A closed ledger is noticed by the next one who waits.
+        let _ = self.0.send((Entry::Step(transition), None));
     }
 }
 
 fn write_groups(mut ledger: Box<dyn Ledger>, requests: &Receiver<Request>) -> Box<dyn Ledger> {
     let mut broken: Option<LedgerError> = None;
-    while let Ok(first) = requests.recv() {
-        let (mut group, mut waiting) = (vec![first.0], vec![first.1]);
+    while let Ok((first, answer)) = requests.recv() {
+        let (mut group, mut waiting) = (vec![first], vec![answer]);
         while group.len() < GROUP_MAX
-            && let Ok((transition, done)) = requests.try_recv()
+            && let Ok((entry, answer)) = requests.try_recv()
         {
-            group.push(transition);
-            waiting.push(done);
+            group.push(entry);
+            waiting.push(answer);
         }
         if broken.is_none() {
-            match ledger.record(&group) {
+            match ledger.write(&group) {
                 Ok(()) => {
-                    for done in waiting {
-                        tell(done, Ok(()));
+                    for answer in waiting {
+                        tell(answer, Ok(()));
                     }
                     continue;
                 }
@@ -103,18 +122,24 @@ fn write_groups(mut ledger: Box<dyn Ledger>, requests: &Receiver<Request>) -> Bo
         }
         // The gate stays shut from now on; but what is known of files that are out already is
         // still tried, one by one.
-        for (step, done) in group.into_iter().zip(waiting) {
+        for (entry, answer) in group.into_iter().zip(waiting) {
             let result = match &broken {
-                Some(error) if step.state == State::Committing => Err(error.clone()),
-                _ => ledger.record(&[step]),
+                Some(error) if opens_a_gate(&entry) => Err(error.clone()),
+                _ => ledger.write(&[entry]),
             };
-            tell(done, result);
+            tell(answer, result);
         }
     }
     ledger
 }
 
-fn tell(done: oneshot::Sender<Result<(), LedgerError>>, result: Result<(), LedgerError>) {
-    // A worker that was aborted no longer waits for its answer.
-    let _ = done.send(result);
+fn opens_a_gate(entry: &Entry) -> bool {
+    matches!(entry, Entry::Step(step) if step.state == State::Committing)
+}
+
+fn tell(answer: Option<Answer>, result: Result<(), LedgerError>) {
+    if let Some(answer) = answer {
+        // A worker that was aborted no longer waits for its answer.
+        let _ = answer.send(result);
+    }
 }

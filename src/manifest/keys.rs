@@ -14,6 +14,10 @@ pub enum Kind {
     Template,
     /// A whole number, from one to a maximum.
     Count(u32),
+    /// A length of time, such as `90s` or `2m`.
+    Duration,
+    /// `true` or `false`.
+    Flag,
     /// One pattern or a list of them.
     Patterns,
     /// A mapping from names to scalars that may hold `${{ … }}`.
@@ -199,6 +203,34 @@ const ON_EMPTY: Key = key(
     "What an include pattern that matches no file is: an inbox that may be empty wants `ignore`.",
 );
 
+const COMPARE: Key = key(
+    "compare",
+    Kind::Word(&["content", "size_mtime"]),
+    "`content`",
+    "size_mtime",
+    "When a file counts as changed since it was stored: `content` reads files whose time or inode \
+     differ and compares digests; `size_mtime` believes size and time of change alone, and reads \
+     nothing.",
+);
+
+const ON_CHANGE: Key = key(
+    "on_change",
+    Kind::Word(&["upload", "skip", "fail"]),
+    "`upload`",
+    "fail",
+    "What to do with a file whose content changed since it was stored: `upload` it beside the \
+     stored version (the API replaces nothing), `skip` it with a note, or `fail` its row.",
+);
+
+const ON_METADATA_CHANGE: Key = key(
+    "on_metadata_change",
+    Kind::Word(&["skip", "upload"]),
+    "`skip`",
+    "upload",
+    "What to do with a file of which only the metadata differs from what was stored: `skip` it \
+     with a note, or `upload` it again beside the stored version.",
+);
+
 /// The keys of one entry of `uploads`.
 pub const RULE: &[Key] = &[
     RULE_NAME,
@@ -211,6 +243,9 @@ pub const RULE: &[Key] = &[
     FILE_NAME,
     CONTENT_TYPE,
     ON_EMPTY,
+    COMPARE,
+    ON_CHANGE,
+    ON_METADATA_CHANGE,
 ];
 
 /// The keys of `defaults`: a rule's, without its name.
@@ -237,6 +272,31 @@ pub const RUN: &[Key] = &[
         "5",
         "3",
         "How often one file is tried in a run. Only what was certainly not stored is tried again.",
+    ),
+    key(
+        "in_doubt",
+        Kind::Word(&["verify", "hold", "resend"]),
+        "`verify`",
+        "hold",
+        "What to do with files that the service may have stored: `verify` looks for them in the \
+         dataset's listing, `hold` leaves them to `roe-batch resolve`, `resend` sends them again \
+         and may store them twice.",
+    ),
+    key(
+        "settle",
+        Kind::Duration,
+        "`2m`",
+        "10m",
+        "How long after a first look at the listing a file in doubt must still be absent before it \
+         is sent again.",
+    ),
+    key(
+        "tag",
+        Kind::Flag,
+        "`false`",
+        "true",
+        "Whether to add `roe_batch_key`, a key of each attempt's own, to the metadata: it makes \
+         `verify` certain.",
     ),
 ];
 
@@ -284,6 +344,8 @@ fn property(key: &Key) -> Value {
         Kind::Version => json!({"const": 1}),
         Kind::Text | Kind::Template => json!({"type": ["string", "number", "boolean"]}),
         Kind::Count(max) => json!({"type": "integer", "minimum": 1, "maximum": max}),
+        Kind::Duration => json!({"type": "string"}),
+        Kind::Flag => json!({"type": "boolean"}),
         Kind::Patterns => json!({"oneOf": [
             {"type": "string"},
             {"type": "array", "minItems": 1, "items": {"type": "string"}},
@@ -305,7 +367,10 @@ fn property(key: &Key) -> Value {
         default => format!(" Default: {default}."),
     };
     value["description"] = json!(format!("{}{default}", key.doc));
-    if matches!(key.kind, Kind::Text | Kind::Template | Kind::Word(_)) {
+    if matches!(
+        key.kind,
+        Kind::Text | Kind::Template | Kind::Word(_) | Kind::Duration
+    ) {
         value["examples"] = json!([key.example]);
     }
     value

@@ -11,9 +11,11 @@ mod tree;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::model::{
-    ContentType, DatasetId, Environment, Globs, OrganizationId, ReportFormat, RuleName,
+    ContentType, DatasetId, Environment, Globs, InDoubt, OrganizationId, ReportFormat, RuleName,
+    Tag,
 };
 use crate::template::Template;
 
@@ -64,12 +66,51 @@ pub struct Rule {
     pub content_type: Option<ContentType>,
     /// What an include pattern that matches nothing is.
     pub on_empty: OnEmpty,
+    /// When a stored file counts as changed.
+    pub compare: Compare,
+    /// What to do then.
+    pub on_change: OnChange,
+    /// What to do where only the metadata differs.
+    pub on_metadata_change: OnMetadataChange,
+}
+
+/// When a stored file counts as changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compare {
+    /// When its content differs; read where size, time and inode do not say so.
+    #[default]
+    Content,
+    /// When its size or its time differ.
+    SizeMtime,
+}
+
+/// What to do with a file whose content changed since it was stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnChange {
+    /// Store it beside the earlier version.
+    #[default]
+    Upload,
+    /// Leave the earlier version the only one.
+    Skip,
+    /// Call it a failure.
+    Fail,
+}
+
+/// What to do with a file of which only the metadata differs from what was stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnMetadataChange {
+    /// Leave the stored version the only one.
+    #[default]
+    Skip,
+    /// Store it beside the earlier version.
+    Upload,
 }
 
 /// What an include pattern that matches no file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnEmpty {
     /// An error: nothing is uploaded.
+    #[default]
     Error,
     /// A warning.
     Warn,
@@ -84,6 +125,12 @@ pub struct RunSettings {
     pub concurrency: Option<NonZeroU32>,
     /// Attempts for one file.
     pub max_attempts: Option<NonZeroU32>,
+    /// What to do with files in doubt.
+    pub in_doubt: Option<InDoubt>,
+    /// How long a file in doubt must be absent from the listing to count as not stored.
+    pub settle: Option<Duration>,
+    /// Whether a key is planted in the metadata.
+    pub tag: Tag,
 }
 
 /// One report to write.

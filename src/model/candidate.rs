@@ -65,6 +65,17 @@ pub struct KnownFile {
     /// The version that the service has for sure. A later attempt that failed does not change it:
     /// a file that goes back to this version is not sent again.
     pub stored: Option<StoredVersion>,
+    /// Whose runs sent it.
+    pub owner: Owner,
+}
+
+/// Which stream of runs last sent a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The one that asks.
+    ThisStream,
+    /// Another one that shares the ledger.
+    AnotherStream,
 }
 
 /// A version of a file that the service has.
@@ -78,6 +89,8 @@ pub struct StoredVersion {
     pub metadata: Digest,
     /// The id the service gave it, where it gave one.
     pub file_id: Option<FileId>,
+    /// The name it was sent under.
+    pub remote_name: String,
     /// When the bytes were read: a file whose time of change is not well before this may have
     /// changed since without showing it.
     pub read_at: Timestamp,
@@ -102,6 +115,13 @@ impl Known {
     /// Adds what is known of one file.
     pub fn insert(&mut self, target: &Target, path: SourcePath, file: KnownFile) {
         self.0.entry(target.clone()).or_default().insert(path, file);
+    }
+
+    /// Everything known, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Target, &SourcePath, &KnownFile)> {
+        self.0
+            .iter()
+            .flat_map(|(target, files)| files.iter().map(move |(path, file)| (target, path, file)))
     }
 
     /// What is known of one file.

@@ -4,6 +4,7 @@
 
 mod candidate;
 mod content_type;
+mod doubt;
 mod glob;
 mod outcome;
 mod remote_name;
@@ -18,10 +19,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::candidate::{
-    Candidate, Candidates, Digests, Entry, Known, KnownFile, KnownState, RootCandidates, RootId,
-    StoredVersion,
+    Candidate, Candidates, Digests, Entry, Known, KnownFile, KnownState, Owner, RootCandidates,
+    RootId, StoredVersion,
 };
 pub use self::content_type::{ContentType, ContentTypeError};
+pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::glob::{Glob, GlobError, Globs};
 pub use self::outcome::{JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
@@ -182,6 +184,25 @@ impl Metadata {
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The same, and one more.
+    #[must_use]
+    pub fn with(&self, key: &str, value: &str) -> Self {
+        let mut more = self.clone();
+        more.0.push((key.to_owned(), value.to_owned()));
+        more
+    }
+
+    /// Reads what [`Metadata::to_json`] wrote.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).ok()?;
+        let pairs = fields.into_iter().map(|(key, value)| match value {
+            serde_json::Value::String(value) => Some((key, value)),
+            _ => None,
+        });
+        pairs.collect::<Option<Vec<_>>>().map(Self)
     }
 
     /// A digest that ignores the order of keys: what "the metadata changed" means.

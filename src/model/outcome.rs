@@ -86,6 +86,20 @@ pub struct JobEnd {
 }
 
 impl JobEnd {
+    /// Why a file is not stored whose attempt was cut off before the gate.
+    pub const CUT_BEFORE_SENT: &str = "the run ended before the file was sent whole";
+
+    /// Why a file is in doubt whose attempt was cut off behind the gate.
+    pub const CUT_BEFORE_ANSWER: &str = "the run ended before the service answered";
+
+    /// Adds what a look at the service's listing said of a file in doubt.
+    pub fn add_look(&mut self, seen: Option<&str>) {
+        if let Some(seen) = seen {
+            let reason = self.reason.take().unwrap_or_default();
+            self.reason = Some(format!("{reason}; looked up: {seen}"));
+        }
+    }
+
     /// A job that ended before any attempt.
     #[must_use]
     pub fn without_attempt(outcome: Outcome, reason: Option<String>) -> Self {

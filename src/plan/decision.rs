@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{
-    AttemptId, ContentType, Digest, FileId, Metadata, RelativePath, RemoteName, RootId, RuleName,
-    SourcePath, Stat, Target, count, shown,
+    AttemptId, ContentType, Digest, FileId, InDoubt, Metadata, RelativePath, RemoteName, RootId,
+    RuleName, SourcePath, Stat, Target, count, shown,
 };
 
 /// All planned files with, for each, what to do and why.
@@ -18,6 +18,9 @@ pub struct Plan {
     pub rules: Vec<PlannedRule>,
     /// The rows: by rule, then by path.
     pub files: Vec<PlannedFile>,
+    /// Files stored by earlier runs of this manifest whose source is gone. They are counted, and
+    /// never touched.
+    pub vanished: usize,
 }
 
 /// A rule as planned.
@@ -67,46 +70,66 @@ pub enum Decision {
     /// Send it.
     Upload(UploadReason),
     /// Nothing to do.
-    Skip(Unchanged),
-    /// Not to be sent until it is settled whether the service has it: the attempt in question, and
-    /// what happened then.
-    HoldInDoubt(AttemptId, Option<String>),
+    Skip(Skip),
+    /// Not to be sent until it is settled whether the service has it.
+    Hold(Held),
     /// Two rules want it for one target: the other rule's name. Neither sends it, since nobody
     /// can say which metadata is meant.
     Conflict(RuleName),
+    /// It was stored with other content, and the rule calls that a failure.
+    ChangeRefused,
     /// It cannot be sent: why.
     Unusable(String),
 }
 
 /// Why a file is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadReason {
     /// The ledger does not know it.
     New,
     /// It was stored, and has other content now.
     Changed,
+    /// It was stored, and has other metadata now.
+    MetadataChanged,
     /// An earlier attempt certainly did not store it.
     Retry,
+    /// This earlier attempt may have stored it, and the policy is to send it all the same.
+    Resend(AttemptId),
 }
 
-/// A file that is stored as it is.
+/// A file that is stored and not sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unchanged {
+pub struct Skip {
     /// The id the service gave it.
     pub file_id: Option<FileId>,
     /// The digest of the stored bytes.
     pub digest: Option<Digest>,
-    /// What of it is news to the ledger.
-    pub news: News,
+    /// Why it is not sent.
+    pub why: SkipReason,
 }
 
-/// What the ledger does not know of an unchanged file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// Nothing.
-    None,
-    /// Its time or inode: the content was read and is the same.
-    Stat,
+/// Why a stored file is not sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SkipReason {
+    /// It is as it was.
+    Unchanged,
+    /// Only its time or inode differ: the content was read and is the same.
+    Touched,
+    /// It is stored as it was at this path, which is gone.
+    Moved(SourcePath),
+    /// Its content changed, and the rule says to leave that.
+    ChangeIgnored,
+}
+
+/// A file that waits until a doubt is settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The attempt in question.
+    pub attempt: AttemptId,
+    /// What happened then, where that is known.
+    pub why: Option<String>,
+    /// How it is to be settled.
+    pub policy: InDoubt,
 }
 
 /// Something worth knowing of a row.
@@ -130,11 +153,30 @@ impl fmt::Display for Decision {
             Self::Upload(UploadReason::New) => f.write_str("new"),
             Self::Upload(UploadReason::Changed) => f.write_str("its content changed"),
             Self::Upload(UploadReason::Retry) => f.write_str("an earlier attempt did not store it"),
-            Self::Skip(_) => f.write_str("stored and unchanged"),
-            Self::HoldInDoubt(_, why) => write!(
+            Self::Upload(UploadReason::MetadataChanged) => f.write_str("its metadata changed"),
+            Self::Upload(UploadReason::Resend(_)) => f.write_str(
+                "an earlier attempt may have stored it; sent again, as `in_doubt: resend` says",
+            ),
+            Self::Skip(skip) => match &skip.why {
+                SkipReason::Unchanged | SkipReason::Touched => f.write_str("stored and unchanged"),
+                SkipReason::Moved(from) => write!(f, "stored before as {from}, which is gone"),
+                SkipReason::ChangeIgnored => f.write_str(
+                    "its content changed since it was stored; left, as `on_change: skip` says",
+                ),
+            },
+            Self::Hold(held) => write!(
                 f,
-                "an earlier attempt may have stored it ({}); held until `resolve` settles it",
-                why.as_deref().unwrap_or("its run ended before the answer")
+                "an earlier attempt may have stored it ({}); {}",
+                held.why
+                    .as_deref()
+                    .unwrap_or("its run ended before the answer"),
+                match held.policy {
+                    InDoubt::Verify => "to be looked up in the dataset",
+                    InDoubt::Hold | InDoubt::Resend => "held until `resolve` settles it",
+                }
+            ),
+            Self::ChangeRefused => f.write_str(
+                "its content changed since it was stored; refused, as `on_change: fail` says",
             ),
             Self::Conflict(other) => write!(
                 f,
@@ -146,14 +188,16 @@ impl fmt::Display for Decision {
 }
 
 impl Decision {
-    /// The stable word for what is done: `upload`, `skip`, `hold`, `conflict`, `unusable`.
+    /// The stable word for what is done: `upload`, `skip`, `hold`, `conflict`, `refuse`,
+    /// `unusable`.
     #[must_use]
     pub fn action(&self) -> &'static str {
         match self {
             Self::Upload(_) => "upload",
             Self::Skip(_) => "skip",
-            Self::HoldInDoubt(..) => "hold",
+            Self::Hold(_) => "hold",
             Self::Conflict(_) => "conflict",
+            Self::ChangeRefused => "refuse",
             Self::Unusable(_) => "unusable",
         }
     }
@@ -163,10 +207,16 @@ impl Decision {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Upload(UploadReason::New) => "new",
-            Self::Upload(UploadReason::Changed) => "changed",
+            Self::Upload(UploadReason::Changed) | Self::ChangeRefused => "changed",
+            Self::Upload(UploadReason::MetadataChanged) => "metadata_changed",
             Self::Upload(UploadReason::Retry) => "retry",
-            Self::Skip(_) => "unchanged",
-            Self::HoldInDoubt(..) => "in_doubt",
+            Self::Upload(UploadReason::Resend(_)) => "resend",
+            Self::Skip(skip) => match skip.why {
+                SkipReason::Unchanged | SkipReason::Touched => "unchanged",
+                SkipReason::Moved(_) => "moved",
+                SkipReason::ChangeIgnored => "change_ignored",
+            },
+            Self::Hold(_) => "in_doubt",
             Self::Conflict(_) => "same_file",
             Self::Unusable(_) => "unusable",
         }
@@ -177,11 +227,11 @@ impl Decision {
     pub fn sign(&self) -> char {
         match self {
             Self::Upload(UploadReason::New) => '+',
-            Self::Upload(UploadReason::Changed) => '~',
-            Self::Upload(UploadReason::Retry) => '>',
+            Self::Upload(UploadReason::Changed | UploadReason::MetadataChanged) => '~',
+            Self::Upload(UploadReason::Retry | UploadReason::Resend(_)) => '>',
             Self::Skip(_) => '=',
-            Self::HoldInDoubt(..) => '?',
-            Self::Conflict(_) | Self::Unusable(_) => '!',
+            Self::Hold(_) => '?',
+            Self::Conflict(_) | Self::ChangeRefused | Self::Unusable(_) => '!',
         }
     }
 }
@@ -249,8 +299,14 @@ impl PlannedFile {
     /// The row as an upload, if it is one.
     #[must_use]
     pub fn as_upload(&self) -> Option<Upload<'_>> {
-        match (&self.decision, self.stat, &self.sending) {
-            (Decision::Upload(_), Some(stat), Some(sending)) => Some(Upload {
+        self.sendable().filter(|_| self.is_upload())
+    }
+
+    /// The row as an upload, also where it is held back; none where there is nothing to send.
+    #[must_use]
+    pub fn sendable(&self) -> Option<Upload<'_>> {
+        match (self.stat, &self.sending) {
+            (Some(stat), Some(sending)) => Some(Upload {
                 file: self,
                 stat,
                 sending,

@@ -5,21 +5,21 @@
 
 mod decision;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::manifest::{Manifest, Rule};
+use crate::manifest::{Compare, Manifest, OnChange, OnMetadataChange, Rule};
 use crate::model::{
-    Candidates, ContentType, Digests, Entry, EntryKind, Known, KnownFile, KnownState, Metadata,
-    OrganizationId, Origin, RelativePath, RemoteName, RootId, RunId, SourcePath, Stat,
-    StoredVersion, Target,
+    Candidates, ContentType, Digest, Digests, Entry, EntryKind, InDoubt, Known, KnownFile,
+    KnownState, Metadata, OrganizationId, Origin, Owner, RelativePath, RemoteName, RootId, RunId,
+    SourcePath, Stat, StoredVersion, Target,
 };
 use crate::template::Values;
 
 pub use self::decision::{
-    Decision, News, Note, Plan, PlannedFile, PlannedRule, Sending, Tally, Unchanged, Upload,
+    Decision, Held, Note, Plan, PlannedFile, PlannedRule, Sending, Skip, SkipReason, Tally, Upload,
     UploadReason,
 };
 
@@ -43,8 +43,12 @@ pub struct Inputs<'a> {
     pub candidates: &'a Candidates,
     /// What was done before.
     pub known: &'a Known,
+    /// Which of the paths that [`absent`] named are gone.
+    pub gone: &'a HashSet<SourcePath>,
     /// Digests of the files that [`undecided`] named.
     pub digests: &'a Digests,
+    /// What to do with files in doubt.
+    pub in_doubt: InDoubt,
     /// Where the API is.
     pub origin: &'a Origin,
     /// The organization of rules that name none.
@@ -63,19 +67,69 @@ impl Inputs<'_> {
     }
 }
 
+/// Files stored by this manifest's earlier runs that no rule takes now, in order: their sources
+/// may be gone.
+#[must_use]
+pub fn absent(inputs: &Inputs<'_>) -> Vec<SourcePath> {
+    let mut taken: HashSet<(Target, SourcePath)> = HashSet::new();
+    for_each_candidate(inputs, |_, rule, _, _, path, _| {
+        taken.insert((target(inputs, rule), path.clone()));
+    });
+    let stored = inputs.known.iter().filter(|(target, path, file)| {
+        is_ours_and_stored(file) && !taken.contains(&((*target).clone(), (*path).clone()))
+    });
+    let paths: BTreeSet<SourcePath> = stored.map(|(_, path, _)| path.clone()).collect();
+    paths.into_iter().collect()
+}
+
+fn is_ours_and_stored(file: &KnownFile) -> bool {
+    file.owner == Owner::ThisStream && file.state == KnownState::Stored && file.stored.is_some()
+}
+
+/// The stored files whose source is gone, by what a file moved from there looks like.
+type Orphans<'a> = BTreeMap<(&'a Target, u64), Vec<(&'a SourcePath, &'a StoredVersion)>>;
+
+fn orphans<'a>(inputs: &Inputs<'a>) -> Orphans<'a> {
+    let mut orphans = Orphans::new();
+    if inputs.gone.is_empty() {
+        return orphans;
+    }
+    for (target, path, file) in inputs.known.iter() {
+        if let Some(stored) = &file.stored
+            && is_ours_and_stored(file)
+            && inputs.gone.contains(path)
+        {
+            let key = (target, stored.stat.size);
+            orphans.entry(key).or_default().push((path, stored));
+        }
+    }
+    for list in orphans.values_mut() {
+        list.sort_by_key(|(path, _)| *path);
+    }
+    orphans
+}
+
 /// The files for which [`plan`] needs a digest: stored before, of the same size, but of another
-/// time or inode, or changed so shortly before they were read that the time proves nothing.
+/// time or inode, or changed so shortly before they were read that the time proves nothing; and
+/// new ones that may have been moved.
 #[must_use]
 pub fn undecided(inputs: &Inputs<'_>) -> Vec<(RootId, RelativePath)> {
+    let orphans = orphans(inputs);
     let mut wanted = Vec::new();
     for_each_candidate(inputs, |_, rule, root, relative, path, entry| {
         let target = target(inputs, rule);
-        if let Entry::File(stat) = entry
-            && let Some(known) = inputs.known.get(&target, path)
-            && !matches!(known.state, KnownState::InDoubt(..))
-            && let Some(stored) = &known.stored
-            && compare(stat, stored) == Comparison::ContentDecides
-        {
+        let Entry::File(stat) = entry else { return };
+        let is_wanted = match inputs.known.get(&target, path) {
+            None => orphans.contains_key(&(&target, stat.size)),
+            Some(known) => {
+                let stored = known.stored.as_ref();
+                !matches!(known.state, KnownState::InDoubt(..))
+                    && stored.is_some_and(|stored| {
+                        compare(rule, stat, stored) == Comparison::ContentDecides
+                    })
+            }
+        };
+        if is_wanted {
             wanted.push((root, relative.clone()));
         }
     });
@@ -110,11 +164,13 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         ));
     });
     mark_conflicts(&rules, &mut files);
+    let vanished = adopt_moved(inputs, &rules, &mut files);
     note_shared_names(&rules, &mut files);
     Plan {
         manifest: inputs.manifest.name.clone(),
         rules,
         files,
+        vanished,
     }
 }
 
@@ -240,7 +296,8 @@ fn row(
         }
     };
     let known = inputs.known.get(target, path);
-    file.decision = decide(inputs, root, relative, stat, known);
+    let metadata = sending.metadata.digest();
+    file.decision = decide(inputs, rule, (root, relative), stat, metadata, known);
     file.notes = notes(&file, &sending, &wanted, stat, known);
     file.sending = Some(sending);
     file
@@ -302,9 +359,16 @@ enum Comparison {
 }
 
 /// How a file compares with the version that is stored.
-fn compare(stat: &Stat, stored: &StoredVersion) -> Comparison {
+fn compare(rule: &Rule, stat: &Stat, stored: &StoredVersion) -> Comparison {
     if stat.size != stored.stat.size {
         return Comparison::Different;
+    }
+    if rule.compare == Compare::SizeMtime {
+        return if stat.mtime_ns == stored.stat.mtime_ns {
+            Comparison::Same
+        } else {
+            Comparison::Different
+        };
     }
     let settled = stored.read_at.duration_since(stat.modified()) > TIME_GRANULARITY;
     if *stat == stored.stat && settled {
@@ -316,37 +380,57 @@ fn compare(stat: &Stat, stored: &StoredVersion) -> Comparison {
 
 fn decide(
     inputs: &Inputs<'_>,
-    root: RootId,
-    relative: &RelativePath,
+    rule: &Rule,
+    (root, relative): (RootId, &RelativePath),
     stat: Stat,
+    metadata: Digest,
     known: Option<&KnownFile>,
 ) -> Decision {
     let Some(known) = known else {
         return Decision::Upload(UploadReason::New);
     };
-    let send = match &known.state {
-        KnownState::InDoubt(attempt, why) => {
-            return Decision::HoldInDoubt(attempt.clone(), why.clone());
+    let retry = match &known.state {
+        KnownState::InDoubt(attempt, _) if inputs.in_doubt == InDoubt::Resend => {
+            return Decision::Upload(UploadReason::Resend(attempt.clone()));
         }
-        KnownState::Stored => Decision::Upload(UploadReason::Changed),
-        KnownState::NotStored => Decision::Upload(UploadReason::Retry),
+        KnownState::InDoubt(attempt, why) => {
+            return Decision::Hold(Held {
+                attempt: attempt.clone(),
+                why: why.clone(),
+                policy: inputs.in_doubt,
+            });
+        }
+        KnownState::Stored => None,
+        KnownState::NotStored => Some(UploadReason::Retry),
     };
     let Some(stored) = &known.stored else {
-        return send;
+        return Decision::Upload(UploadReason::Retry);
     };
-    let unchanged = |news| {
-        Decision::Skip(Unchanged {
+    let skip = |why| {
+        Decision::Skip(Skip {
             file_id: stored.file_id.clone(),
             digest: stored.digest,
-            news,
+            why,
         })
     };
-    match compare(&stat, stored) {
-        Comparison::Same => unchanged(News::None),
-        Comparison::Different => send,
+    let same = |why| {
+        if rule.on_metadata_change == OnMetadataChange::Upload && stored.metadata != metadata {
+            Decision::Upload(retry.clone().unwrap_or(UploadReason::MetadataChanged))
+        } else {
+            skip(why)
+        }
+    };
+    let changed = || match rule.on_change {
+        OnChange::Upload => Decision::Upload(retry.clone().unwrap_or(UploadReason::Changed)),
+        OnChange::Skip => skip(SkipReason::ChangeIgnored),
+        OnChange::Fail => Decision::ChangeRefused,
+    };
+    match compare(rule, &stat, stored) {
+        Comparison::Same => same(SkipReason::Unchanged),
+        Comparison::Different => changed(),
         Comparison::ContentDecides => match inputs.digests.get(&(root, relative.clone())) {
-            Some(Ok(digest)) if stored.digest == Some(*digest) => unchanged(News::Stat),
-            Some(Ok(_)) => send,
+            Some(Ok(digest)) if stored.digest == Some(*digest) => same(SkipReason::Touched),
+            Some(Ok(_)) => changed(),
             Some(Err(why)) => Decision::Unusable(why.clone()),
             None => Decision::Unusable("its content was not read".to_owned()),
         },
@@ -400,6 +484,43 @@ fn mark_conflicts(rules: &[PlannedRule], files: &mut [PlannedFile]) {
             files[index].decision = Decision::Conflict(other);
         }
     }
+}
+
+/// New files that are stored already, under a path that is gone, with the same content, name and
+/// metadata: moved, not new. Each stored file is adopted once. Gives the number of stored files
+/// whose source is gone and was not found again.
+fn adopt_moved(inputs: &Inputs<'_>, rules: &[PlannedRule], files: &mut [PlannedFile]) -> usize {
+    let mut orphans = orphans(inputs);
+    for file in files {
+        let (Decision::Upload(UploadReason::New), Some(stat), Some(sending)) =
+            (&file.decision, file.stat, &file.sending)
+        else {
+            continue;
+        };
+        let Some(Ok(digest)) = inputs.digests.get(&(file.root, file.relative.clone())) else {
+            continue;
+        };
+        let target: &Target = &rules[file.rule].target;
+        let Some(list) = orphans.get_mut(&(target, stat.size)) else {
+            continue;
+        };
+        let metadata = sending.metadata.digest();
+        let same = list.iter().position(|(_, stored)| {
+            stored.digest == Some(*digest)
+                && stored.metadata == metadata
+                && stored.remote_name == sending.remote_name.as_str()
+        });
+        if let Some(at) = same {
+            let (from, stored) = list.remove(at);
+            file.decision = Decision::Skip(Skip {
+                file_id: stored.file_id.clone(),
+                digest: stored.digest,
+                why: SkipReason::Moved(from.clone()),
+            });
+            file.notes.clear();
+        }
+    }
+    orphans.values().map(Vec::len).sum()
 }
 
 fn note_shared_names(rules: &[PlannedRule], files: &mut [PlannedFile]) {

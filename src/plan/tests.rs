@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::manifest::{Source, read};
 use crate::model::{
-    AttemptId, Candidate, DatasetId, Digest, Environment, FileId, RootCandidates, RuleName, shown,
+    AttemptId, Candidate, DatasetId, Environment, FileId, RootCandidates, RuleName, shown,
 };
 
 const RULE: &str = "version: 1\nuploads:\n- {name: all, root: in, include: '**', dataset_id: d}\n";
@@ -62,11 +62,13 @@ fn known(state: KnownState, stat: Stat, content: &str) -> KnownFile {
         digest: Some(digest(content)),
         metadata: Metadata::default().digest(),
         file_id: Some(FileId::new("id-1")),
+        remote_name: "a".to_owned(),
         read_at: Timestamp::from_second(NOW).expect("a time"),
     };
     KnownFile {
         stored: (state == KnownState::Stored).then_some(stored),
         state,
+        owner: Owner::ThisStream,
     }
 }
 
@@ -82,7 +84,9 @@ struct Case {
     manifest: Manifest,
     candidates: Candidates,
     known: Known,
+    gone: HashSet<SourcePath>,
     digests: Digests,
+    in_doubt: InDoubt,
 }
 
 impl Case {
@@ -91,7 +95,9 @@ impl Case {
             candidates: candidates(manifest.rules.len(), found),
             manifest,
             known: Known::default(),
+            gone: HashSet::new(),
             digests: Digests::new(),
+            in_doubt: InDoubt::default(),
         }
     }
 
@@ -100,7 +106,9 @@ impl Case {
             manifest: &self.manifest,
             candidates: &self.candidates,
             known: &self.known,
+            gone: &self.gone,
             digests: &self.digests,
+            in_doubt: self.in_doubt,
             origin: &Origin::new("sandbox"),
             organization: None,
             run: (&RunId::new("run"), Timestamp::UNIX_EPOCH),
@@ -374,4 +382,193 @@ proptest! {
         }
         prop_assert_eq!(case.plan(), plan, "the same inputs give the same plan");
     }
+}
+
+fn rule_with(keys: &str) -> Manifest {
+    manifest(&format!(
+        "version: 1\nuploads:\n- {{name: all, root: in, include: '**', dataset_id: d, {keys}}}\n"
+    ))
+}
+
+/// A stored file `in/a` of five bytes, found now with this stat, and this content if it is read.
+fn found_again(keys: &str, now: Stat, content: &str) -> (&'static str, &'static str) {
+    let mut case = Case::new(rule_with(keys), vec![file("a", now)]);
+    let path = SourcePath::new("in/a");
+    let before = known(KnownState::Stored, stat(5, 100), "bytes");
+    case.known.insert(&target(), path, before);
+    for (root, relative) in case.with_inputs(undecided) {
+        let read = Ok(digest(content));
+        case.digests.insert((root, relative), read);
+    }
+    let (_, action, reason) = case.decisions().remove(0);
+    (action, reason)
+}
+
+#[test]
+fn what_counts_as_changed_and_what_is_done_then_is_the_rules_choice() {
+    for (keys, now, content, expected) in [
+        ("", stat(5, 100), "bytes", ("skip", "unchanged")),
+        ("", stat(5, 200), "bytes", ("skip", "unchanged")),
+        ("", stat(5, 200), "other", ("upload", "changed")),
+        (
+            "on_change: skip",
+            stat(5, 200),
+            "other",
+            ("skip", "change_ignored"),
+        ),
+        (
+            "on_change: skip",
+            stat(6, 200),
+            "longer",
+            ("skip", "change_ignored"),
+        ),
+        (
+            "on_change: skip",
+            stat(5, 200),
+            "bytes",
+            ("skip", "unchanged"),
+        ),
+        (
+            "on_change: fail",
+            stat(5, 200),
+            "other",
+            ("refuse", "changed"),
+        ),
+        (
+            "on_change: fail",
+            stat(5, 200),
+            "bytes",
+            ("skip", "unchanged"),
+        ),
+        (
+            "compare: size_mtime",
+            stat(5, 200),
+            "bytes",
+            ("upload", "changed"),
+        ),
+        (
+            "compare: size_mtime",
+            stat(5, 100),
+            "other",
+            ("skip", "unchanged"),
+        ),
+        (
+            "compare: size_mtime, on_change: fail",
+            stat(5, 9),
+            "",
+            ("refuse", "changed"),
+        ),
+        (
+            "metadata: {k: v}",
+            stat(5, 100),
+            "bytes",
+            ("skip", "unchanged"),
+        ),
+        (
+            "metadata: {k: v}, on_metadata_change: upload",
+            stat(5, 100),
+            "bytes",
+            ("upload", "metadata_changed"),
+        ),
+        (
+            "on_metadata_change: upload",
+            stat(5, 200),
+            "bytes",
+            ("skip", "unchanged"),
+        ),
+    ] {
+        assert_eq!(
+            found_again(keys, now, content),
+            expected,
+            "{keys} {content}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_read_where_size_and_time_are_believed() {
+    let replaced = Stat {
+        inode: 9,
+        ..stat(5, 100)
+    };
+    let mut case = Case::new(rule_with("compare: size_mtime"), vec![file("a", replaced)]);
+    let before = known(KnownState::Stored, stat(5, 100), "bytes");
+    case.known
+        .insert(&target(), SourcePath::new("in/a"), before);
+    assert_eq!(case.with_inputs(undecided), []);
+    assert_eq!(case.decisions()[0].1, "skip");
+}
+
+#[test]
+fn a_file_in_doubt_is_held_or_sent_again_as_the_policy_says() {
+    for (policy, expected, says) in [
+        (InDoubt::Verify, "hold", "to be looked up"),
+        (InDoubt::Hold, "hold", "held until"),
+        (InDoubt::Resend, "upload", "sent again"),
+    ] {
+        let mut case = Case::new(manifest(RULE), vec![file("a", stat(5, 100))]);
+        case.in_doubt = policy;
+        let before = known(in_doubt(), stat(5, 100), "bytes");
+        case.known
+            .insert(&target(), SourcePath::new("in/a"), before);
+        let plan = case.plan();
+        assert_eq!(plan.files[0].decision.action(), expected);
+        let text = plan.files[0].decision.to_string();
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+/// `old` is stored and gone; these files are found, all with its content.
+fn moved(keys: &str, remote_name: &str, found: &[&str]) -> (Vec<&'static str>, usize) {
+    let found = found.iter().map(|path| file(path, stat(5, 300))).collect();
+    let mut case = Case::new(rule_with(keys), found);
+    let mut before = known(KnownState::Stored, stat(5, 100), "bytes");
+    if let Some(stored) = &mut before.stored {
+        stored.remote_name = remote_name.to_owned();
+    }
+    let path = SourcePath::new("in/old/a");
+    case.known.insert(&target(), path.clone(), before);
+    assert_eq!(case.with_inputs(absent), std::slice::from_ref(&path));
+    case.gone.insert(path);
+    for (root, relative) in case.with_inputs(undecided) {
+        case.digests.insert((root, relative), Ok(digest("bytes")));
+    }
+    let vanished = case.plan().vanished;
+    let reasons = case.decisions().into_iter().map(|(_, _, reason)| reason);
+    (reasons.collect(), vanished)
+}
+
+#[test]
+fn a_file_that_was_moved_is_adopted_once_if_all_that_is_stored_is_the_same() {
+    for (keys, remote_name, found, expected) in [
+        ("", "a", &["new/a"] as &[&str], (vec!["moved"], 0)),
+        ("", "a", &["new/a", "newer/a"], (vec!["moved", "new"], 0)),
+        ("", "b", &["new/a"], (vec!["new"], 1)),
+        ("metadata: {k: v}", "a", &["new/a"], (vec!["new"], 1)),
+        ("", "a", &[], (vec![], 1)),
+    ] {
+        assert_eq!(
+            moved(keys, remote_name, found),
+            expected,
+            "{keys} {found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_still_there_or_another_streams_is_not_moved_nor_vanished() {
+    let mut case = Case::new(manifest(RULE), vec![file("new/a", stat(5, 300))]);
+    let there = SourcePath::new("elsewhere/a");
+    let before = known(KnownState::Stored, stat(5, 100), "bytes");
+    case.known.insert(&target(), there, before.clone());
+    let theirs = SourcePath::new("theirs/a");
+    let other = KnownFile {
+        owner: Owner::AnotherStream,
+        ..before
+    };
+    case.known.insert(&target(), theirs.clone(), other);
+    case.gone.insert(theirs);
+    assert_eq!(case.with_inputs(undecided), []);
+    assert_eq!(case.decisions()[0].2, "new");
+    assert_eq!(case.plan().vanished, 0);
 }

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::model::{Outcome, RunId};
 
-pub use self::row::{Row, rows};
-pub use self::write::{probe, write};
+pub use self::row::{Row, rows, rows_of_ledger, unattempted};
+pub use self::write::{probe, render, write};
 
 /// The version of the report's form; grows when a field changes its meaning.
 const FORMAT: u32 = 1;
@@ -26,22 +26,24 @@ pub struct Header {
     pub format: u32,
     /// The manifest's name.
     pub manifest: String,
-    /// The run.
-    pub run_id: RunId,
+    /// The run; none where the rows are the latest of every file, whatever run sent it.
+    pub run_id: Option<RunId>,
     /// When it began.
-    pub started: Timestamp,
-    /// When it ended.
-    pub finished: Timestamp,
+    pub started: Option<Timestamp>,
+    /// When it ended; none where it died.
+    pub finished: Option<Timestamp>,
     /// Rows: the sum of all outcomes.
     pub planned: usize,
     /// Rows by outcome, all of them, also those of none.
     pub outcomes: BTreeMap<&'static str, usize>,
     /// Bytes stored by this run.
     pub bytes_stored: u64,
+    /// Files stored by earlier runs whose source is gone: no rows of this report.
+    pub vanished: usize,
     /// Why the run ended early, if it did.
     pub stopped: Vec<String>,
-    /// What the process exits with.
-    pub exit_code: u8,
+    /// What the process exits with; none where it died.
+    pub exit_code: Option<u8>,
 }
 
 /// Counts rows by outcome.
@@ -61,6 +63,13 @@ impl Counts {
         counts
     }
 
+    /// Files by outcome.
+    #[must_use]
+    pub fn by_outcome(&self) -> Vec<(Outcome, usize)> {
+        let counts = Outcome::ALL.map(|outcome| (outcome, self.files(outcome)));
+        counts.to_vec()
+    }
+
     /// Files with this outcome.
     #[must_use]
     pub fn files(&self, outcome: Outcome) -> usize {
@@ -74,32 +83,45 @@ impl Counts {
     }
 }
 
+/// What is known of a report's run beside its rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The manifest's name.
+    pub manifest: String,
+    /// The run, if the rows are one's.
+    pub run_id: Option<RunId>,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When it ended, if it did.
+    pub finished: Option<Timestamp>,
+    /// Files stored earlier whose source is gone.
+    pub vanished: usize,
+    /// Why it ended early, if it did.
+    pub stopped: Vec<String>,
+    /// What it exited with, if it did.
+    pub exit_code: Option<u8>,
+}
+
 impl Header {
-    /// The header of a run's report.
+    /// The header of a report with so many rows of each outcome.
     #[must_use]
-    pub fn new(
-        manifest: &str,
-        run: (&RunId, Timestamp, Timestamp),
-        counts: &Counts,
-        stopped: Vec<String>,
-        exit_code: u8,
-    ) -> Self {
-        let (run_id, started, finished) = run;
+    pub fn new(about: About, counts: &Counts) -> Self {
         let outcomes: BTreeMap<_, _> = Outcome::ALL
             .into_iter()
             .map(|outcome| (outcome.word(), counts.files(outcome)))
             .collect();
         Self {
             format: FORMAT,
-            manifest: manifest.to_owned(),
-            run_id: run_id.clone(),
-            started,
-            finished,
+            manifest: about.manifest,
+            run_id: about.run_id,
+            started: about.started,
+            finished: about.finished,
             planned: outcomes.values().sum(),
             outcomes,
             bytes_stored: counts.bytes(Outcome::Stored),
-            stopped,
-            exit_code,
+            vanished: about.vanished,
+            stopped: about.stopped,
+            exit_code: about.exit_code,
         }
     }
 }

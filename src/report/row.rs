@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::ledger::RunRow;
 use crate::model::{
-    AttemptId, ContentType, DatasetId, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome,
-    RemoteName, RuleName, SourcePath,
+    AttemptId, DatasetId, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome, RuleName,
+    SourcePath, Target,
 };
 use crate::plan::{Decision, Plan, PlannedFile};
 
@@ -27,11 +28,11 @@ pub struct Row<'a> {
     /// Why.
     pub reason: Option<String>,
     /// The name it was, or would be, sent under.
-    pub remote_name: Option<&'a RemoteName>,
+    pub remote_name: Option<&'a str>,
     /// Bytes.
     pub size: Option<u64>,
     /// The media type.
-    pub content_type: Option<&'a ContentType>,
+    pub content_type: Option<&'a str>,
     /// BLAKE3 of the bytes, where they were read.
     pub blake3: Option<Digest>,
     /// What was, or would be, sent with it.
@@ -73,27 +74,28 @@ pub fn rows(plan: &Plan, ends: Vec<Option<JobEnd>>) -> Vec<Row<'_>> {
             row(
                 plan,
                 file,
-                end.unwrap_or_else(|| unexecuted(&file.decision)),
+                end.unwrap_or_else(|| unattempted(&file.decision)),
             )
         })
         .collect()
 }
 
 /// How a row ends whose file was not sent.
-fn unexecuted(decision: &Decision) -> JobEnd {
+#[must_use]
+pub fn unattempted(decision: &Decision) -> JobEnd {
     let outcome = match decision {
         Decision::Upload(_) => Outcome::NotAttempted,
         Decision::Skip(_) => Outcome::Skipped,
-        Decision::HoldInDoubt(..) => Outcome::InDoubt,
-        Decision::Conflict(_) | Decision::Unusable(_) => Outcome::Failed,
+        Decision::Hold(_) => Outcome::InDoubt,
+        Decision::Conflict(_) | Decision::ChangeRefused | Decision::Unusable(_) => Outcome::Failed,
     };
     let mut end = JobEnd::without_attempt(outcome, Some(decision.to_string()));
     match decision {
-        Decision::Skip(unchanged) => {
-            end.file_id.clone_from(&unchanged.file_id);
-            end.digest = unchanged.digest;
+        Decision::Skip(skip) => {
+            end.file_id.clone_from(&skip.file_id);
+            end.digest = skip.digest;
         }
-        Decision::HoldInDoubt(attempt, _) => end.request_id = Some(attempt.clone()),
+        Decision::Hold(held) => end.request_id = Some(held.attempt.clone()),
         _ => {}
     }
     end
@@ -102,25 +104,70 @@ fn unexecuted(decision: &Decision) -> JobEnd {
 fn row<'a>(plan: &'a Plan, file: &'a PlannedFile, end: JobEnd) -> Row<'a> {
     let rule = &plan.rules[file.rule];
     let sending = file.sending.as_ref();
-    Row {
+    let what = What {
         rule: &rule.name,
         path: &file.path,
-        dataset_id: rule.target.dataset_id.as_ref(),
-        organization_id: rule.target.organization_id.as_ref(),
-        outcome: end.outcome,
-        file_id: end.file_id,
-        reason: end.reason,
-        remote_name: sending.map(|s| &s.remote_name),
+        target: &rule.target,
+        remote_name: sending.map(|s| s.remote_name.as_str()),
         size: file.stat.map(|stat| stat.size),
-        content_type: sending.map(|s| &s.content_type),
-        blake3: end.digest,
+        content_type: sending.map(|s| s.content_type.as_str()),
         metadata: sending.map(|s| &s.metadata),
-        attempts: end.attempts,
-        http_status: end.http_status,
-        request_id: end.request_id,
-        started: end.started,
-        finished: end.finished,
-        returned_name: end.returned_name,
-        returned_dataset: end.returned_dataset,
+    };
+    what.ended(end)
+}
+
+/// The rows of a run, or of all files, as the ledger has them.
+#[must_use]
+pub fn rows_of_ledger(found: &[RunRow]) -> Vec<Row<'_>> {
+    found.iter().map(row_of_ledger).collect()
+}
+
+fn row_of_ledger(row: &RunRow) -> Row<'_> {
+    let what = What {
+        rule: &row.rule,
+        path: &row.path,
+        target: &row.target,
+        remote_name: row.remote_name.as_deref(),
+        size: row.size,
+        content_type: row.content_type.as_deref(),
+        metadata: row.metadata.as_ref(),
+    };
+    what.ended(row.end.clone())
+}
+
+/// What a row is about, wherever that was read.
+struct What<'a> {
+    rule: &'a RuleName,
+    path: &'a SourcePath,
+    target: &'a Target,
+    remote_name: Option<&'a str>,
+    size: Option<u64>,
+    content_type: Option<&'a str>,
+    metadata: Option<&'a Metadata>,
+}
+
+impl<'a> What<'a> {
+    fn ended(self, end: JobEnd) -> Row<'a> {
+        Row {
+            rule: self.rule,
+            path: self.path,
+            dataset_id: self.target.dataset_id.as_ref(),
+            organization_id: self.target.organization_id.as_ref(),
+            outcome: end.outcome,
+            file_id: end.file_id,
+            reason: end.reason,
+            remote_name: self.remote_name,
+            size: self.size,
+            content_type: self.content_type,
+            blake3: end.digest,
+            metadata: self.metadata,
+            attempts: end.attempts,
+            http_status: end.http_status,
+            request_id: end.request_id,
+            started: end.started,
+            finished: end.finished,
+            returned_name: end.returned_name,
+            returned_dataset: end.returned_dataset,
+        }
     }
 }

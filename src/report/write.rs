@@ -26,17 +26,31 @@ pub fn write(
     let mut temporary = temporary(path)?;
     {
         let mut buffer = BufWriter::new(temporary.as_file_mut());
-        match format {
-            ReportFormat::Csv => csv(&mut buffer, rows)?,
-            ReportFormat::Json => json(&mut buffer, header, rows)?,
-            ReportFormat::JsonLines => json_lines(&mut buffer, header, rows)?,
-        }
+        render(&mut buffer, format, header, rows)?;
         buffer.flush()?;
     }
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     // The new name is durable once its folder is.
     File::open(folder_of(path))?.sync_all()
+}
+
+/// Writes a report's text.
+///
+/// # Errors
+///
+/// What the writer says.
+pub fn render(
+    to: &mut impl Write,
+    format: ReportFormat,
+    header: &Header,
+    rows: &[Row<'_>],
+) -> io::Result<()> {
+    match format {
+        ReportFormat::Csv => csv(to, rows),
+        ReportFormat::Json => json(to, header, rows),
+        ReportFormat::JsonLines => json_lines(to, header, rows),
+    }
 }
 
 /// Finds out whether a report could be written here, before anything is sent.
@@ -130,9 +144,9 @@ fn csv(to: &mut impl Write, rows: &[Row<'_>]) -> io::Result<()> {
             row.outcome.word().to_owned(),
             text(row.file_id.as_ref().map_or("", FileId::as_str)),
             text(row.reason.as_deref().unwrap_or_default()),
-            text(row.remote_name.map_or("", |name| name.as_str())),
+            text(row.remote_name.unwrap_or_default()),
             number(row.size),
-            text(row.content_type.map_or("", |kind| kind.as_str())),
+            text(row.content_type.unwrap_or_default()),
             row.blake3
                 .map(|digest| digest.to_string())
                 .unwrap_or_default(),
@@ -175,11 +189,11 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        AttemptId, ContentType, Digest, JobEnd, Metadata, Origin, Outcome, RelativePath,
+        AttemptId, ContentType, Digest, InDoubt, JobEnd, Metadata, Origin, Outcome, RelativePath,
         RemoteName, RootId, RuleName, RunId, SourcePath, Stat, Target,
     };
-    use crate::plan::{Decision, Plan, PlannedFile, PlannedRule, Sending, UploadReason};
-    use crate::report::{Counts, rows};
+    use crate::plan::{Decision, Held, Plan, PlannedFile, PlannedRule, Sending, UploadReason};
+    use crate::report::{About, Counts, rows};
 
     fn file(name: &str, decision: Decision) -> PlannedFile {
         PlannedFile {
@@ -214,12 +228,17 @@ mod tests {
                     dataset_id: None,
                 }),
             }],
+            vanished: 0,
             files: vec![
                 file("=cmd|' /C calc'!A0,\"x\"\n.txt", new.clone()),
                 file("b.txt", new),
                 file(
                     "c.txt",
-                    Decision::HoldInDoubt(AttemptId::new("attempt"), None),
+                    Decision::Hold(Held {
+                        attempt: AttemptId::new("attempt"),
+                        why: None,
+                        policy: InDoubt::Hold,
+                    }),
                 ),
                 file("d.txt", Decision::Conflict(RuleName::new("other"))),
             ],
@@ -239,9 +258,15 @@ mod tests {
     }
 
     fn header(counts: &Counts) -> Header {
-        let run = RunId::new("run-1");
-        let times = (&run, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
-        Header::new("m", times, counts, Vec::new(), 1)
+        let about = About {
+            manifest: "m".to_owned(),
+            run_id: Some(RunId::new("run-1")),
+            started: Some(Timestamp::UNIX_EPOCH),
+            finished: Some(Timestamp::UNIX_EPOCH),
+            exit_code: Some(1),
+            ..About::default()
+        };
+        Header::new(about, counts)
     }
 
     fn written(format: ReportFormat) -> String {

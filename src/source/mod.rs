@@ -5,7 +5,7 @@
 
 mod open;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ use ignore::{WalkBuilder, WalkState};
 
 use crate::model::{
     Candidate, Candidates, Digests, Entry, EntryKind, Globs, RelativePath, RootCandidates, RootId,
-    Stat,
+    SourcePath, Stat,
 };
 
 pub use self::open::{Changed, OpenFile, ReadError};
@@ -85,6 +85,21 @@ pub struct Survey {
     pub roots: Roots,
     /// For each rule whose root cannot be used: its index and why.
     pub unusable_roots: Vec<(usize, String)>,
+}
+
+/// Which of these source paths have nothing any more where they were. What cannot be looked at is
+/// not called gone.
+#[must_use]
+pub fn gone(paths: &[SourcePath], home: &Path) -> HashSet<SourcePath> {
+    let is_gone = |path: &&SourcePath| {
+        fs::symlink_metadata(home.join(path.as_str())).is_err_and(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            )
+        })
+    };
+    paths.iter().filter(is_gone).cloned().collect()
 }
 
 /// Walks every root once, whatever number of rules share it. `home` is the folder that source

@@ -5,13 +5,19 @@ mod rule;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use crate::manifest::diagnostic::{Diagnostic, Source};
 use crate::manifest::keys::{self, Key, Kind};
 use crate::manifest::tree::{self, Entry, Node, Scalar, Span, Value};
 use crate::manifest::{Manifest, Reading, ReportPath, RunSettings};
-use crate::model::{Environment, ReportFormat, closest, shown_bounded};
+use crate::model::{Environment, InDoubt, ReportFormat, Tag, closest, shown_bounded};
 use crate::template::{Scope, Template};
+
+/// Longest length of time that a manifest may name.
+const DURATION_MAX: Duration = Duration::from_hours(24);
 
 pub(super) fn read(source: &Source, path: &Path, environment: &Environment) -> Reading {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy());
@@ -271,6 +277,56 @@ impl Reader<'_> {
         start..start + part.len()
     }
 
+    /// One of a key's words, by the choices in the order of the key's words.
+    fn word<T: Copy>(&mut self, entry: &Entry, known: &[Key], choices: &[T]) -> Option<T> {
+        let text = self.text(entry)?;
+        let key = known.iter().find(|key| key.name == entry.key)?;
+        let Kind::Word(words) = key.kind else {
+            return None;
+        };
+        let chosen = words.iter().position(|word| *word == text);
+        if let Some(chosen) = chosen.and_then(|at| choices.get(at)) {
+            return Some(*chosen);
+        }
+        let message = format!("`{}` is no choice for `{}`", shown_bounded(text), key.name);
+        let (last, others) = words.split_last()?;
+        self.report(
+            Diagnostic::error(message, entry.value.span.clone())
+                .help(format!("choose {} or {last}", others.join(", "))),
+        );
+        None
+    }
+
+    /// A length of time above zero, in the units that people write.
+    fn duration(&mut self, entry: &Entry, example: &str) -> Option<Duration> {
+        let text = self.text(entry)?;
+        let parsed = text.parse::<SignedDuration>().ok();
+        let duration = parsed
+            .and_then(|duration| Duration::try_from(duration).ok())
+            .filter(|duration| !duration.is_zero() && *duration <= DURATION_MAX);
+        if duration.is_none() {
+            self.report(
+                Diagnostic::error(
+                    format!("`{}` must be a length of time up to a day", entry.key),
+                    entry.value.span.clone(),
+                )
+                .help(format!("for example `{}: {example}`", entry.key)),
+            );
+        }
+        duration
+    }
+
+    fn flag(&mut self, entry: &Entry) -> Option<bool> {
+        match &entry.value.value {
+            Value::Scalar(text, _) if text == "true" => Some(true),
+            Value::Scalar(text, _) if text == "false" => Some(false),
+            _ => {
+                self.expected("true or false", &entry.value, &entry.key_span);
+                None
+            }
+        }
+    }
+
     fn run(&mut self, entry: &Entry) -> RunSettings {
         let Value::Map(entries) = &entry.value.value else {
             self.expected("a mapping", &entry.value, &entry.key_span);
@@ -299,9 +355,21 @@ impl Reader<'_> {
             }
             valid
         };
+        let (concurrency, max_attempts) = (number("concurrency"), number("max_attempts"));
         RunSettings {
-            concurrency: number("concurrency"),
-            max_attempts: number("max_attempts"),
+            concurrency,
+            max_attempts,
+            in_doubt: fields.get("in_doubt").and_then(|entry| {
+                let choices = [InDoubt::Verify, InDoubt::Hold, InDoubt::Resend];
+                self.word(entry, keys::RUN, &choices)
+            }),
+            settle: fields
+                .get("settle")
+                .and_then(|entry| self.duration(entry, "2m")),
+            tag: match fields.get("tag").and_then(|entry| self.flag(entry)) {
+                Some(true) => Tag::Planted,
+                _ => Tag::None,
+            },
         }
     }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::{Fields, Reader, missing_help};
 use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::tree::{Entry, Span, Value};
-use crate::manifest::{OnEmpty, Rule, keys};
+use crate::manifest::{Compare, OnChange, OnEmpty, OnMetadataChange, Rule, keys};
 use crate::model::{
-    ContentType, DatasetId, Glob, Globs, OrganizationId, RuleName, canonical_id, shown,
+    ContentType, DatasetId, Glob, Globs, OrganizationId, RuleName, TAG_KEY, canonical_id, shown,
     shown_bounded,
 };
 use crate::template::{Scope, Template, Values};
@@ -101,7 +101,21 @@ impl Reader<'_> {
             self.template(&entry.value, text, Scope::File)
         });
         let content_type = field("content_type").and_then(|entry| self.content_type(entry));
-        let on_empty = field("on_empty").map_or(OnEmpty::Error, |entry| self.on_empty(entry));
+        let on_empty = field("on_empty").and_then(|entry| {
+            let choices = [OnEmpty::Error, OnEmpty::Warn, OnEmpty::Ignore];
+            self.word(entry, keys::RULE, &choices)
+        });
+        let compare = field("compare").and_then(|entry| {
+            self.word(entry, keys::RULE, &[Compare::Content, Compare::SizeMtime])
+        });
+        let on_change = field("on_change").and_then(|entry| {
+            let choices = [OnChange::Upload, OnChange::Skip, OnChange::Fail];
+            self.word(entry, keys::RULE, &choices)
+        });
+        let on_metadata_change = field("on_metadata_change").and_then(|entry| {
+            let choices = [OnMetadataChange::Skip, OnMetadataChange::Upload];
+            self.word(entry, keys::RULE, &choices)
+        });
         // Without patterns the root can still be looked at.
         let (include, include_spans) = include.unwrap_or_default();
         let (root, root_span) = root?;
@@ -117,7 +131,10 @@ impl Reader<'_> {
             metadata,
             file_name,
             content_type,
-            on_empty,
+            on_empty: on_empty.unwrap_or_default(),
+            compare: compare.unwrap_or_default(),
+            on_change: on_change.unwrap_or_default(),
+            on_metadata_change: on_metadata_change.unwrap_or_default(),
         })
     }
 
@@ -261,6 +278,15 @@ impl Reader<'_> {
                 entry.key_span.clone(),
             ));
         }
+        if entry.key == TAG_KEY {
+            self.report(
+                Diagnostic::error(
+                    format!("the metadata name `{TAG_KEY}` is taken"),
+                    entry.key_span.clone(),
+                )
+                .help("`run: {tag: true}` fills it in; choose another name"),
+            );
+        }
         let help = match &entry.value.value {
             Value::Scalar(text, _) => return self.template(&entry.value, text, Scope::File),
             Value::Null => "write \"\" for an empty text, or leave the key out",
@@ -297,22 +323,6 @@ impl Reader<'_> {
                         .help("write a media type such as `application/pdf`, or `auto`"),
                 );
                 None
-            }
-        }
-    }
-
-    fn on_empty(&mut self, entry: &Entry) -> OnEmpty {
-        match self.text(entry) {
-            Some("error") | None => OnEmpty::Error,
-            Some("warn") => OnEmpty::Warn,
-            Some("ignore") => OnEmpty::Ignore,
-            Some(other) => {
-                let message = format!("`{}` is no choice for `on_empty`", shown_bounded(other));
-                self.report(
-                    Diagnostic::error(message, entry.value.span.clone())
-                        .help("choose error, warn or ignore"),
-                );
-                OnEmpty::Error
             }
         }
     }

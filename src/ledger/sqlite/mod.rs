@@ -1,0 +1,289 @@
+//! The ledger in `SQLite`: readable with `sqlite3` while nothing runs.
+//!
+//! `transitions` is appended to and never rewritten; `file_states` holds the latest one of each
+//! file, so that planning reads one row a file. Both change in one transaction.
+
+mod plan_rows;
+mod read;
+mod schema;
+mod write;
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
+use serde_json::{Map, Value, json};
+
+use self::write::{Failure, Ids};
+use super::{Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart};
+use crate::model::{Doubt, Known, RunId, Target};
+
+/// How long another reader, such as `sqlite3`, may hold the database up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A ledger in one `SQLite` file.
+pub struct SqliteLedger {
+    connection: Connection,
+    path: PathBuf,
+    ids: Ids,
+}
+
+impl fmt::Debug for SqliteLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SqliteLedger({})", self.path.display())
+    }
+}
+
+impl SqliteLedger {
+    /// Opens the ledger, or makes a new one, readable by its owner only. An older version's is
+    /// brought to the present schema.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, is no ledger, is damaged, or a newer roe-batch wrote it.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        // SQLite would create it readable by others.
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| LedgerError::Storage {
+                path: path.to_owned(),
+                cause: error.to_string(),
+            })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut ledger = Self::connect(path, flags)?;
+        let fail = |error| storage(path, &error);
+        if ledger.is_new().map_err(fail)? {
+            // Before the schema: it cannot be set within a transaction.
+            ledger.make_durable().map_err(fail)?;
+            schema::create(&mut ledger.connection).map_err(fail)?;
+            return Ok(ledger);
+        }
+        let found = ledger.version()?;
+        // Only now that the file is known to be a ledger may anything of it change.
+        ledger.make_durable().map_err(fail)?;
+        schema::migrate(&mut ledger.connection, found).map_err(fail)?;
+        Ok(ledger)
+    }
+
+    /// Opens an existing ledger to read from; nothing is created.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteLedger::open`], and that an older version's first needs a run.
+    pub fn open_read_only(path: &Path) -> Result<Option<Self>, LedgerError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let ledger = Self::connect(path, flags)?;
+        // A run that died in the first instant of a ledger's life leaves it empty.
+        if ledger.is_new().map_err(|error| storage(path, &error))? {
+            return Ok(None);
+        }
+        let found = ledger.version()?;
+        if found < schema::VERSION {
+            return Err(LedgerError::Older {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        Ok(Some(ledger))
+    }
+
+    fn connect(path: &Path, flags: OpenFlags) -> Result<Self, LedgerError> {
+        let open = || {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            Ok(connection)
+        };
+        Ok(Self {
+            connection: open().map_err(|error| storage(path, &error))?,
+            path: path.to_owned(),
+            ids: Ids::default(),
+        })
+    }
+
+    fn is_new(&self) -> rusqlite::Result<bool> {
+        let query = "SELECT count(*) FROM sqlite_schema";
+        let tables: i64 = self.connection.query_row(query, [], |row| row.get(0))?;
+        let version: i64 = self
+            .connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok(tables == 0 && version == 0)
+    }
+
+    fn make_durable(&self) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        self.connection.pragma_update(None, "synchronous", "FULL")
+    }
+
+    /// The schema version, if it is one of this program's.
+    fn version(&self) -> Result<i64, LedgerError> {
+        let found: i64 = self
+            .connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(|error| storage(&self.path, &error))?;
+        let query = "SELECT count(*) FROM sqlite_schema WHERE name = 'transitions'";
+        let tables: i64 = self
+            .connection
+            .query_row(query, [], |row| row.get(0))
+            .map_err(|error| storage(&self.path, &error))?;
+        if found > schema::VERSION {
+            return Err(LedgerError::Newer {
+                path: self.path.clone(),
+                found,
+                known: schema::VERSION,
+            });
+        }
+        if found < 1 || tables == 0 {
+            return Err(LedgerError::Storage {
+                path: self.path.clone(),
+                cause: "it is a database of another program".to_owned(),
+            });
+        }
+        Ok(found)
+    }
+
+    fn in_one_step<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>, &mut Ids) -> Result<T, Failure>,
+    ) -> Result<T, LedgerError> {
+        // What a failed transaction made known is not there.
+        let mut ids = self.ids.clone();
+        let result = (|| {
+            let transaction = self.connection.transaction()?;
+            let done = work(&transaction, &mut ids)?;
+            transaction.commit()?;
+            Ok(done)
+        })();
+        match result {
+            Ok(done) => {
+                self.ids = ids;
+                Ok(done)
+            }
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Sqlite(error)) => Err(storage(&self.path, &error)),
+        }
+    }
+
+    fn read<T>(&self, result: Result<T, read::Failure>) -> Result<T, LedgerError> {
+        result.map_err(|failure| match failure {
+            read::Failure::Sqlite(error) => storage(&self.path, &error),
+            read::Failure::Impossible(error) => error,
+        })
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn begin_run(&mut self, run: &RunStart, plan: &[PlannedRow<'_>]) -> Result<(), LedgerError> {
+        self.in_one_step(|transaction, ids| {
+            plan_rows::begin(transaction, ids, run, plan).map_err(Failure::from)
+        })
+    }
+
+    fn end_run(&mut self, run: &RunEnd) -> Result<(), LedgerError> {
+        let outcomes: Map<String, Value> = run
+            .outcomes
+            .iter()
+            .map(|(outcome, files)| (outcome.word().to_owned(), json!(files)))
+            .collect();
+        self.in_one_step(|transaction, _| {
+            transaction.execute(
+                "UPDATE run_log SET ended_at = ?2, exit_code = ?3, stopped = ?4, outcomes = ?5
+                 WHERE run_id = ?1",
+                params![
+                    run.run.as_str(),
+                    run.at.to_string(),
+                    run.exit_code,
+                    json!(run.stopped).to_string(),
+                    Value::Object(outcomes).to_string(),
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    fn write(&mut self, group: &[Entry]) -> Result<(), LedgerError> {
+        self.in_one_step(|transaction, ids| {
+            for entry in group {
+                write::write(transaction, ids, entry)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn doubts(&self) -> Result<Vec<Doubt>, LedgerError> {
+        read::doubts(&self.connection).map_err(|error| storage(&self.path, &error))
+    }
+
+    fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError> {
+        read::known(&self.connection, targets, stream).map_err(|error| storage(&self.path, &error))
+    }
+
+    fn runs(&self, stream: &str) -> Result<Vec<RunRecord>, LedgerError> {
+        read::runs(&self.connection, stream).map_err(|error| storage(&self.path, &error))
+    }
+
+    fn rows(&self, run: &RunId) -> Result<Vec<RunRow>, LedgerError> {
+        self.read(read::rows(&self.connection, run))
+    }
+
+    fn files(&self, stream: &str) -> Result<Vec<RunRow>, LedgerError> {
+        self.read(read::files(&self.connection, stream))
+    }
+}
+
+/// What a failure of the database is to a user. Of a damaged ledger a copy is kept as it was
+/// found: whatever is tried next, nothing is lost by it.
+fn storage(path: &Path, error: &rusqlite::Error) -> LedgerError {
+    let cause = error.to_string();
+    let path = path.to_owned();
+    let is_damage = match error {
+        // What is read back is none of what is written.
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..) => true,
+        other => matches!(
+            other.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        ),
+    };
+    if is_damage {
+        let copy = keep_copy(&path).ok();
+        LedgerError::Damaged { path, cause, copy }
+    } else {
+        LedgerError::Storage { path, cause }
+    }
+}
+
+/// Copies a ledger and its journal beside it, once for each state it is found in.
+fn keep_copy(path: &Path) -> io::Result<PathBuf> {
+    let found = fs::metadata(path)?;
+    let name = |suffix: &str| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        path.with_file_name(name)
+    };
+    let damaged = format!(".damaged-{}-{}", found.mtime(), found.len());
+    let copy = name(&damaged);
+    if !copy.exists() {
+        let journal = name("-wal");
+        if journal.exists() {
+            fs::copy(journal, name(&format!("{damaged}-wal")))?;
+        }
+        fs::copy(path, &copy)?;
+    }
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,813 @@
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::ledger::{
+    AdoptedFrom, Adoption, Finding, Forgotten, Look, Refreshed, Relation, RunKind, Settlement,
+    Settler, State, Transition, Writer,
+};
+use crate::model::{
+    AttemptId, DatasetId, Digest, FileId, JobEnd, KnownState, Metadata, Origin, Outcome, RuleName,
+    SourcePath, Stat, StoredVersion, Tag,
+};
+
+fn target(dataset: &str) -> Arc<Target> {
+    Arc::new(Target {
+        origin: Origin::new("sandbox"),
+        organization_id: None,
+        dataset_id: Some(DatasetId::new(dataset)),
+    })
+}
+
+fn time(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+fn transition(path: &str, attempt: &str, state: State) -> Transition {
+    Transition {
+        attempt: AttemptId::new(attempt),
+        number: 1,
+        run: RunId::new("run-1"),
+        target: target("d"),
+        rule: RuleName::new("rule"),
+        path: SourcePath::new(path),
+        state,
+        at: time(1_000),
+        started_at: time(990),
+        read_at: time(1_000),
+        stat: Stat {
+            size: 3,
+            mtime_ns: 5,
+            inode: u64::MAX,
+        },
+        digest: Some(Digest([7; 32])),
+        metadata: Digest([8; 32]),
+        tag: Tag::Planted,
+        remote_name: "a.txt".to_owned(),
+        file_id: (state == State::Stored).then(|| FileId::new(format!("id-{attempt}"))),
+        http_status: None,
+        returned_name: None,
+        returned_dataset: None,
+        reason: None,
+    }
+}
+
+fn step(path: &str, attempt: &str, state: State) -> Entry {
+    Entry::Step(transition(path, attempt, state))
+}
+
+fn settlement(attempt: &str, finding: Finding) -> Entry {
+    Entry::Settled(Settlement {
+        attempt: AttemptId::new(attempt),
+        run: None,
+        finding,
+        at: time(3_000),
+        by: Settler::Hand,
+        reason: "looked".to_owned(),
+    })
+}
+
+fn begin(ledger: &mut SqliteLedger, run: &str, plan: &[PlannedRow<'_>]) {
+    let start = RunStart {
+        run: RunId::new(run),
+        stream: "s".to_owned(),
+        kind: RunKind::Apply,
+        at: Timestamp::UNIX_EPOCH,
+        vanished: 0,
+    };
+    ledger.begin_run(&start, plan).expect("a run");
+}
+
+fn fresh() -> (tempfile::TempDir, SqliteLedger) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut ledger = SqliteLedger::open(&folder.path().join("ledger.sqlite")).expect("opens");
+    begin(&mut ledger, "run-1", &[]);
+    (folder, ledger)
+}
+
+/// Brings a file's attempt to a state, by the way that leads there.
+fn bring(ledger: &mut SqliteLedger, path: &str, attempt: &str, state: State) {
+    let way: &[State] = match state {
+        State::Opened => &[],
+        State::Rejected | State::Failed | State::Committing => &[State::Opened],
+        _ => &[State::Opened, State::Committing],
+    };
+    let steps = way.iter().copied().chain([state]);
+    let group: Vec<Entry> = steps.map(|state| step(path, attempt, state)).collect();
+    ledger.write(&group).expect("legal");
+}
+
+fn state(ledger: &SqliteLedger, path: &str) -> Option<KnownState> {
+    let known = ledger.known(&[target("d")], "s").expect("read");
+    let file = known.get(&target("d"), &SourcePath::new(path));
+    file.map(|file| file.state.clone())
+}
+
+fn stored(ledger: &SqliteLedger, path: &str) -> StoredVersion {
+    let known = ledger.known(&[target("d")], "s").expect("read");
+    let file = known.get(&target("d"), &SourcePath::new(path));
+    file.and_then(|file| file.stored.clone())
+        .expect("a stored version")
+}
+
+fn doubtful_paths(ledger: &SqliteLedger) -> Vec<String> {
+    let doubts = ledger.doubts().expect("read");
+    doubts.iter().map(|d| d.path.as_str().to_owned()).collect()
+}
+
+#[test]
+fn what_was_stored_is_known_after_reopening() {
+    let (folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Stored);
+    bring(&mut ledger, "b", "2", State::Committing);
+    bring(&mut ledger, "c", "3", State::Opened);
+    drop(ledger);
+    let path = folder.path().join("ledger.sqlite");
+    let ledger = SqliteLedger::open_read_only(&path)
+        .expect("opens")
+        .expect("exists");
+    assert_eq!(state(&ledger, "a"), Some(KnownState::Stored));
+    let version = stored(&ledger, "a");
+    assert_eq!(version.file_id, Some(FileId::new("id-1")));
+    assert_eq!(version.stat.inode, u64::MAX);
+    assert_eq!(version.digest, Some(Digest([7; 32])));
+    assert_eq!(version.remote_name, "a.txt");
+    let doubt = KnownState::InDoubt(AttemptId::new("2"), None);
+    assert_eq!(
+        state(&ledger, "b"),
+        Some(doubt),
+        "a dead run's open gate is doubt"
+    );
+    assert_eq!(
+        state(&ledger, "c"),
+        Some(KnownState::NotStored),
+        "behind a shut gate nothing was stored"
+    );
+    let other = ledger.known(&[target("other")], "s").expect("read");
+    assert!(other.get(&target("other"), &SourcePath::new("a")).is_none());
+}
+
+#[test]
+fn a_group_is_written_whole_or_not_at_all() {
+    let (_folder, mut ledger) = fresh();
+    let error = ledger
+        .write(&[
+            step("a", "1", State::Opened),
+            step("b", "2", State::Opened),
+            step("b", "2", State::Stored),
+        ])
+        .expect_err("stored without passing the gate");
+    assert!(matches!(error, LedgerError::Illegal { .. }), "{error}");
+    let known = ledger.known(&[target("d")], "s").expect("read");
+    assert_eq!(known, Known::default());
+}
+
+#[test]
+fn the_file_is_its_owners_alone() {
+    let (folder, _ledger) = fresh();
+    let path = folder.path().join("ledger.sqlite");
+    let mode = std::fs::metadata(path)
+        .expect("exists")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn foreign_newer_and_damaged_files_are_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    Connection::open(at("foreign"))
+        .and_then(|c| c.execute_batch("CREATE TABLE t (x)"))
+        .expect("a database");
+    drop(SqliteLedger::open(&at("newer")).expect("opens"));
+    Connection::open(at("newer"))
+        .and_then(|c| c.execute_batch("PRAGMA user_version = 99"))
+        .expect("a database");
+    let garbage = "this is no database, and long enough to tell";
+    std::fs::write(at("damaged"), garbage).expect("ok");
+    for (name, says) in [
+        ("foreign", "another program"),
+        ("newer", "newer roe-batch"),
+        ("damaged", "is damaged"),
+    ] {
+        let before = std::fs::read(at(name)).expect("read");
+        for _ in 0..2 {
+            let error = SqliteLedger::open(&at(name)).expect_err(name).to_string();
+            assert!(error.contains(says), "{name}: {error}");
+            assert_eq!(std::fs::read(at(name)).expect("read"), before, "{name}");
+        }
+    }
+    let copies = std::fs::read_dir(folder.path()).expect("listed");
+    let copies: Vec<_> = copies
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.to_string_lossy().contains(".damaged-"))
+        .collect();
+    assert_eq!(copies.len(), 1, "one copy for one state: {copies:?}");
+    assert_eq!(std::fs::read(&copies[0]).expect("read"), garbage.as_bytes());
+}
+
+#[test]
+fn a_ledger_with_a_hole_in_it_is_called_damaged_when_the_hole_is_read() {
+    let (folder, mut ledger) = fresh();
+    for number in 0..300 {
+        let name = number.to_string();
+        bring(&mut ledger, &name, &name, State::Stored);
+    }
+    drop(ledger);
+    let path = folder.path().join("ledger.sqlite");
+    let mut bytes = std::fs::read(&path).expect("read");
+    let len = bytes.len();
+    bytes[8192..len].fill(0xA5);
+    std::fs::write(&path, &bytes).expect("written");
+    let result =
+        SqliteLedger::open(&path).and_then(|ledger| ledger.known(&[target("d")], "s").map(|_| ()));
+    let error = result.expect_err("damaged");
+    let LedgerError::Damaged {
+        copy: Some(copy), ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(std::fs::read(copy).expect("a copy"), bytes);
+}
+
+#[test]
+fn what_no_version_wrote_is_an_error_when_read() {
+    for (damage, says) in [
+        ("UPDATE file_states SET state = 'perhaps'", "is damaged"),
+        ("UPDATE file_states SET stored_blake3 = 'x'", "is damaged"),
+        (
+            "UPDATE file_states SET stored_size = NULL, state = 'stored'",
+            "is damaged",
+        ),
+        (
+            "UPDATE transitions SET state = 'stored' WHERE state = 'committing'",
+            "makes no sense",
+        ),
+        (
+            "DELETE FROM transitions WHERE state = 'committing'",
+            "makes no sense",
+        ),
+        (
+            "UPDATE transitions SET state = 'resolved'",
+            "makes no sense",
+        ),
+    ] {
+        let (_folder, mut ledger) = fresh();
+        bring(&mut ledger, "a", "1", State::Stored);
+        ledger
+            .connection
+            .pragma_update(None, "foreign_keys", false)
+            .expect("ok");
+        ledger.connection.execute_batch(damage).expect("done");
+        let known = ledger.known(&[target("d")], "s").map(|_| ());
+        let rows = ledger.rows(&RunId::new("run-1")).map(|_| ());
+        let error = known.and(rows).expect_err(damage).to_string();
+        assert!(error.contains(says), "{damage}: {error}");
+    }
+}
+
+#[test]
+fn an_older_ledger_is_brought_to_the_present_schema() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.sqlite");
+    Connection::open(&path)
+        .and_then(|c| c.execute_batch(include_str!("version_1.sql")))
+        .expect("a database");
+    let error = SqliteLedger::open_read_only(&path).expect_err("older");
+    assert!(matches!(error, LedgerError::Older { found: 1, .. }));
+    let place = Arc::new(Target {
+        origin: Origin::new("https://api.roe-ai.com"),
+        organization_id: None,
+        dataset_id: Some(DatasetId::new("d")),
+    });
+    let mut ledger = SqliteLedger::open(&path).expect("migrated");
+    for _ in 0..2 {
+        let known = ledger.known(&[Arc::clone(&place)], "inbox").expect("read");
+        let get = |path: &str| known.get(&place, &SourcePath::new(path)).expect("known");
+        assert_eq!(get("in/a").state, KnownState::Stored);
+        let version = get("in/a").stored.clone().expect("stored");
+        assert_eq!(version.file_id, Some(FileId::new("id-a")));
+        assert_eq!(version.remote_name, "a");
+        assert!(matches!(get("in/b").state, KnownState::InDoubt(..)));
+        assert_eq!(get("in/c").state, KnownState::NotStored);
+        let runs = ledger.runs("inbox").expect("read");
+        assert_eq!((runs.len(), runs[0].exit_code), (1, Some(76)));
+        ledger.rows(&runs[0].run).expect("a history that can be");
+        assert_eq!(doubtful_paths(&ledger), ["in/b"]);
+        drop(ledger);
+        ledger = SqliteLedger::open(&path).expect("opens again");
+    }
+    ledger
+        .write(&[settlement("attempt-2", Finding::NotStored)])
+        .expect("settled");
+    assert_eq!(doubtful_paths(&ledger), [""; 0]);
+}
+
+#[test]
+fn the_views_that_people_are_told_of_can_be_queried() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Stored);
+    bring(&mut ledger, "b", "2", State::InDoubt);
+    let end = RunEnd {
+        run: RunId::new("run-1"),
+        at: time(5_000),
+        exit_code: 76,
+        stopped: vec!["because".to_owned()],
+        outcomes: vec![(Outcome::Stored, 1), (Outcome::InDoubt, 1)],
+    };
+    ledger.end_run(&end).expect("ended");
+    let one = |query: &str| -> String {
+        ledger
+            .connection
+            .query_row(query, [], |row| row.get(0))
+            .expect(query)
+    };
+    assert_eq!(
+        one(
+            "SELECT path || file_id || dataset_id || modified_at FROM files WHERE state = 'stored'"
+        ),
+        "aid-1d1970-01-01T00:00:00Z"
+    );
+    assert_eq!(
+        one("SELECT path || request_id || remote_name FROM in_doubt"),
+        "b2a.txt"
+    );
+    assert_eq!(
+        one("SELECT run_id || stored || in_doubt || exit_code || stopped FROM runs"),
+        "run-11176[\"because\"]"
+    );
+}
+
+#[test]
+fn a_refreshed_file_keeps_its_content_and_id() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Stored);
+    let stat = Stat {
+        size: 3,
+        mtime_ns: 99,
+        inode: 98,
+    };
+    let refreshed = Refreshed {
+        target: target("d"),
+        path: SourcePath::new("a"),
+        stat,
+        read_at: time(2_000),
+    };
+    ledger
+        .write(&[Entry::Refreshed(refreshed)])
+        .expect("written");
+    let version = stored(&ledger, "a");
+    assert_eq!(version.stat, stat);
+    assert_eq!(version.file_id, Some(FileId::new("id-1")));
+    assert_eq!(version.read_at.as_second(), 2_000);
+}
+
+#[tokio::test]
+async fn after_a_failed_group_the_gate_stays_shut() {
+    let (_folder, ledger) = fresh();
+    let writer = Writer::start(Box::new(ledger)).expect("a thread");
+    let handle = writer.handle();
+    handle.note(transition("a", "1", State::Opened));
+    let step = |path, attempt, state| transition(path, attempt, state);
+    handle
+        .record(step("a", "1", State::Committing))
+        .await
+        .expect("durable, and what nobody waited for too");
+    assert!(handle.record(step("b", "2", State::Stored)).await.is_err());
+    handle.note(transition("c", "3", State::Opened));
+    let shut = handle.record(step("c", "3", State::Committing)).await;
+    assert!(shut.is_err());
+    let end = handle.record(step("a", "1", State::Stored)).await;
+    end.expect("what was out already is still written down");
+    drop(handle);
+    let ledger = writer.finish().expect("the ledger");
+    let known = ledger.known(&[target("d")], "s").expect("read");
+    let state = |path| {
+        known
+            .get(&target("d"), &SourcePath::new(path))
+            .map(|k| &k.state)
+    };
+    assert_eq!(state("a"), Some(&KnownState::Stored));
+    assert_eq!(state("b"), None);
+    assert_eq!(state("c"), Some(&KnownState::NotStored));
+}
+
+#[test]
+fn a_failed_attempt_does_not_forget_the_version_that_is_stored() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Stored);
+    let changed = |state| {
+        Entry::Step(Transition {
+            stat: Stat {
+                size: 99,
+                mtime_ns: 9,
+                inode: 9,
+            },
+            digest: Some(Digest([9; 32])),
+            ..transition("a", "2", state)
+        })
+    };
+    for state in [State::Opened, State::Committing, State::Failed] {
+        ledger.write(&[changed(state)]).expect("written");
+        let version = stored(&ledger, "a");
+        assert_eq!(
+            (version.stat.size, version.digest),
+            (3, Some(Digest([7; 32])))
+        );
+        assert_eq!(version.file_id, Some(FileId::new("id-1")));
+        assert_ne!(super::tests::state(&ledger, "a"), Some(KnownState::Stored));
+    }
+}
+
+#[test]
+fn a_doubt_is_settled_once_by_what_is_found() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Committing);
+    bring(&mut ledger, "b", "2", State::InDoubt);
+    bring(&mut ledger, "c", "3", State::Stored);
+    assert_eq!(doubtful_paths(&ledger), ["a", "b"]);
+    let found = settlement("1", Finding::Stored(FileId::new("id-9")));
+    let absent = settlement("2", Finding::NotStored);
+    let settled = settlement("3", Finding::NotStored);
+    assert!(
+        ledger.write(&[found.clone(), settled]).is_err(),
+        "all or none"
+    );
+    assert_eq!(doubtful_paths(&ledger), ["a", "b"]);
+    ledger.write(&[found.clone(), absent]).expect("settled");
+    assert_eq!(doubtful_paths(&ledger), [""; 0]);
+    assert!(ledger.write(&[found]).is_err(), "settled already");
+    assert_eq!(state(&ledger, "a"), Some(KnownState::Stored));
+    assert_eq!(stored(&ledger, "a").file_id, Some(FileId::new("id-9")));
+    assert_eq!(state(&ledger, "b"), Some(KnownState::NotStored));
+}
+
+#[test]
+fn one_stored_file_is_never_two_files() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Stored);
+    bring(&mut ledger, "b", "2", State::InDoubt);
+    let taken = settlement("2", Finding::Stored(FileId::new("id-1")));
+    let error = ledger.write(&[taken]).expect_err("a has it");
+    assert!(matches!(error, LedgerError::IdTaken { .. }), "{error}");
+    assert_eq!(doubtful_paths(&ledger), ["b"]);
+}
+
+#[test]
+fn what_a_look_saw_stays_until_the_doubt_ends() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Committing);
+    let look = |absent_since, seen: &str| {
+        Entry::Looked(Look {
+            attempt: AttemptId::new("1"),
+            absent_since,
+            seen: seen.to_owned(),
+        })
+    };
+    ledger
+        .write(&[look(Some(time(2_000)), "not listed")])
+        .expect("written");
+    let doubt = ledger.doubts().expect("read").remove(0);
+    assert_eq!(doubt.absent_since, Some(time(2_000)));
+    assert_eq!(doubt.last_look.as_deref(), Some("not listed"));
+    assert_eq!(doubt.tag, Tag::Planted);
+    assert_eq!((doubt.began, doubt.since), (time(1_000), time(1_000)));
+    ledger
+        .write(&[
+            look(None, "something is there"),
+            settlement("1", Finding::NotStored),
+        ])
+        .expect("written");
+    assert!(ledger.write(&[look(None, "late")]).is_err());
+}
+
+fn adoption(path: &str, from: AdoptedFrom) -> Entry {
+    Entry::Adopted(Adoption {
+        run: RunId::new("run-1"),
+        attempt: AttemptId::new(format!("adopted-{path}")),
+        target: target("d"),
+        rule: RuleName::new("rule"),
+        path: SourcePath::new(path),
+        stat: Stat {
+            size: 3,
+            mtime_ns: 6,
+            inode: 7,
+        },
+        read_at: time(4_000),
+        digest: Digest([7; 32]),
+        metadata: Digest([8; 32]),
+        remote_name: "a.txt".to_owned(),
+        file_id: Some(FileId::new("id-1")),
+        from,
+    })
+}
+
+#[test]
+fn a_moved_file_takes_its_id_along_and_leaves_nothing_behind() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Stored);
+    let moved = adoption("b", AdoptedFrom::Moved(SourcePath::new("a")));
+    ledger.write(std::slice::from_ref(&moved)).expect("adopted");
+    assert_eq!(state(&ledger, "a"), None);
+    assert_eq!(state(&ledger, "b"), Some(KnownState::Stored));
+    assert_eq!(stored(&ledger, "b").file_id, Some(FileId::new("id-1")));
+    assert!(ledger.write(&[moved]).is_err(), "there is nothing at a");
+}
+
+#[test]
+fn only_what_is_not_stored_nor_in_doubt_is_adopted() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "stored", "1", State::Stored);
+    bring(&mut ledger, "doubt", "2", State::InDoubt);
+    bring(&mut ledger, "failed", "3", State::Failed);
+    for (path, is_adopted) in [
+        ("stored", false),
+        ("doubt", false),
+        ("failed", true),
+        ("new", true),
+    ] {
+        let result = ledger.write(&[adoption(path, AdoptedFrom::Import)]);
+        assert_eq!(result.is_ok(), is_adopted, "{path}");
+    }
+}
+
+#[test]
+fn a_forgotten_file_is_new_again_and_its_history_stays() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Stored);
+    bring(&mut ledger, "b", "2", State::InDoubt);
+    let forget = |path: &str| {
+        Entry::Forgotten(Forgotten {
+            target: target("d"),
+            path: SourcePath::new(path),
+            at: time(5_000),
+            reason: "asked".to_owned(),
+        })
+    };
+    ledger.write(&[forget("a")]).expect("forgotten");
+    assert_eq!(state(&ledger, "a"), None);
+    assert!(
+        ledger.write(&[forget("b")]).is_err(),
+        "doubt is not dropped"
+    );
+    assert!(ledger.write(&[forget("c")]).is_err(), "it was never known");
+    let query = "SELECT count(*) FROM transitions WHERE path = 'a'";
+    let kept: i64 = ledger
+        .connection
+        .query_row(query, [], |row| row.get(0))
+        .expect("counted");
+    assert_eq!(kept, 4);
+    bring(&mut ledger, "a", "9", State::Stored);
+}
+
+/// Owned parts of planned rows, for tests.
+struct Planned {
+    rule: RuleName,
+    target: Arc<Target>,
+    rows: Vec<(SourcePath, &'static str, JobEnd)>,
+    metadata: Metadata,
+}
+
+impl Planned {
+    fn new(rows: &[(&str, &'static str, Outcome)]) -> Self {
+        let row = |&(path, decision, outcome): &(&str, &'static str, Outcome)| {
+            let end = JobEnd::without_attempt(outcome, Some("planned".to_owned()));
+            (SourcePath::new(path), decision, end)
+        };
+        Self {
+            rule: RuleName::new("rule"),
+            target: target("d"),
+            rows: rows.iter().map(row).collect(),
+            metadata: Metadata(vec![("z".to_owned(), "1".to_owned())]),
+        }
+    }
+
+    fn rows(&self) -> Vec<PlannedRow<'_>> {
+        self.rows
+            .iter()
+            .map(|(path, decision, end)| PlannedRow {
+                rule_index: 0,
+                rule: &self.rule,
+                target: &self.target,
+                path,
+                decision,
+                unattempted: end.clone(),
+                remote_name: Some("a.txt"),
+                size: Some(3),
+                content_type: Some("text/plain"),
+                metadata: Some(&self.metadata),
+            })
+            .collect()
+    }
+}
+
+fn kept_rows(ledger: &SqliteLedger) -> i64 {
+    let query = "SELECT count(*) FROM plan_rows";
+    let count = ledger.connection.query_row(query, [], |row| row.get(0));
+    count.expect("counted")
+}
+
+fn outcomes(ledger: &SqliteLedger, run: &str) -> Vec<(String, Outcome)> {
+    let rows = ledger.rows(&RunId::new(run)).expect("read");
+    rows.into_iter()
+        .map(|row| (row.path.as_str().to_owned(), row.end.outcome))
+        .collect()
+}
+
+#[test]
+fn every_runs_rows_can_be_had_again_and_equal_plans_are_kept_once() {
+    use Outcome::{NotAttempted, Skipped, Stored};
+    let (_folder, mut ledger) = fresh();
+    let first = Planned::new(&[("a", "upload", NotAttempted), ("b", "upload", NotAttempted)]);
+    begin(&mut ledger, "run-2", &first.rows());
+    let mut stored = transition("a", "1", State::Opened);
+    stored.run = RunId::new("run-2");
+    for state in [State::Opened, State::Committing, State::Stored] {
+        let step = Transition {
+            state,
+            file_id: (state == State::Stored).then(|| FileId::new("id-1")),
+            ..stored.clone()
+        };
+        ledger.write(&[Entry::Step(step)]).expect("written");
+    }
+    let second = Planned::new(&[("a", "skip", Skipped), ("b", "upload", NotAttempted)]);
+    begin(&mut ledger, "run-3", &second.rows());
+    assert_eq!(kept_rows(&ledger), 3, "b's row serves both runs");
+    begin(&mut ledger, "run-4", &second.rows());
+    assert_eq!(kept_rows(&ledger), 3, "a plan without news adds nothing");
+    let third = Planned::new(&[("b", "upload", NotAttempted)]);
+    begin(&mut ledger, "run-5", &third.rows());
+    let expected = |pairs: &[(&str, Outcome)]| -> Vec<(String, Outcome)> {
+        pairs.iter().map(|(p, o)| ((*p).to_owned(), *o)).collect()
+    };
+    assert_eq!(outcomes(&ledger, "run-1"), expected(&[]));
+    assert_eq!(
+        outcomes(&ledger, "run-2"),
+        expected(&[("a", Stored), ("b", NotAttempted)])
+    );
+    for run in ["run-3", "run-4"] {
+        let found = outcomes(&ledger, run);
+        assert_eq!(found, expected(&[("a", Skipped), ("b", NotAttempted)]));
+    }
+    assert_eq!(outcomes(&ledger, "run-5"), expected(&[("b", NotAttempted)]));
+    assert_eq!(outcomes(&ledger, "no such run"), expected(&[]));
+    let row = &ledger.rows(&RunId::new("run-2")).expect("read")[0];
+    assert_eq!(row.end.started, Some(time(990)));
+    assert_eq!((row.end.attempts, row.size), (1, Some(3)));
+    assert_eq!(row.metadata, Some(first.metadata));
+    assert_eq!(row.target, target("d"));
+}
+
+#[test]
+fn names_that_are_shown_alike_keep_a_row_each() {
+    let (_folder, mut ledger) = fresh();
+    let twins = [("x\u{fffd}", "unusable", Outcome::Failed); 2];
+    let plan = Planned::new(&twins);
+    begin(&mut ledger, "run-2", &plan.rows());
+    begin(&mut ledger, "run-3", &Planned::new(&[twins[0]]).rows());
+    assert_eq!(outcomes(&ledger, "run-2").len(), 2);
+    assert_eq!(outcomes(&ledger, "run-3").len(), 1);
+}
+
+#[test]
+fn a_held_row_ends_as_its_doubt_was_settled() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::InDoubt);
+    let mut plan = Planned::new(&[("a", "hold", Outcome::InDoubt)]);
+    plan.rows[0].2.request_id = Some(AttemptId::new("1"));
+    begin(&mut ledger, "run-2", &plan.rows());
+    let look = Look {
+        attempt: AttemptId::new("1"),
+        absent_since: None,
+        seen: "unclear".to_owned(),
+    };
+    ledger.write(&[Entry::Looked(look)]).expect("written");
+    let row = ledger.rows(&RunId::new("run-2")).expect("read").remove(0);
+    assert_eq!(
+        row.end.reason.as_deref(),
+        Some("planned; looked up: unclear")
+    );
+    ledger
+        .write(&[settlement("1", Finding::Stored(FileId::new("id-1")))])
+        .expect("settled");
+    let row = ledger.rows(&RunId::new("run-2")).expect("read").remove(0);
+    assert_eq!(row.end.outcome, Outcome::Stored);
+    assert_eq!(row.end.file_id, Some(FileId::new("id-1")));
+}
+
+/// What the naive model knows of a file.
+#[derive(Debug, Clone)]
+struct Model {
+    attempt: u8,
+    state: State,
+    stored: Option<u8>,
+}
+
+proptest! {
+    /// A map from path to its latest attempt is the model; every kind of entry, legal or not.
+    #[test]
+    fn agrees_with_a_naive_model(
+        steps in prop::collection::vec(("[ab]", 0_u8..4, 0_usize..11), 0..40)
+    ) {
+        let (_folder, mut ledger) = fresh();
+        let mut model: BTreeMap<String, Model> = BTreeMap::new();
+        for (path, attempt, kind) in steps {
+            let id = attempt.to_string();
+            let known = model.get(&path).cloned();
+            let doubtful = |path: &str| {
+                model.get(path).is_some_and(|m| m.attempt == attempt && m.state.is_doubtful())
+            };
+            let (entry, legal, next) = match kind {
+                0..=5 => {
+                    let state = State::ALL[kind];
+                    let before = known.as_ref().map(|m| {
+                        let same = m.attempt == attempt;
+                        (m.state, if same { Relation::SameAttempt } else { Relation::OtherAttempt })
+                    });
+                    let stored = if state == State::Stored {
+                        Some(attempt)
+                    } else {
+                        known.as_ref().and_then(|m| m.stored)
+                    };
+                    let next = Some((path.clone(), Some(Model { attempt, state, stored })));
+                    (step(&path, &id, state), state.may_follow(before), next)
+                }
+                6..=8 => {
+                    let (finding, state) = match kind {
+                        6 => (Finding::Stored(FileId::new(format!("id-{attempt}"))), State::Stored),
+                        7 => (Finding::NotStored, State::Failed),
+                        _ => (Finding::Abandoned, State::Abandoned),
+                    };
+                    // The attempt alone says which file is meant.
+                    let at = ["a", "b"].into_iter().find(|path| doubtful(path));
+                    let free = !model.iter().any(|(path, m)| {
+                        m.stored == Some(attempt) && Some(path.as_str()) != at
+                    });
+                    let legal = at.is_some() && (state != State::Stored || free);
+                    let next = at.map(|path| {
+                        let before = model[path].clone();
+                        let stored = if state == State::Stored { Some(attempt) } else { before.stored };
+                        (path.to_owned(), Some(Model { attempt, state, stored }))
+                    });
+                    (settlement(&id, finding), legal, next)
+                }
+                9 => {
+                    let legal = known.as_ref().is_none_or(|m| {
+                        !m.state.is_doubtful() && m.state != State::Stored
+                    });
+                    let Entry::Adopted(adoption) = adoption(&path, AdoptedFrom::Import) else {
+                        unreachable!("it is one");
+                    };
+                    let entry = Entry::Adopted(Adoption {
+                        attempt: AttemptId::new(&*id),
+                        file_id: Some(FileId::new(format!("id-{attempt}"))),
+                        ..adoption
+                    });
+                    let next = Model { attempt, state: State::Stored, stored: Some(attempt) };
+                    (entry, legal, Some((path.clone(), Some(next))))
+                }
+                _ => {
+                    let legal = known.as_ref().is_some_and(|m| !m.state.is_doubtful());
+                    let entry = Entry::Forgotten(Forgotten {
+                        target: target("d"),
+                        path: SourcePath::new(&*path),
+                        at: time(1),
+                        reason: "asked".to_owned(),
+                    });
+                    (entry, legal, Some((path.clone(), None)))
+                }
+            };
+            let written = ledger.write(&[entry]);
+            prop_assert_eq!(written.is_ok(), legal, "{:?}", written);
+            if let (true, Some((path, after))) = (legal, next) {
+                match after {
+                    Some(after) => model.insert(path, after),
+                    None => model.remove(&path),
+                };
+            }
+            for path in ["a", "b"] {
+                let expected = model.get(path).map(|m| match m.state {
+                    State::Stored => KnownState::Stored,
+                    State::Committing | State::InDoubt => {
+                        let reason = None;
+                        KnownState::InDoubt(AttemptId::new(m.attempt.to_string()), reason)
+                    }
+                    _ => KnownState::NotStored,
+                });
+                prop_assert_eq!(state(&ledger, path), expected);
+                let id = model.get(path).and_then(|m| m.stored).map(|n| format!("id-{n}"));
+                let known = ledger.known(&[target("d")], "s").expect("read");
+                let found = known
+                    .get(&target("d"), &SourcePath::new(path))
+                    .and_then(|file| file.stored.as_ref())
+                    .and_then(|stored| stored.file_id.clone());
+                prop_assert_eq!(found.map(|id| id.as_str().to_owned()), id);
+            }
+        }
+    }
+}
