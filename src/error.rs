@@ -11,6 +11,8 @@ pub enum Exit {
     Done,
     /// Some files failed.
     SomeFailed,
+    /// There is something to upload: only of a plan that was asked to tell.
+    Pending,
     /// The command line is wrong.
     Usage,
     /// The manifest is invalid.
@@ -38,6 +40,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::SomeFailed => 1,
+            Self::Pending => 2,
             Self::Usage => 64,
             Self::Invalid => 65,
             Self::Unavailable => 69,

@@ -174,7 +174,7 @@ fn the_examples_fit_the_schema_and_mistakes_do_not() {
 #[test]
 fn every_exit_code_and_variable_of_the_readme_is_in_the_code() {
     let readme = fs::read_to_string(at("README.md")).expect("a README");
-    let sources = ["src/cli.rs", "src/error.rs"]
+    let sources = ["src/cli/mod.rs", "src/error.rs"]
         .map(|name| fs::read_to_string(at(name)).expect("a source"))
         .concat();
     let mut found = 0;

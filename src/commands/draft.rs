@@ -221,7 +221,7 @@ pub(super) fn state_folder(manifest: &Path, named: Option<&Path>) -> Result<Stat
     StateFolder::at(named.unwrap_or(&beside)).map_err(|error| ledger_failure(&error))
 }
 
-fn read_manifest(path: &Path) -> Result<Source, Failure> {
+pub(super) fn read_manifest(path: &Path) -> Result<Source, Failure> {
     let name = shown(&path.to_string_lossy()).into_owned();
     let fail = |why: String| Failure::new(Exit::Invalid, format!("cannot read {name}: {why}"));
     let mut bytes = Vec::new();

@@ -2,12 +2,17 @@
 
 mod apply;
 mod draft;
+mod forget;
+mod import;
 mod plan;
+mod report;
 mod reports;
 mod resolve;
 mod run;
 mod sandbox;
 mod service;
+mod status;
+mod stream;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -42,6 +47,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Apply(settings) => apply::apply(&settings),
         Command::Plan(settings) => plan::plan(&settings),
         Command::Resolve(settings) => resolve::resolve(&settings),
+        Command::Status(settings) => status::status(&settings),
+        Command::Report(settings) => report::report(&settings),
+        Command::Import(settings) => import::import(&settings),
+        Command::Forget(settings) => forget::forget(&settings),
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
         Command::Schema => schema(),
     };
@@ -61,11 +70,13 @@ fn schema() -> Result<Exit, Failure> {
 
 /// Writes data to stdout. A reader that has gone away is no error: the work goes on.
 fn say(text: &str) -> Result<(), Failure> {
+    say_bytes(text.as_bytes())
+}
+
+/// As [`say`].
+fn say_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::new(

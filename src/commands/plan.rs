@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::draft::{Draft, ledger_failure};
-use crate::cli::{PlanFormat, PlanSettings};
+use crate::cli::{PlanExit, PlanFormat, PlanSettings};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
 use crate::model::{
@@ -40,7 +40,10 @@ pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
         PlanFormat::Json => json(&plan, &draft.origin)?,
         PlanFormat::Jsonl => json_lines(&plan, &draft.origin)?,
     })?;
-    Ok(Exit::Done)
+    Ok(match settings.exit {
+        PlanExit::Detailed if plan.tally(PlannedFile::is_upload).files > 0 => Exit::Pending,
+        PlanExit::Detailed | PlanExit::Plain => Exit::Done,
+    })
 }
 
 /// The plan for people: by rule, with counts, bytes and samples.

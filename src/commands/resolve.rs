@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::draft::{ledger_failure, lock, state_folder};
 use super::say;
+use super::stream::no_ledger;
 use crate::cli::{Answer, ResolveSettings};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Entry, Finding, Ledger, Settlement, Settler, SqliteLedger};
@@ -13,14 +14,7 @@ use crate::model::{Doubt, HumanBytes, count, shown};
 pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
     let state = state_folder(&settings.manifest, settings.state.as_deref())?;
     if !state.ledger().exists() {
-        return Err(Failure::new(
-            Exit::LocalIo,
-            format!(
-                "there is no ledger in {}",
-                shown(&state.path().to_string_lossy())
-            ),
-        )
-        .hint("name the manifest of an earlier run, or its --state"));
+        return Err(no_ledger(&state));
     }
     // What a run has under way looks like doubt until it ends.
     let _lock = lock(&state, "resolve", settings.wait)?;

@@ -1,15 +1,25 @@
 //! The command line and the environment, read once, to settings. Nothing else reads either.
 
+mod settings;
+
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
-use crate::model::{DatasetId, Environment, FileId, InDoubt, OrganizationId, canonical_id};
+use crate::model::{
+    DatasetId, Environment, FileId, InDoubt, OrganizationId, ReportFormat, canonical_id,
+};
+
+pub use self::settings::{
+    Answer, ApplySettings, Command, ForgetSettings, Forgettable, ImportSettings, KeySource, Mode,
+    PlanExit, PlanFormat, PlanSettings, ReportSettings, ResolveSettings, SandboxSettings, Service,
+    StatusFormat, StatusSettings, StreamSettings, Which,
+};
 
 /// Where the API is unless told otherwise.
 const BASE_URL: &str = "https://api.roe-ai.com";
@@ -18,148 +28,9 @@ const BASE_URL: &str = "https://api.roe-ai.com";
 const STALL: Duration = Duration::from_mins(2);
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 all stored, 1 some files failed, 64 usage, 65 invalid manifest, 69 service
+Exit codes: 0 all stored, 1 some files failed, 2 work is pending (plan only), 64 usage, 65 invalid manifest, 69 service
 unavailable, 70 internal error, 74 local files cannot be written, 75 another run has the lock,
 76 files in doubt, 77 credentials refused, 129/130/143 ended by a signal";
-
-/// What was asked for.
-#[derive(Debug)]
-pub enum Command {
-    /// `apply`.
-    Apply(ApplySettings),
-    /// `plan`.
-    Plan(PlanSettings),
-    /// `resolve`.
-    Resolve(ResolveSettings),
-    /// `sandbox`.
-    Sandbox(SandboxSettings),
-    /// `schema`.
-    Schema,
-}
-
-/// What a plan is made from.
-#[derive(Debug)]
-pub struct PlanSettings {
-    /// The manifest's path.
-    pub manifest: PathBuf,
-    /// The state folder, if not beside the manifest.
-    pub state: Option<PathBuf>,
-    /// Which service.
-    pub service: Service,
-    /// The organization of rules that name none.
-    pub organization: Option<OrganizationId>,
-    /// For `${{ env.NAME }}`.
-    pub environment: Environment,
-    /// What to do with files in doubt, if not what the manifest says.
-    pub in_doubt: Option<InDoubt>,
-    /// How a plan is printed.
-    pub format: PlanFormat,
-}
-
-/// Which service is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Service {
-    /// The one at this base URL.
-    At(String),
-    /// The embedded one.
-    Sandbox,
-}
-
-/// How a plan is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PlanFormat {
-    /// For people.
-    Text,
-    /// One JSON object.
-    Json,
-    /// A JSON object a line: the header, then the files.
-    Jsonl,
-}
-
-/// What `apply` needs beside its plan.
-#[derive(Debug)]
-pub struct ApplySettings {
-    /// What to plan.
-    pub plan: PlanSettings,
-    /// Whether to stop after planning.
-    pub mode: Mode,
-    /// Where the key is.
-    pub key: KeySource,
-    /// Files on their way at once.
-    pub concurrency: Option<NonZeroU32>,
-    /// Attempts for one file.
-    pub max_attempts: Option<NonZeroU32>,
-    /// How long nothing may move.
-    pub stall: Duration,
-    /// How long a first signal waits for what is under way.
-    pub grace: Duration,
-    /// How long to wait for another run to end; none to give up at once.
-    pub wait: Option<Duration>,
-    /// How long a file in doubt must be absent to count as not stored, if not what the manifest
-    /// says.
-    pub settle: Option<Duration>,
-    /// Reports beside the manifest's.
-    pub reports: Vec<PathBuf>,
-}
-
-/// Whether `apply` uploads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Carry the plan out.
-    Upload,
-    /// Print it.
-    DryRun,
-}
-
-/// Where the API key is.
-#[derive(Debug, Clone)]
-pub enum KeySource {
-    /// In the environment.
-    Variable(SecretString),
-    /// In a file.
-    File(PathBuf),
-    /// On standard input.
-    Stdin,
-    /// Nowhere.
-    Missing,
-}
-
-/// What `resolve` needs.
-#[derive(Debug)]
-pub struct ResolveSettings {
-    /// The manifest, for its folder.
-    pub manifest: PathBuf,
-    /// The state folder, if not beside the manifest.
-    pub state: Option<PathBuf>,
-    /// The files to settle, by path or request id.
-    pub files: Vec<String>,
-    /// What was found; none to list what is in doubt.
-    pub answer: Option<Answer>,
-    /// How long to wait for a run to end; none to give up at once.
-    pub wait: Option<Duration>,
-}
-
-/// What somebody found out about a file in doubt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The service has it under this id.
-    Stored(FileId),
-    /// The service does not have it.
-    NotStored,
-}
-
-/// What `sandbox` needs.
-#[derive(Debug)]
-pub struct SandboxSettings {
-    /// Where to listen.
-    pub listen: std::net::SocketAddr,
-    /// Where files are kept.
-    pub data: PathBuf,
-    /// Datasets that exist: id and name.
-    pub datasets: Vec<(DatasetId, String)>,
-    /// Whether empty files are refused, as Django REST Framework does unless told otherwise.
-    pub refuse_empty_files: bool,
-}
 
 #[derive(Parser)]
 #[command(
@@ -187,6 +58,17 @@ enum Sub {
     Plan(PlanArgs),
     /// List files in doubt, or settle them by what you found in the dataset
     Resolve(ResolveArgs),
+    /// Show where a manifest's files stand: totals, failures, doubt, the last runs
+    Status(StatusArgs),
+    /// Print any run's report again, or the map of all files to their IDs, from the ledger
+    Report(ReportArgs),
+    /// Adopt files that another program uploaded, from a CSV of `path,file_id`
+    ///
+    /// The files are read, and count as stored as they are now. A report of roe-batch is such a
+    /// CSV: after the loss of a ledger, it brings the IDs back.
+    Import(ImportArgs),
+    /// Take files out of the ledger: if a later run finds them, they are new, and sent again
+    Forget(ForgetArgs),
     /// Run the embedded Roe-compatible server, to try and rehearse against
     Sandbox(SandboxArgs),
     /// Print the manifest's JSON Schema, for editors
@@ -200,6 +82,9 @@ struct PlanArgs {
     /// How to print the plan
     #[arg(long, value_enum, default_value = "text")]
     format: PlanFormat,
+    /// Exit with 2 where something is to be uploaded, for scripts
+    #[arg(long)]
+    detailed_exitcode: bool,
 }
 
 #[derive(Args)]
@@ -287,6 +172,81 @@ struct ResolveArgs {
 }
 
 #[derive(Args)]
+struct StreamArgs {
+    /// The manifest whose runs are meant
+    manifest: PathBuf,
+    /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    stream: StreamArgs,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    format: StatusFormat,
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    #[command(flatten)]
+    stream: StreamArgs,
+    /// The run, by its id or the beginning of it, or `latest`
+    #[arg(
+        long,
+        value_name = "ID",
+        default_value = "latest",
+        conflicts_with = "all"
+    )]
+    run: String,
+    /// The latest of every file that any run sent, instead of one run
+    #[arg(long)]
+    all: bool,
+    /// csv, json or jsonl [default: by the extension of --out, else csv]
+    #[arg(long, value_parser = report_format)]
+    format: Option<ReportFormat>,
+    /// Write it here instead of printing it
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ImportArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// The CSV; its first line names the columns, `path` and `file_id` among them
+    #[arg(value_name = "CSV")]
+    table: PathBuf,
+    /// Leave rows out whose path no rule takes, instead of refusing the table
+    #[arg(long)]
+    ignore_missing: bool,
+    /// If a run uses the ledger, wait so long for its end [default: give up at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+}
+
+#[derive(Args)]
+struct ForgetArgs {
+    #[command(flatten)]
+    stream: StreamArgs,
+    /// Files, by the path that `report --all` shows; a folder's with a slash at the end
+    #[arg(
+        value_name = "FILE",
+        required_unless_present = "vanished",
+        conflicts_with = "vanished"
+    )]
+    files: Vec<String>,
+    /// All files whose source is gone
+    #[arg(long)]
+    vanished: bool,
+    /// If a run uses the ledger, wait so long for its end [default: give up at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+}
+
+#[derive(Args)]
 struct SandboxArgs {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
@@ -316,6 +276,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     parsed
         .filter(|duration| range.contains(duration))
         .ok_or_else(|| "give seconds, or a time such as 90s, 2m or 1h, up to a day".to_owned())
+}
+
+fn report_format(text: &str) -> Result<ReportFormat, String> {
+    ReportFormat::of_path(&format!(".{text}")).ok_or_else(|| "choose csv, json or jsonl".to_owned())
 }
 
 fn in_doubt(text: &str) -> Result<InDoubt, String> {
@@ -348,8 +312,44 @@ fn dataset(text: &str) -> Result<(DatasetId, String), String> {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     Ok(match Cli::try_parse_from(args)?.command {
         Sub::Apply(args) => Command::Apply(apply(args)?),
-        Sub::Plan(args) => Command::Plan(plan(args.common, args.format)),
+        Sub::Plan(args) => Command::Plan(PlanSettings {
+            exit: if args.detailed_exitcode {
+                PlanExit::Detailed
+            } else {
+                PlanExit::Plain
+            },
+            ..plan(args.common, args.format)
+        }),
         Sub::Resolve(args) => Command::Resolve(resolve(args)?),
+        Sub::Status(args) => Command::Status(StatusSettings {
+            stream: stream(args.stream),
+            format: args.format,
+        }),
+        Sub::Report(args) => Command::Report(ReportSettings {
+            stream: stream(args.stream),
+            which: match args.run.as_str() {
+                _ if args.all => Which::All,
+                "latest" => Which::Latest,
+                _ => Which::Run(args.run),
+            },
+            format: args.format,
+            out: args.out,
+        }),
+        Sub::Import(args) => Command::Import(ImportSettings {
+            plan: plan(args.common, PlanFormat::Text),
+            table: args.table,
+            ignore_missing: args.ignore_missing,
+            wait: args.wait,
+        }),
+        Sub::Forget(args) => Command::Forget(ForgetSettings {
+            stream: stream(args.stream),
+            which: if args.vanished {
+                Forgettable::Vanished
+            } else {
+                Forgettable::Named(args.files)
+            },
+            wait: args.wait,
+        }),
         Sub::Sandbox(args) => Command::Sandbox(SandboxSettings {
             listen: args.listen,
             data: args.data,
@@ -365,6 +365,21 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+fn stream(args: StreamArgs) -> StreamSettings {
+    StreamSettings {
+        manifest: args.manifest,
+        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
+        environment: environment(),
+    }
+}
+
+fn environment() -> Environment {
+    Environment::new(
+        std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+    )
+}
+
 fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
     let base = args.base_url.or_else(|| variable("ROE_BASE_URL"));
     PlanSettings {
@@ -378,12 +393,10 @@ fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
         organization: variable("ROE_ORGANIZATION_ID")
             .and_then(|id| canonical_id(&id))
             .map(OrganizationId::new),
-        environment: Environment::new(
-            std::env::vars_os()
-                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
-        ),
+        environment: environment(),
         in_doubt: args.in_doubt,
         format,
+        exit: PlanExit::Plain,
     }
 }
 

@@ -1,0 +1,254 @@
+//! What the command line and the environment say, as settings.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use secrecy::SecretString;
+
+use crate::model::{DatasetId, Environment, FileId, InDoubt, OrganizationId, ReportFormat};
+
+/// What was asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// `apply`.
+    Apply(ApplySettings),
+    /// `plan`.
+    Plan(PlanSettings),
+    /// `resolve`.
+    Resolve(ResolveSettings),
+    /// `status`.
+    Status(StatusSettings),
+    /// `report`.
+    Report(ReportSettings),
+    /// `import`.
+    Import(ImportSettings),
+    /// `forget`.
+    Forget(ForgetSettings),
+    /// `sandbox`.
+    Sandbox(SandboxSettings),
+    /// `schema`.
+    Schema,
+}
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub struct PlanSettings {
+    /// The manifest's path.
+    pub manifest: PathBuf,
+    /// The state folder, if not beside the manifest.
+    pub state: Option<PathBuf>,
+    /// Which service.
+    pub service: Service,
+    /// The organization of rules that name none.
+    pub organization: Option<OrganizationId>,
+    /// For `${{ env.NAME }}`.
+    pub environment: Environment,
+    /// What to do with files in doubt, if not what the manifest says.
+    pub in_doubt: Option<InDoubt>,
+    /// How a plan is printed.
+    pub format: PlanFormat,
+    /// What the exit code of a plan tells.
+    pub exit: PlanExit,
+}
+
+/// What the exit code of a plan tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanExit {
+    /// Whether it could be made.
+    Plain,
+    /// Also whether there is something to upload.
+    Detailed,
+}
+
+/// Which service is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// The one at this base URL.
+    At(String),
+    /// The embedded one.
+    Sandbox,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+    /// A JSON object a line: the header, then the files.
+    Jsonl,
+}
+
+/// What `apply` needs beside its plan.
+#[derive(Debug)]
+pub struct ApplySettings {
+    /// What to plan.
+    pub plan: PlanSettings,
+    /// Whether to stop after planning.
+    pub mode: Mode,
+    /// Where the key is.
+    pub key: KeySource,
+    /// Files on their way at once.
+    pub concurrency: Option<NonZeroU32>,
+    /// Attempts for one file.
+    pub max_attempts: Option<NonZeroU32>,
+    /// How long nothing may move.
+    pub stall: Duration,
+    /// How long a first signal waits for what is under way.
+    pub grace: Duration,
+    /// How long to wait for another run to end; none to give up at once.
+    pub wait: Option<Duration>,
+    /// How long a file in doubt must be absent to count as not stored, if not what the manifest
+    /// says.
+    pub settle: Option<Duration>,
+    /// Reports beside the manifest's.
+    pub reports: Vec<PathBuf>,
+}
+
+/// Whether `apply` uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Carry the plan out.
+    Upload,
+    /// Print it.
+    DryRun,
+}
+
+/// Where the API key is.
+#[derive(Debug, Clone)]
+pub enum KeySource {
+    /// In the environment.
+    Variable(SecretString),
+    /// In a file.
+    File(PathBuf),
+    /// On standard input.
+    Stdin,
+    /// Nowhere.
+    Missing,
+}
+
+/// What `resolve` needs.
+#[derive(Debug)]
+pub struct ResolveSettings {
+    /// The manifest, for its folder.
+    pub manifest: PathBuf,
+    /// The state folder, if not beside the manifest.
+    pub state: Option<PathBuf>,
+    /// The files to settle, by path or request id.
+    pub files: Vec<String>,
+    /// What was found; none to list what is in doubt.
+    pub answer: Option<Answer>,
+    /// How long to wait for a run to end; none to give up at once.
+    pub wait: Option<Duration>,
+}
+
+/// What somebody found out about a file in doubt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The service has it under this id.
+    Stored(FileId),
+    /// The service does not have it.
+    NotStored,
+}
+
+/// Which manifest's runs are meant.
+#[derive(Debug)]
+pub struct StreamSettings {
+    /// The manifest.
+    pub manifest: PathBuf,
+    /// The state folder, if not beside the manifest.
+    pub state: Option<PathBuf>,
+    /// For `${{ env.NAME }}`.
+    pub environment: Environment,
+}
+
+/// What `status` needs.
+#[derive(Debug)]
+pub struct StatusSettings {
+    /// Whose runs.
+    pub stream: StreamSettings,
+    /// How it is printed.
+    pub format: StatusFormat,
+}
+
+/// How a status is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What `report` needs.
+#[derive(Debug)]
+pub struct ReportSettings {
+    /// Whose runs.
+    pub stream: StreamSettings,
+    /// Which of them.
+    pub which: Which,
+    /// The form, if not what the path's extension says.
+    pub format: Option<ReportFormat>,
+    /// Where to; none for standard output.
+    pub out: Option<PathBuf>,
+}
+
+/// What a report is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The run that began last.
+    Latest,
+    /// The run whose id begins like this.
+    Run(String),
+    /// Every file that any run sent.
+    All,
+}
+
+/// What `import` needs.
+#[derive(Debug)]
+pub struct ImportSettings {
+    /// What is planned, and for which service.
+    pub plan: PlanSettings,
+    /// The table of paths and ids.
+    pub table: PathBuf,
+    /// Whether rows without a file are left out rather than refused.
+    pub ignore_missing: bool,
+    /// How long to wait for a run to end; none to give up at once.
+    pub wait: Option<Duration>,
+}
+
+/// What `forget` needs.
+#[derive(Debug)]
+pub struct ForgetSettings {
+    /// Whose files.
+    pub stream: StreamSettings,
+    /// Which.
+    pub which: Forgettable,
+    /// How long to wait for a run to end; none to give up at once.
+    pub wait: Option<Duration>,
+}
+
+/// Which files are to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgettable {
+    /// These, by path; a folder's by its path with a slash.
+    Named(Vec<String>),
+    /// Those whose source is gone.
+    Vanished,
+}
+
+/// What `sandbox` needs.
+#[derive(Debug)]
+pub struct SandboxSettings {
+    /// Where to listen.
+    pub listen: std::net::SocketAddr,
+    /// Where files are kept.
+    pub data: PathBuf,
+    /// Datasets that exist: id and name.
+    pub datasets: Vec<(DatasetId, String)>,
+    /// Whether empty files are refused, as Django REST Framework does unless told otherwise.
+    pub refuse_empty_files: bool,
+}

@@ -1,0 +1,300 @@
+//! `import`: adopts files that another program uploaded, from its table of paths and ids.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::draft::{Draft, ledger_failure, lock};
+use super::run::{SystemChance, SystemClock};
+use super::{narrate, say};
+use crate::cli::ImportSettings;
+use crate::error::{Exit, Failure};
+use crate::execute::Chance;
+use crate::ledger::{
+    AdoptedFrom, Adoption, Entry, Ledger, RunEnd, RunKind, RunStart, SqliteLedger,
+};
+use crate::model::{Clock, FileId, Known, Outcome, RootId, count, shown, shown_bounded};
+use crate::plan::{Decision, Plan, PlannedFile, UploadReason};
+
+/// Entries written in one step.
+const GROUP: usize = 1000;
+
+/// Problems that are shown.
+const SHOWN: usize = 20;
+
+/// Largest table that is read, in bytes.
+const TABLE_MAX: u64 = 1 << 30;
+
+/// Longest id that is taken for one.
+const ID_MAX: usize = 256;
+
+/// One row of the table that says something.
+struct Said {
+    line: u64,
+    path: String,
+    id: FileId,
+}
+
+/// What is made of the table.
+#[derive(Default)]
+struct Sorted<'a> {
+    adopted: Vec<(&'a PlannedFile, FileId)>,
+    known_already: usize,
+    missing: usize,
+    problems: Vec<String>,
+}
+
+/// Adopts what the table says, all of it or nothing.
+pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
+    let clock = SystemClock;
+    let Some(draft) = Draft::load(&settings.plan, clock.now())? else {
+        return Ok(Exit::Invalid);
+    };
+    let (said, without_id) = read_table(&settings.table)?;
+    let _lock = lock(&draft.state, "import", settings.wait)?;
+    let mut ledger =
+        SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
+    let mut known = Known::default();
+    let plan = draft.plan(|targets, stream| {
+        known = ledger.known(targets, stream)?;
+        Ok(known.clone())
+    })?;
+    let sorted = sort(&draft, &plan, &known, &said, settings.ignore_missing);
+    if !sorted.problems.is_empty() {
+        let mut text = String::new();
+        for problem in sorted.problems.iter().take(SHOWN) {
+            let _ = writeln!(text, "{problem}");
+        }
+        if sorted.problems.len() > SHOWN {
+            let _ = writeln!(text, "… and {} more", sorted.problems.len() - SHOWN);
+        }
+        narrate(&text);
+        return Err(Failure::new(
+            Exit::Invalid,
+            format!(
+                "{} of the table cannot be imported; nothing was",
+                count(sorted.problems.len(), "row")
+            ),
+        ));
+    }
+    let adopted = adopt(&mut ledger, &draft, &plan, &sorted)?;
+    let mut text = format!("imported {}", count(adopted, "file"));
+    for (number, what) in [
+        (sorted.known_already, "known already"),
+        (sorted.missing, "not in the plan and left out"),
+        (without_id, "without an ID"),
+    ] {
+        if number > 0 {
+            let _ = write!(text, ", {number} {what}");
+        }
+    }
+    say(&(text + "\n"))?;
+    Ok(Exit::Done)
+}
+
+/// The rows with an id, and the number of those without.
+fn read_table(path: &Path) -> Result<(Vec<Said>, usize), Failure> {
+    let name = shown(&path.to_string_lossy()).into_owned();
+    let fail = |why: &str| {
+        Failure::new(Exit::Invalid, format!("cannot import {name}: {why}"))
+            .hint("a CSV is wanted whose first line names the columns `path` and `file_id`")
+    };
+    let file = File::open(path).map_err(|error| fail(&error.to_string()))?;
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(file.take(TABLE_MAX));
+    let headers = reader.headers().map_err(|error| fail(&error.to_string()))?;
+    let column = |wanted: &str| {
+        let name = |header: &str| header.trim_start_matches('\u{feff}').trim() == wanted;
+        let found = headers.iter().position(name);
+        found.ok_or_else(|| fail(&format!("it has no column `{wanted}`")))
+    };
+    let (path_column, id_column) = (column("path")?, column("file_id")?);
+    let mut said = Vec::new();
+    let mut without_id = 0;
+    for record in reader.records() {
+        let record = record.map_err(|error| fail(&error.to_string()))?;
+        let cell = |column: usize| record.get(column).unwrap_or_default();
+        let id = cell(id_column).trim();
+        let id = id.strip_prefix('\'').unwrap_or(id);
+        if id.is_empty() {
+            without_id += 1;
+            continue;
+        }
+        if id.len() > ID_MAX {
+            return Err(fail("a file_id is longer than 256 bytes"));
+        }
+        said.push(Said {
+            line: record.position().map_or(0, csv::Position::line),
+            path: cell(path_column).to_owned(),
+            id: FileId::new(id),
+        });
+    }
+    Ok((said, without_id))
+}
+
+fn sort<'a>(
+    draft: &Draft<'_>,
+    plan: &'a Plan,
+    known: &Known,
+    said: &[Said],
+    ignore_missing: bool,
+) -> Sorted<'a> {
+    let mut by_path: HashMap<&str, Vec<&PlannedFile>> = HashMap::new();
+    let mut below_root: HashMap<&str, Vec<&PlannedFile>> = HashMap::new();
+    for file in &plan.files {
+        by_path.entry(file.path.as_str()).or_default().push(file);
+        below_root
+            .entry(file.relative.as_str())
+            .or_default()
+            .push(file);
+    }
+    let mut ids: HashMap<&FileId, String> = known
+        .iter()
+        .filter_map(|(_, path, file)| {
+            let id = file.stored.as_ref()?.file_id.as_ref()?;
+            Some((id, path.to_string()))
+        })
+        .collect();
+    let mut paths: HashMap<&str, u64> = HashMap::new();
+    let mut sorted = Sorted::default();
+    let home = draft.state.home().to_string_lossy();
+    for row in said {
+        let mut problem = |why: String| {
+            let path = shown_bounded(&row.path);
+            sorted
+                .problems
+                .push(format!("line {}: \"{path}\": {why}", row.line));
+        };
+        let spelt = |paths: &HashMap<&str, Vec<&'a PlannedFile>>| {
+            spellings(&row.path, &home).find_map(|path| paths.get(path).cloned())
+        };
+        let found = spelt(&by_path).or_else(|| spelt(&below_root));
+        let Some(found) = found else {
+            if ignore_missing {
+                sorted.missing += 1;
+            } else {
+                problem("no rule of the manifest takes a file of this path".to_owned());
+            }
+            continue;
+        };
+        let [file] = found.as_slice() else {
+            problem("several rules of the manifest take a file of this path".to_owned());
+            continue;
+        };
+        if let Some(line) = paths.insert(file.path.as_str(), row.line) {
+            problem(format!("line {line} has this file too"));
+            continue;
+        }
+        let stored = known
+            .get(&plan.rules[file.rule].target, &file.path)
+            .and_then(|known| known.stored.as_ref());
+        if stored.is_some_and(|stored| stored.file_id.as_ref() == Some(&row.id)) {
+            sorted.known_already += 1;
+            continue;
+        }
+        if let Some(other) = ids.insert(&row.id, file.path.to_string()) {
+            problem(format!("{other} has this file_id already"));
+            continue;
+        }
+        match &file.decision {
+            Decision::Upload(UploadReason::New | UploadReason::Retry) if stored.is_none() => {
+                sorted.adopted.push((file, row.id.clone()));
+            }
+            Decision::Hold(_) => {
+                problem("it is in doubt; settle it with `roe-batch resolve`".to_owned());
+            }
+            _ if stored.is_some() => {
+                problem("the ledger has it stored under another file_id".to_owned());
+            }
+            other => problem(other.to_string()),
+        }
+    }
+    sorted
+}
+
+/// How a path may be written that the ledger knows by one name. A report's cell that a spreadsheet
+/// would run begins with an apostrophe.
+fn spellings<'a>(path: &'a str, home: &str) -> impl Iterator<Item = &'a str> {
+    let below_home = path
+        .strip_prefix(home)
+        .and_then(|below| below.strip_prefix('/'));
+    [
+        Some(path),
+        path.strip_prefix("./"),
+        below_home,
+        path.strip_prefix('\''),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn adopt(
+    ledger: &mut SqliteLedger,
+    draft: &Draft<'_>,
+    plan: &Plan,
+    sorted: &Sorted<'_>,
+) -> Result<usize, Failure> {
+    let failure = |error| ledger_failure(&error);
+    let wanted: Vec<(RootId, _)> = sorted
+        .adopted
+        .iter()
+        .map(|(file, _)| (file.root, file.relative.clone()))
+        .collect();
+    let digests = draft.roots().digests(wanted);
+    let mut entries = Vec::with_capacity(sorted.adopted.len());
+    for (file, id) in &sorted.adopted {
+        let digest = digests.get(&(file.root, file.relative.clone()));
+        let digest = match digest {
+            Some(Ok(digest)) => *digest,
+            Some(Err(why)) => {
+                let message = format!("{} cannot be read: {why}", file.path);
+                return Err(Failure::new(Exit::LocalIo, message));
+            }
+            None => continue,
+        };
+        let (Some(stat), Some(sending)) = (file.stat, &file.sending) else {
+            continue;
+        };
+        entries.push(Entry::Adopted(Adoption {
+            run: draft.run.clone(),
+            attempt: SystemChance.attempt_id(),
+            target: Arc::clone(&plan.rules[file.rule].target),
+            rule: plan.rules[file.rule].name.clone(),
+            path: file.path.clone(),
+            stat,
+            read_at: draft.started,
+            digest,
+            metadata: sending.metadata.digest(),
+            remote_name: sending.remote_name.as_str().to_owned(),
+            file_id: Some(id.clone()),
+            from: AdoptedFrom::Import,
+        }));
+    }
+    if entries.is_empty() {
+        return Ok(0);
+    }
+    let start = RunStart {
+        run: draft.run.clone(),
+        stream: plan.manifest.clone(),
+        kind: RunKind::Import,
+        at: draft.started,
+        vanished: 0,
+    };
+    ledger.begin_run(&start, &[]).map_err(failure)?;
+    for group in entries.chunks(GROUP) {
+        ledger.write(group).map_err(failure)?;
+    }
+    let end = RunEnd {
+        run: draft.run.clone(),
+        at: SystemClock.now(),
+        exit_code: Exit::Done.code(),
+        stopped: Vec::new(),
+        outcomes: vec![(Outcome::Stored, entries.len())],
+    };
+    ledger.end_run(&end).map_err(failure)?;
+    Ok(entries.len())
+}

@@ -1,0 +1,53 @@
+//! The ledger of a manifest's stream of runs, for the commands that read it back.
+
+use super::draft::{ledger_failure, read_manifest, state_folder};
+use crate::cli::StreamSettings;
+use crate::error::{Exit, Failure};
+use crate::ledger::{Ledger, RunKind, RunRecord, SqliteLedger, StateFolder};
+use crate::manifest;
+use crate::model::shown;
+
+/// A manifest's name, and the state folder that its runs use.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub name: String,
+    pub state: StateFolder,
+}
+
+impl Stream {
+    /// Reads no more of the manifest than its name: what else may be wrong with it does not
+    /// matter here.
+    pub(super) fn of(settings: &StreamSettings) -> Result<Self, Failure> {
+        let source = read_manifest(&settings.manifest)?;
+        let reading = manifest::read(&source, &settings.manifest, &settings.environment);
+        Ok(Self {
+            name: reading.manifest.name,
+            state: state_folder(&settings.manifest, settings.state.as_deref())?,
+        })
+    }
+
+    /// The ledger, to read from.
+    pub(super) fn read(&self) -> Result<SqliteLedger, Failure> {
+        SqliteLedger::open_read_only(&self.state.ledger())
+            .map_err(|error| ledger_failure(&error))?
+            .ok_or_else(|| no_ledger(&self.state))
+    }
+
+    /// The runs that uploaded, the latest first.
+    pub(super) fn applied(&self, ledger: &SqliteLedger) -> Result<Vec<RunRecord>, Failure> {
+        let mut runs = ledger
+            .runs(&self.name)
+            .map_err(|error| ledger_failure(&error))?;
+        runs.retain(|run| run.kind == RunKind::Apply);
+        Ok(runs)
+    }
+}
+
+pub(super) fn no_ledger(state: &StateFolder) -> Failure {
+    let folder = state.path().to_string_lossy();
+    Failure::new(
+        Exit::LocalIo,
+        format!("there is no ledger in {}", shown(&folder)),
+    )
+    .hint("name the manifest of an earlier run, or its --state")
+}
