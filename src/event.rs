@@ -45,6 +45,22 @@ pub enum Event {
         /// How.
         end: JobEnd,
     },
+    /// Files in doubt wait for another look at the listing.
+    Settling {
+        /// Files.
+        files: usize,
+        /// How long until the look.
+        wait: Duration,
+    },
+    /// A look at the listing settled a file in doubt, or left it.
+    Settled {
+        /// The rule.
+        rule: RuleName,
+        /// The file.
+        path: SourcePath,
+        /// How it stands now.
+        end: JobEnd,
+    },
     /// The service refused a target: its other files are not tried.
     TargetRefused(StopCause),
     /// The run ends early: nothing new is begun.
@@ -84,7 +100,11 @@ impl Stats {
                     self.not_stored += 1;
                 }
             }
-            Event::Paused { .. } | Event::TargetRefused(_) | Event::Stopping(_) => {}
+            Event::Paused { .. }
+            | Event::Settling { .. }
+            | Event::Settled { .. }
+            | Event::TargetRefused(_)
+            | Event::Stopping(_) => {}
         }
     }
 }

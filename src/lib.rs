@@ -27,3 +27,4 @@ pub mod report;
 pub mod sandbox;
 pub mod source;
 pub mod template;
+pub mod verify;

@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Write};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::event::{Event, Stats};
-use crate::model::{HumanBytes, Outcome};
+use crate::model::{HumanBytes, Outcome, count};
 
 /// Shows events as they come.
 pub struct Progress {
@@ -94,6 +94,17 @@ fn line(event: &Event) -> Option<String> {
         } => format!(
             "retry: {rule}: {path}: attempt {attempt}: {why}; again in {:.1} s",
             wait.as_secs_f64()
+        ),
+        Event::Settling { files, wait } => format!(
+            "{} in doubt and not listed: looking again in {:.0} s (Ctrl-C leaves that to the next \
+             run)",
+            count(*files, "file"),
+            wait.as_secs_f64().ceil()
+        ),
+        Event::Settled { rule, path, end } => format!(
+            "settled: {rule}: {path}: {}: {}",
+            end.outcome.label(),
+            end.reason.as_deref().unwrap_or("sent again")
         ),
         Event::Paused { why, wait } => {
             format!(

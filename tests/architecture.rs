@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use. `commands` composes them all.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("cli", &["model"]),
     ("client", &["model"]),
     ("error", &["model"]),
@@ -13,7 +13,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     (
         "execute",
         &[
-            "client", "event", "ledger", "model", "pace", "plan", "source",
+            "client", "event", "ledger", "model", "pace", "plan", "source", "verify",
         ],
     ),
     ("ledger", &["model"]),
@@ -26,11 +26,12 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("sandbox", &[]),
     ("source", &["model"]),
     ("template", &["model"]),
+    ("verify", &["client", "model"]),
     (
         "commands",
         &[
             "cli", "client", "error", "event", "execute", "ledger", "manifest", "model", "pace",
-            "plan", "progress", "report", "sandbox", "source", "template",
+            "plan", "progress", "report", "sandbox", "source", "template", "verify",
         ],
     ),
 ];

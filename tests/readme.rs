@@ -183,7 +183,39 @@ fn every_exit_code_and_variable_of_the_readme_is_in_the_code() {
         found += 1;
     }
     assert!(found >= 8);
-    for code in [64, 65, 69, 70, 74, 75, 76, 77, 129, 130, 143] {
+    for code in [2, 64, 65, 69, 70, 74, 75, 76, 77, 129, 130, 143] {
         assert!(sources.contains(&code.to_string()) && readme.contains(&code.to_string()));
+    }
+}
+
+#[test]
+fn the_queries_and_columns_of_the_readme_are_the_ledgers() {
+    let workspace = Workspace::example("quickstart");
+    assert_eq!(workspace.apply().code, 0);
+    let ledger = rusqlite::Connection::open(workspace.at(".roe-batch/ledger.sqlite"));
+    let ledger = ledger.expect("a database");
+    let readme = fs::read_to_string(at("README.md")).expect("a README");
+    let queries = readme
+        .split("```sql\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("queries");
+    for query in queries.lines() {
+        let mut statement = ledger.prepare(query).expect(query);
+        let mut rows = statement.query([]).expect(query);
+        assert!(rows.next().expect(query).is_some(), "{query}");
+    }
+    for view in ["files", "runs", "in_doubt"] {
+        let statement = ledger
+            .prepare(&format!("SELECT * FROM {view}"))
+            .expect("a view");
+        let line = readme
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{view}` |")));
+        let line = line.expect("a row in the README");
+        for column in statement.column_names() {
+            let is_named = line.contains(&format!("`{column}`"));
+            assert!(is_named || line.contains("the outcomes"), "{view}.{column}");
+        }
     }
 }

@@ -16,9 +16,9 @@ use crate::model::{
 };
 
 pub use self::settings::{
-    Answer, ApplySettings, Command, ForgetSettings, Forgettable, ImportSettings, KeySource, Mode,
-    PlanExit, PlanFormat, PlanSettings, ReportSettings, ResolveSettings, SandboxSettings, Service,
-    StatusFormat, StatusSettings, StreamSettings, Which,
+    ApplySettings, Command, ForgetSettings, Forgettable, ImportSettings, KeySource, Mode, PlanExit,
+    PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, SandboxSettings, Service,
+    StatusFormat, StatusSettings, StreamSettings, Verify, Which,
 };
 
 /// Where the API is unless told otherwise.
@@ -91,20 +91,45 @@ struct PlanArgs {
 struct CommonArgs {
     /// The manifest (YAML)
     manifest: PathBuf,
-    /// Use the embedded sandbox instead of a service: no account, no network
-    #[arg(long, conflicts_with = "base_url")]
-    sandbox: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// The folder of ledger, lock and default reports [env: `ROE_BATCH_STATE`] [default: .roe-batch
     /// beside the manifest]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// The API's address: https, or http on this machine [env: `ROE_BASE_URL`] [default: `https://api.roe-ai.com`]
-    #[arg(long, value_name = "URL")]
-    base_url: Option<String>,
     /// What to do with files that the service may have stored [default: the manifest's, else
     /// verify]
     #[arg(long, value_name = "POLICY", value_parser = in_doubt)]
     in_doubt: Option<InDoubt>,
+}
+
+#[derive(Args)]
+struct PlaceArgs {
+    /// Use the embedded sandbox instead of a service: no account, no network
+    #[arg(long, conflicts_with = "base_url")]
+    sandbox: bool,
+    /// The API's address: https, or http on this machine [env: `ROE_BASE_URL`] [default: `https://api.roe-ai.com`]
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+}
+
+#[derive(Args)]
+struct AccessArgs {
+    /// Read the API key from this file, which others must not be able to read, or `-` for stdin
+    /// [env: `ROE_BATCH_API_KEY_FILE`]
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Give an attempt up when nothing moved for so long [env: `ROE_TIMEOUT`] [default: 2m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+}
+
+#[derive(Args)]
+struct ServiceArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Args)]
@@ -117,19 +142,14 @@ struct ApplyArgs {
     /// How to print the plan of a dry run
     #[arg(long, value_enum, default_value = "text", requires = "dry_run")]
     format: PlanFormat,
-    /// Read the API key from this file, which others must not be able to read, or `-` for stdin
-    /// [env: `ROE_BATCH_API_KEY_FILE`]
-    #[arg(long, value_name = "FILE")]
-    api_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Files on their way at once [env: `ROE_BATCH_CONCURRENCY`] [default: the manifest's, else 8]
     #[arg(long, value_name = "N", value_parser = concurrency)]
     concurrency: Option<NonZeroU32>,
     /// Attempts for one file [env: `ROE_MAX_RETRIES`, and one] [default: the manifest's, else 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     max_attempts: Option<u32>,
-    /// Give an attempt up when nothing moved for so long [env: `ROE_TIMEOUT`] [default: 2m]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    timeout: Option<Duration>,
     /// After a first Ctrl-C or SIGTERM, wait so long for uploads under way
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     grace: Duration,
@@ -163,6 +183,14 @@ struct ResolveArgs {
     /// The service does not have these files: the next run sends them again
     #[arg(long, requires = "files")]
     not_stored: bool,
+    /// Look for the files, or for all that are in doubt, in the dataset's listing
+    #[arg(long, conflicts_with_all = ["stored", "not_stored"])]
+    verify: bool,
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// How long a file must be absent from the listing to count as not stored [default: 2m]
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "verify")]
+    settle: Option<Duration>,
     /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -365,6 +393,35 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+fn service(args: PlaceArgs) -> Service {
+    if args.sandbox {
+        return Service::Sandbox;
+    }
+    let base = args.base_url.or_else(|| variable("ROE_BASE_URL"));
+    Service::At(base.unwrap_or_else(|| BASE_URL.to_owned()))
+}
+
+/// Where the key is, and how long nothing may move.
+fn access(args: AccessArgs) -> Result<(KeySource, Duration), clap::Error> {
+    let file = args
+        .api_key_file
+        .or_else(|| path_variable("ROE_BATCH_API_KEY_FILE"))
+        .filter(|path| !path.as_os_str().is_empty());
+    let key = match file {
+        Some(path) if path.as_os_str() == "-" => KeySource::Stdin,
+        Some(path) => KeySource::File(path),
+        None => match variable("ROE_API_KEY") {
+            Some(key) => KeySource::Variable(SecretString::from(key)),
+            None => KeySource::Missing,
+        },
+    };
+    let stall = match args.timeout {
+        Some(timeout) => timeout,
+        None => parsed_variable("ROE_TIMEOUT", duration)?.unwrap_or(STALL),
+    };
+    Ok((key, stall))
+}
+
 fn stream(args: StreamArgs) -> StreamSettings {
     StreamSettings {
         manifest: args.manifest,
@@ -381,15 +438,10 @@ fn environment() -> Environment {
 }
 
 fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
-    let base = args.base_url.or_else(|| variable("ROE_BASE_URL"));
     PlanSettings {
         manifest: args.manifest,
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
-        service: if args.sandbox {
-            Service::Sandbox
-        } else {
-            Service::At(base.unwrap_or_else(|| BASE_URL.to_owned()))
-        },
+        service: service(args.place),
         organization: variable("ROE_ORGANIZATION_ID")
             .and_then(|id| canonical_id(&id))
             .map(OrganizationId::new),
@@ -402,38 +454,51 @@ fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
 
 fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
     let usage = |text: &str| clap::Error::raw(clap::error::ErrorKind::ValueValidation, text);
-    let answer = match args.stored {
+    let ServiceArgs {
+        place,
+        access: way_in,
+    } = args.service;
+    let names_a_service = place.sandbox
+        || place.base_url.is_some()
+        || way_in.api_key_file.is_some()
+        || way_in.timeout.is_some();
+    let task = match args.stored {
+        _ if args.verify => {
+            let (key, stall) = access(way_in)?;
+            Resolve::Verify(Verify {
+                service: service(place),
+                key,
+                stall,
+                settle: args.settle,
+            })
+        }
+        _ if names_a_service => {
+            return Err(usage("only --verify asks a service\n"));
+        }
         Some(id) if id.trim().is_empty() => return Err(usage("the file's id is empty\n")),
-        Some(id) => Some(Answer::Stored(FileId::new(id.trim()))),
-        None => args.not_stored.then_some(Answer::NotStored),
+        Some(_) if args.files.len() != 1 => {
+            return Err(usage("--stored ID is said of one file\n"));
+        }
+        Some(id) => Resolve::Stored(FileId::new(id.trim())),
+        None if args.not_stored => Resolve::NotStored,
+        None if args.files.is_empty() => Resolve::List,
+        None => {
+            return Err(usage(
+                "say --stored ID or --not-stored of the files, or --verify them\n",
+            ));
+        }
     };
-    if answer.is_none() && !args.files.is_empty() {
-        return Err(usage("say --stored ID or --not-stored of the files\n"));
-    }
-    if matches!(answer, Some(Answer::Stored(_))) && args.files.len() != 1 {
-        return Err(usage("--stored ID is said of one file\n"));
-    }
     Ok(ResolveSettings {
         manifest: args.manifest,
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         files: args.files,
-        answer,
+        task,
         wait: args.wait,
     })
 }
 
 fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
-    let key = match args
-        .api_key_file
-        .filter(|path| !path.as_os_str().is_empty())
-    {
-        Some(path) if path.as_os_str() == "-" => KeySource::Stdin,
-        Some(path) => KeySource::File(path),
-        None => match variable("ROE_API_KEY") {
-            Some(key) => KeySource::Variable(SecretString::from(key)),
-            None => KeySource::Missing,
-        },
-    };
+    let (key, stall) = access(args.access)?;
     Ok(ApplySettings {
         plan: plan(args.common, args.format),
         mode: if args.dry_run {
@@ -455,10 +520,7 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
             })?
             .and_then(NonZeroU32::new),
         },
-        stall: match args.timeout {
-            Some(timeout) => timeout,
-            None => parsed_variable("ROE_TIMEOUT", duration)?.unwrap_or(STALL),
-        },
+        stall,
         grace: args.grace,
         wait: args.wait,
         settle: args.settle,

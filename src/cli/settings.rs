@@ -137,21 +137,38 @@ pub struct ResolveSettings {
     pub manifest: PathBuf,
     /// The state folder, if not beside the manifest.
     pub state: Option<PathBuf>,
-    /// The files to settle, by path or request id.
+    /// The files that are meant, by path or request id.
     pub files: Vec<String>,
-    /// What was found; none to list what is in doubt.
-    pub answer: Option<Answer>,
+    /// What is to be done.
+    pub task: Resolve,
     /// How long to wait for a run to end; none to give up at once.
     pub wait: Option<Duration>,
 }
 
-/// What somebody found out about a file in doubt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The service has it under this id.
+/// What `resolve` is to do.
+#[derive(Debug)]
+pub enum Resolve {
+    /// List what is in doubt.
+    List,
+    /// Note that the service has the file under this id.
     Stored(FileId),
-    /// The service does not have it.
+    /// Note that the service does not have the files.
     NotStored,
+    /// Look the files up in the service's listing.
+    Verify(Verify),
+}
+
+/// What looking files up needs.
+#[derive(Debug)]
+pub struct Verify {
+    /// Which service.
+    pub service: Service,
+    /// Where the key is.
+    pub key: KeySource,
+    /// How long nothing may move.
+    pub stall: Duration,
+    /// How long a file must be absent to count as not stored.
+    pub settle: Option<Duration>,
 }
 
 /// Which manifest's runs are meant.

@@ -99,7 +99,8 @@ impl Receipt {
     }
 }
 
-fn id(value: &Value) -> Option<String> {
+/// An id, as text or number.
+pub(super) fn id(value: &Value) -> Option<String> {
     let id = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
@@ -108,7 +109,8 @@ fn id(value: &Value) -> Option<String> {
     (!id.trim().is_empty() && id.len() <= ID_MAX).then_some(id)
 }
 
-fn text(value: &Value) -> Option<String> {
+/// A text, cut where it is too long.
+pub(super) fn text(value: &Value) -> Option<String> {
     value
         .as_str()
         .map(|text| text.chars().take(NAME_MAX).collect())

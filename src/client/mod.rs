@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod listing;
 mod multipart;
 mod verdict;
 
@@ -18,14 +19,15 @@ use crate::model::{ApiKey, AttemptId, Delivery, Origin};
 
 pub use self::answer::{Answer, Break, Ending, Receipt};
 pub use self::body::{Body, Feeder, HungUp, Progress};
+pub use self::listing::{ListError, Listed, Mark, More, Page, Presence};
 pub use self::multipart::{Envelope, Form};
 pub use self::verdict::{Pause, Reach, Retry, RetryLimit, Stop, Verdict, verdict};
 
 /// The upload endpoint. Its trailing slash matters: without it Django redirects.
 const UPLOAD_PATH: &str = "/v1/datasets/files/upload/";
 
-/// Longest answer that is read.
-const ANSWER_MAX: usize = 1024 * 1024;
+/// Longest answer to an upload that is read, in MiB.
+const ANSWER_MIB_MAX: usize = 1;
 
 /// Idle connections are dropped before common servers and proxies drop them: a request on a
 /// connection that the other side has just closed ends in doubt.
@@ -205,14 +207,19 @@ impl Client {
         let delivery = progress.cut_off();
         match response {
             Ok(response) => {
-                let answer = self.read(response, progress).await;
+                let answer = self.read(response, progress, ANSWER_MIB_MAX).await;
                 (delivery, Ending::Answered(answer))
             }
             Err(error) => (delivery, Ending::Broken(classify(&error))),
         }
     }
 
-    async fn read(&self, mut response: reqwest::Response, progress: &Progress) -> Answer {
+    async fn read(
+        &self,
+        mut response: reqwest::Response,
+        progress: &Progress,
+        mib_max: usize,
+    ) -> Answer {
         let header = |name| {
             let value = response.headers().get(name)?;
             Some(self.without_key(&String::from_utf8_lossy(value.as_bytes())))
@@ -239,12 +246,12 @@ impl Client {
                 }
             };
             match chunk {
-                Ok(Some(chunk)) if answer.body.len() + chunk.len() <= ANSWER_MAX => {
+                Ok(Some(chunk)) if answer.body.len() + chunk.len() <= mib_max * 1024 * 1024 => {
                     progress.tick();
                     answer.body.extend_from_slice(&chunk);
                 }
                 Ok(Some(_)) => {
-                    answer.cut = Some("the answer is longer than 1 MiB".to_owned());
+                    answer.cut = Some(format!("the answer is longer than {mib_max} MiB"));
                     break;
                 }
                 Ok(None) => break,

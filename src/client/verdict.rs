@@ -161,7 +161,8 @@ fn retry_after(answer: &Answer) -> Option<RetryAfter> {
     RetryAfter::parse(answer.retry_after.as_deref()?)
 }
 
-fn describe(answer: &Answer) -> String {
+/// An answer in words: status, message, and how it was cut.
+pub(super) fn describe(answer: &Answer) -> String {
     let mut text = format!("HTTP {}", answer.status);
     if let Some(message) = answer.message() {
         text = format!("{text}: {message}");

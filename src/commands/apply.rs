@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::{Draft, ledger_failure, lock};
+use super::lookup::{History, Home, SETTLE};
 use super::reports::{report_failure, report_paths, summary};
 use super::run::{SystemChance, SystemClock, runtime, signals};
 use super::{narrate, say, service};
@@ -13,17 +14,18 @@ use crate::cli::{ApplySettings, Mode};
 use crate::client::Client;
 use crate::error::{Exit, Failure};
 use crate::event::Event;
-use crate::execute::{self, Chance, Parts, StopLight, execute};
+use crate::execute::{self, Chance, Doubts, Parts, StopLight, execute};
 use crate::ledger::{
     AdoptedFrom, Adoption, Entry, Finding, Ledger, LedgerError, PlannedRow, Refreshed, RunEnd,
     RunKind, RunStart, Settlement, Settler, SqliteLedger, Writer,
 };
 use crate::manifest::Manifest;
-use crate::model::{Clock, JobEnd, Outcome, RunId};
+use crate::model::{Clock, Doubt, InDoubt, JobEnd, Outcome, RunId};
 use crate::pace::Backoff;
 use crate::plan::{Decision, Plan, PlannedFile, SkipReason, UploadReason};
 use crate::progress::Progress;
 use crate::report::{self, About, Counts, Header};
+use crate::verify::LocalFiles;
 
 /// Files on their way at once, unless told otherwise.
 const CONCURRENCY: NonZeroU32 = NonZeroU32::new(8).expect("eight is not zero");
@@ -45,7 +47,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     let Some(draft) = Draft::load(&settings.plan, clock.now())? else {
         return Ok(Exit::Invalid);
     };
-    let key = service::key(&draft, &settings.key)?;
+    let key = service::key(draft.endpoint.as_ref(), &settings.key)?;
     let _lock = lock(&draft.state, &format!("run {}", draft.run), settings.wait)?;
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
@@ -55,20 +57,41 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         report::probe(path).map_err(|error| report_failure(path, &error))?;
     }
 
-    let is_sent = plan.tally(PlannedFile::is_upload).files > 0;
-    let service = if is_sent {
+    let is_asked = |file: &PlannedFile| match &file.decision {
+        Decision::Upload(_) => true,
+        Decision::Hold(held) => held.policy == InDoubt::Verify,
+        _ => false,
+    };
+    let service = if plan.files.iter().any(is_asked) {
         let connections = usize::try_from(concurrency(settings, &draft.manifest).get());
         let connections = connections.unwrap_or(1);
-        Some(service::connect(&draft, key, settings.stall, connections)?)
+        let rules = draft.manifest.rules.iter();
+        let datasets = rules.filter_map(|rule| rule.dataset_id.as_ref());
+        let place = draft.place();
+        Some(service::connect(
+            place,
+            datasets,
+            key,
+            settings.stall,
+            connections,
+        )?)
     } else {
         None
     };
+    let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     let stop = StopLight::default();
     let (mut ledger, ends) = match &service {
         Some(service) => {
-            let ledger = Box::new(ledger);
-            upload(settings, &draft, &plan, &service.client, ledger, &stop)?
+            let uploading = Uploading {
+                settings,
+                draft: &draft,
+                plan: &plan,
+                client: &service.client,
+                earlier: &earlier,
+                stop: &stop,
+            };
+            upload(&uploading, Box::new(ledger))?
         }
         None => (Some(Box::new(ledger) as Box<dyn Ledger>), Vec::new()),
     };
@@ -209,18 +232,33 @@ fn concurrency(settings: &ApplySettings, manifest: &Manifest) -> NonZeroU32 {
 /// The ledger, unless its thread died, and how the uploads ended.
 type Uploaded = (Option<Box<dyn Ledger>>, Vec<Option<JobEnd>>);
 
-fn upload(
-    settings: &ApplySettings,
-    draft: &Draft<'_>,
-    plan: &Plan,
-    client: &Client,
-    ledger: Box<dyn Ledger>,
-    stop: &StopLight,
-) -> Result<Uploaded, Failure> {
+/// What an upload needs beside the ledger.
+struct Uploading<'a> {
+    settings: &'a ApplySettings,
+    draft: &'a Draft<'a>,
+    plan: &'a Plan,
+    client: &'a Client,
+    /// What earlier runs left in doubt.
+    earlier: &'a [Doubt],
+    stop: &'a StopLight,
+}
+
+fn upload(what: &Uploading<'_>, ledger: Box<dyn Ledger>) -> Result<Uploaded, Failure> {
+    let Uploading {
+        settings,
+        draft,
+        plan,
+        client,
+        earlier,
+        stop,
+    } = *what;
     let internal = |why: String| Failure::new(Exit::Internal, why);
     let writer = Writer::start(ledger).map_err(|error| internal(error.to_string()))?;
     let progress = Progress::new();
     let max_attempts = settings.max_attempts.or(draft.manifest.run.max_attempts);
+    let settle = settings.settle.or(draft.manifest.run.settle);
+    let files: Arc<dyn LocalFiles> = Arc::new(Home::of(&draft.state));
+    let past = History::of(&draft.state);
     let runtime = runtime()?;
     let ends = runtime.block_on(async {
         let signals = signals()?;
@@ -235,6 +273,13 @@ fn upload(
             chance: &SystemChance,
             stop,
             events: &events,
+            doubts: Doubts {
+                policy: draft.in_doubt(),
+                earlier,
+                settle: settle.unwrap_or(SETTLE),
+                files: &files,
+                past: &past,
+            },
             settings: execute::Settings {
                 concurrency: concurrency(settings, &draft.manifest),
                 max_attempts: max_attempts.unwrap_or(MAX_ATTEMPTS),

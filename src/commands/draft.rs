@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::cli::{PlanSettings, Service};
+use super::service::{self, Place};
+use crate::cli::PlanSettings;
 use crate::client::Endpoint;
 use crate::error::{Exit, Failure};
 use crate::ledger::{LedgerError, RunLock, StateFolder};
@@ -46,19 +47,7 @@ impl<'a> Draft<'a> {
         let path = &settings.manifest;
         let source = read_manifest(path)?;
         let state = state_folder(path, settings.state.as_deref())?;
-        let endpoint = match &settings.service {
-            Service::Sandbox => None,
-            Service::At(base) => Some(Endpoint::parse(base).map_err(|why| {
-                Failure::new(
-                    Exit::Usage,
-                    format!(
-                        "the API's address{} cannot be used: {why}",
-                        shown_address(base)
-                    ),
-                )
-                .hint("set it by --base-url or ROE_BASE_URL, as in https://api.roe-ai.com")
-            })?),
-        };
+        let endpoint = service::endpoint(&settings.service)?;
         let reading = manifest::read(&source, path, &settings.environment);
         let wants: Vec<Want> = reading
             .manifest
@@ -99,15 +88,22 @@ impl<'a> Draft<'a> {
         Ok(Some(Self {
             manifest,
             state,
-            origin: endpoint
-                .as_ref()
-                .map_or_else(|| Origin::new("sandbox"), Endpoint::origin),
+            origin: service::origin(endpoint.as_ref()),
             endpoint,
             run,
             started,
             settings,
             survey,
         }))
+    }
+
+    /// The service that the plan is for.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            endpoint: self.endpoint.as_ref(),
+            state: &self.state,
+            name: &self.manifest.name,
+        }
     }
 
     /// To open the plan's files by.
@@ -202,14 +198,6 @@ fn unmatched_pattern(rule: &Rule, pattern: usize) -> Option<Diagnostic> {
         "nothing in `{}`",
         shown(&rule.root.to_string_lossy())
     )))
-}
-
-/// An address as far as it can be shown: what stands before an `@` may be a password.
-fn shown_address(base: &str) -> String {
-    if base.contains('@') {
-        return String::new();
-    }
-    format!(" \"{}\"", shown(base))
 }
 
 /// The state folder of a manifest: the one named, or `.roe-batch` beside it.

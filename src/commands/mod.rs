@@ -4,6 +4,7 @@ mod apply;
 mod draft;
 mod forget;
 mod import;
+mod lookup;
 mod plan;
 mod report;
 mod reports;

@@ -1,14 +1,23 @@
 //! `resolve`: lists files in doubt, and settles them by what somebody found out.
 
 use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::draft::{ledger_failure, lock, state_folder};
-use super::say;
+use super::draft::{ledger_failure, lock, read_manifest, state_folder};
+use super::lookup::{History, Home, SETTLE};
+use super::run::{SystemClock, runtime};
+use super::service::{self, Place};
 use super::stream::no_ledger;
-use crate::cli::{Answer, ResolveSettings};
+use super::{narrate, say};
+use crate::cli::{self, Resolve, ResolveSettings};
 use crate::error::{Exit, Failure};
-use crate::ledger::{Entry, Finding, Ledger, Settlement, Settler, SqliteLedger};
-use crate::model::{Doubt, HumanBytes, count, shown};
+use crate::execute::Past;
+use crate::ledger::{self, Entry, Finding, Ledger, Settlement, Settler, SqliteLedger, StateFolder};
+use crate::manifest;
+use crate::model::{Clock, Doubt, Environment, FileId, HumanBytes, Target, count, shown};
+use crate::verify::{self, Look, Verifier};
 
 /// Lists, or settles.
 pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
@@ -20,42 +29,192 @@ pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
     let _lock = lock(&state, "resolve", settings.wait)?;
     let mut ledger = SqliteLedger::open(&state.ledger()).map_err(|error| ledger_failure(&error))?;
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
-    let Some(answer) = &settings.answer else {
-        say(&list(&doubts))?;
-        return Ok(if doubts.is_empty() {
-            Exit::Done
-        } else {
-            Exit::InDoubt
-        });
-    };
-    let finding = match answer {
-        Answer::Stored(id) => Finding::Stored(id.clone()),
-        Answer::NotStored => Finding::NotStored,
-    };
-    let settlements = settings
+    let meant = settings
         .files
         .iter()
-        .map(|file| {
-            Ok(Entry::Settled(Settlement {
-                attempt: find(&doubts, file)?.attempt.clone(),
+        .map(|file| find(&doubts, file).cloned())
+        .collect::<Result<Vec<Doubt>, Failure>>()?;
+    let finding = match &settings.task {
+        Resolve::List => {
+            say(&list(&doubts))?;
+            return Ok(if doubts.is_empty() {
+                Exit::Done
+            } else {
+                Exit::InDoubt
+            });
+        }
+        Resolve::Verify(how) => {
+            let meant = if meant.is_empty() { &doubts } else { &meant };
+            return verify(how, &settings.manifest, &state, &mut ledger, &doubts, meant);
+        }
+        Resolve::Stored(id) => Finding::Stored(id.clone()),
+        Resolve::NotStored => Finding::NotStored,
+    };
+    let settlements: Vec<Entry> = meant
+        .iter()
+        .map(|doubt| {
+            Entry::Settled(Settlement {
+                attempt: doubt.attempt.clone(),
                 run: None,
                 finding: finding.clone(),
-                at: jiff::Timestamp::now(),
+                at: SystemClock.now(),
                 by: Settler::Hand,
                 reason: "settled by hand".to_owned(),
-            }))
+            })
         })
-        .collect::<Result<Vec<_>, Failure>>()?;
+        .collect();
     ledger
         .write(&settlements)
         .map_err(|error| ledger_failure(&error))?;
+    conclude(&ledger, settlements.len())?;
+    Ok(Exit::Done)
+}
+
+/// Says how many files were settled, and how many are left.
+fn conclude(ledger: &SqliteLedger, settled: usize) -> Result<usize, Failure> {
     let left = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     say(&format!(
         "settled {}, {} left in doubt\n",
-        count(settlements.len(), "file"),
+        count(settled, "file"),
         left.len()
     ))?;
-    Ok(Exit::Done)
+    Ok(left.len())
+}
+
+/// Looks files up in the service's listing, twice where the first look did not show them.
+fn verify(
+    how: &cli::Verify,
+    manifest: &Path,
+    state: &StateFolder,
+    ledger: &mut SqliteLedger,
+    doubts: &[Doubt],
+    meant: &[Doubt],
+) -> Result<Exit, Failure> {
+    let endpoint = service::endpoint(&how.service)?;
+    let origin = service::origin(endpoint.as_ref());
+    let (mut waiting, others): (Vec<Doubt>, Vec<Doubt>) = meant
+        .iter()
+        .cloned()
+        .partition(|doubt| doubt.target.origin == origin);
+    if !others.is_empty() {
+        narrate(&format!(
+            "{} in doubt at another service than {origin} not looked up",
+            count(others.len(), "file")
+        ));
+    }
+    let mut settled = 0;
+    if !waiting.is_empty() {
+        let key = service::key(endpoint.as_ref(), &how.key)?;
+        let place = Place {
+            endpoint: endpoint.as_ref(),
+            state,
+            name: &manifest.to_string_lossy(),
+        };
+        let datasets = waiting.iter().filter_map(|d| d.target.dataset_id.as_ref());
+        let service = service::connect(place, datasets, key, how.stall, 1)?;
+        let history = History::of(state);
+        let settle = how.settle.or_else(|| settle_of(manifest)).unwrap_or(SETTLE);
+        let samples = |target: &Target| history.samples(target);
+        let known = |target: &Target, id: &FileId| history.has(target, id);
+        let open = |target: &Target| {
+            let open = doubts.iter().filter(|doubt| doubt.target == *target);
+            open.cloned().collect()
+        };
+        let verifier = Verifier::new(verify::Parts {
+            client: &service.client,
+            clock: &SystemClock,
+            settle,
+            backoff: Duration::from_millis(500),
+            files: Arc::new(Home::of(state)),
+            samples: &samples,
+            known: &known,
+            open: &open,
+        });
+        let runtime = runtime()?;
+        loop {
+            let mut again = None;
+            let mut absent = Vec::new();
+            for doubt in waiting {
+                let look = match history.prepare(&doubt.target) {
+                    Ok(()) => runtime.block_on(verifier.look(&doubt)),
+                    Err(why) => Look::Held(why),
+                };
+                let entry = note(&doubt, &look)?;
+                ledger
+                    .write(&[entry])
+                    .map_err(|error| ledger_failure(&error))?;
+                match look {
+                    Look::Stored { .. } | Look::NotStored { .. } => settled += 1,
+                    Look::AbsentSince { since, again: due } => {
+                        again = again.max(Some(due));
+                        absent.push(Doubt {
+                            absent_since: Some(since),
+                            ..doubt
+                        });
+                    }
+                    Look::Held(_) => {}
+                }
+            }
+            let Some(again) = again else { break };
+            let wait = Duration::try_from(again.duration_since(SystemClock.now()));
+            let wait = wait.unwrap_or_default();
+            narrate(&format!(
+                "{} not listed: looking again in {:.0} s (Ctrl-C leaves that to the next look)",
+                count(absent.len(), "file"),
+                wait.as_secs_f64().ceil()
+            ));
+            std::thread::sleep(wait);
+            waiting = absent;
+        }
+    }
+    let left = conclude(ledger, settled)?;
+    Ok(if left == 0 { Exit::Done } else { Exit::InDoubt })
+}
+
+/// What the manifest says of the settle time, as far as it can be read.
+fn settle_of(path: &Path) -> Option<Duration> {
+    let source = read_manifest(path).ok()?;
+    let reading = manifest::read(&source, path, &Environment::default());
+    reading.manifest.run.settle
+}
+
+/// Says what a look saw, and gives what the ledger is to keep of it.
+fn note(doubt: &Doubt, look: &Look) -> Result<Entry, Failure> {
+    let settled = |finding: Finding, how: &str| {
+        Entry::Settled(Settlement {
+            attempt: doubt.attempt.clone(),
+            run: None,
+            finding,
+            at: SystemClock.now(),
+            by: Settler::Listing,
+            reason: how.to_owned(),
+        })
+    };
+    let looked = |absent_since, seen: &str| {
+        Entry::Looked(ledger::Look {
+            attempt: doubt.attempt.clone(),
+            absent_since,
+            seen: seen.to_owned(),
+        })
+    };
+    Ok(match look {
+        Look::Stored { id, how } => {
+            say(&format!("{}: stored as {id}: {how}\n", doubt.path))?;
+            settled(Finding::Stored(id.clone()), how)
+        }
+        Look::NotStored { how } => {
+            say(&format!("{}: not stored: {how}\n", doubt.path))?;
+            settled(Finding::NotStored, how)
+        }
+        Look::AbsentSince { since, .. } => looked(
+            Some(*since),
+            &format!("the file listing does not show it since {since:.0}"),
+        ),
+        Look::Held(why) => {
+            say(&format!("{}: still in doubt: {}\n", doubt.path, shown(why)))?;
+            looked(None, why)
+        }
+    })
 }
 
 /// The doubt that a word of the command line means: a path, or a request id.
@@ -94,11 +253,15 @@ fn list(doubts: &[Doubt]) -> String {
                 .as_deref()
                 .map_or("the run ended before the answer".into(), shown)
         );
+        if let Some(look) = &doubt.last_look {
+            let _ = writeln!(text, "  looked up: {}", shown(look));
+        }
     }
     let _ = writeln!(text, "{} in doubt", count(doubts.len(), "file"));
     if !doubts.is_empty() {
         text.push_str(
-            "look for each in the dataset, then: resolve MANIFEST FILE --stored ID, or --not-stored\n",
+            "`resolve MANIFEST --verify` looks for them in the dataset; or look yourself, then: resolve \
+             MANIFEST FILE --stored ID, or --not-stored\n",
         );
     }
     text

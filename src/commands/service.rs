@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::draft::Draft;
 use super::sandbox::SANDBOX_KEY;
-use crate::cli::KeySource;
+use crate::cli::{self, KeySource};
 use crate::client::{self, Client, Endpoint};
 use crate::error::{Exit, Failure};
-use crate::model::{ApiKey, shown};
+use crate::ledger::StateFolder;
+use crate::model::{ApiKey, DatasetId, Origin, shown};
 use crate::sandbox::{EmptyFiles, Sandbox, SandboxConfig, SandboxDataset};
 
 /// Longest key file that is read, in bytes.
@@ -25,26 +25,68 @@ pub(super) struct Service {
     _sandbox: Option<Sandbox>,
 }
 
-/// The key for a draft's service; the sandbox needs none.
-pub(super) fn key(draft: &Draft<'_>, source: &KeySource) -> Result<Option<ApiKey>, Failure> {
-    match &draft.endpoint {
-        Some(_) => api_key(source).map(Some),
-        None => Ok(None),
-    }
+/// Which service, and what the embedded one needs to stand in for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// None for the embedded one.
+    pub endpoint: Option<&'a Endpoint>,
+    pub state: &'a StateFolder,
+    /// Names the embedded one's datasets.
+    pub name: &'a str,
 }
 
-/// Makes a client for a draft's service, and starts the sandbox where that is meant.
-pub(super) fn connect(
-    draft: &Draft<'_>,
+/// Where the API is meant to be; none for the embedded one.
+pub(super) fn endpoint(service: &cli::Service) -> Result<Option<Endpoint>, Failure> {
+    let cli::Service::At(base) = service else {
+        return Ok(None);
+    };
+    let endpoint = Endpoint::parse(base).map_err(|why| {
+        Failure::new(
+            Exit::Usage,
+            format!(
+                "the API's address{} cannot be used: {why}",
+                shown_address(base)
+            ),
+        )
+        .hint("set it by --base-url or ROE_BASE_URL, as in https://api.roe-ai.com")
+    })?;
+    Ok(Some(endpoint))
+}
+
+/// An address as far as it can be shown: what stands before an `@` may be a password.
+fn shown_address(base: &str) -> String {
+    if base.contains('@') {
+        return String::new();
+    }
+    format!(" \"{}\"", shown(base))
+}
+
+/// What the ledger binds files to.
+pub(super) fn origin(endpoint: Option<&Endpoint>) -> Origin {
+    endpoint.map_or_else(|| Origin::new("sandbox"), Endpoint::origin)
+}
+
+/// The key for a service; the embedded one needs none.
+pub(super) fn key(
+    endpoint: Option<&Endpoint>,
+    source: &KeySource,
+) -> Result<Option<ApiKey>, Failure> {
+    endpoint.map(|_| api_key(source)).transpose()
+}
+
+/// Makes a client, and starts the embedded service where that is meant.
+pub(super) fn connect<'a>(
+    place: Place<'_>,
+    datasets: impl IntoIterator<Item = &'a DatasetId>,
     key: Option<ApiKey>,
     stall: Duration,
     connections: usize,
 ) -> Result<Service, Failure> {
     let internal = |why: &str| Failure::new(Exit::Internal, why.to_owned());
-    let (endpoint, key, sandbox) = if let (Some(endpoint), Some(key)) = (&draft.endpoint, key) {
+    let (endpoint, key, sandbox) = if let (Some(endpoint), Some(key)) = (place.endpoint, key) {
         (endpoint.clone(), key, None)
     } else {
-        let sandbox = start_sandbox(draft)?;
+        let sandbox = start_sandbox(place, datasets)?;
         let base = format!("http://{}", sandbox.address());
         let key = ApiKey::new(SANDBOX_KEY).map_err(internal)?;
         let endpoint = Endpoint::parse(&base).map_err(|why| internal(&why))?;
@@ -63,18 +105,20 @@ pub(super) fn connect(
     })
 }
 
-fn start_sandbox(draft: &Draft<'_>) -> Result<Sandbox, Failure> {
-    let rules = draft.manifest.rules.iter();
-    let datasets = rules
-        .filter_map(|rule| rule.dataset_id.as_ref())
+fn start_sandbox<'a>(
+    place: Place<'_>,
+    datasets: impl IntoIterator<Item = &'a DatasetId>,
+) -> Result<Sandbox, Failure> {
+    let datasets = datasets
+        .into_iter()
         .map(|id| SandboxDataset {
             id: id.as_str().to_owned(),
-            name: draft.manifest.name.clone(),
+            name: place.name.to_owned(),
         })
         .collect();
     Sandbox::start(SandboxConfig {
         listen: ([127, 0, 0, 1], 0).into(),
-        data: draft.state.sandbox(),
+        data: place.state.sandbox(),
         api_key: SANDBOX_KEY.to_owned(),
         datasets,
         empty_files: EmptyFiles::Accept,

@@ -15,10 +15,11 @@ use super::Run;
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
 use crate::ledger::{LedgerError, State, Transition};
 use crate::model::{
-    AttemptId, Delivery, Digest, TAG_KEY, Tag, Target, canonical_id, shown_bounded,
+    AttemptId, Delivery, Digest, FileId, TAG_KEY, Tag, Target, canonical_id, shown_bounded,
 };
 use crate::plan::Upload;
 use crate::source::{Changed, OpenFile, ReadError};
+use crate::verify::Sample;
 
 /// Files up to this size are read whole and sent in one write; larger ones are streamed.
 const WHOLE_MAX: u64 = 64 * 1024;
@@ -137,6 +138,23 @@ impl<'a> Attempt<'a> {
             found.push(format!("it is in dataset {}", shown_bounded(other)));
         }
         (!found.is_empty()).then(|| format!("stored, but {}", found.join("; ")))
+    }
+
+    /// The file as a sample of what the target has, if it is a good one: small, not empty, and with
+    /// a name that tells.
+    pub(super) fn sample(&self, id: &FileId, digest: Digest) -> Option<Sample> {
+        let name = self.upload.sending.remote_name.as_str();
+        let is_good = (1..=WHOLE_MAX).contains(&self.upload.stat.size) && name.len() >= 6;
+        is_good.then(|| Sample {
+            id: id.clone(),
+            remote_name: name.to_owned(),
+            path: self.upload.file.path.clone(),
+            digest,
+            planted: match self.run.parts.settings.tag {
+                Tag::Planted => Some(self.id.clone()),
+                Tag::None => None,
+            },
+        })
     }
 
     /// A ledger row for this attempt.

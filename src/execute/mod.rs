@@ -4,6 +4,7 @@
 //! file that was not reached says so.
 
 mod attempt;
+mod settle;
 mod stop;
 
 use std::cell::RefCell;
@@ -28,6 +29,8 @@ use crate::plan::{Plan, PlannedFile, Upload};
 use crate::source::Roots;
 
 use self::attempt::{Attempt, Attempted};
+use self::settle::Stored;
+pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
 
 /// How a run is to be carried out.
@@ -73,6 +76,8 @@ pub struct Parts<'a> {
     pub stop: &'a StopLight,
     /// Who listens.
     pub events: &'a dyn Fn(&Event),
+    /// What is done about doubt.
+    pub doubts: Doubts<'a>,
     /// How.
     pub settings: Settings,
 }
@@ -83,8 +88,8 @@ impl fmt::Debug for Parts<'_> {
     }
 }
 
-/// Carries out all uploads of a plan and says how each ended: one entry for each row of the plan,
-/// none for rows that are not uploads.
+/// Carries out all uploads of a plan, settles what can be settled of doubt, and says how each row
+/// ended: one entry for each row of the plan, none for rows of which there is nothing to say.
 pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
     let plan = parts.plan;
     let jobs: Vec<(usize, Upload<'_>)> = plan
@@ -103,21 +108,24 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         phases: RefCell::new(vec![Phase::Waiting; parts.plan.files.len()]),
         refused: RefCell::new(HashSet::new()),
         pause: RefCell::new(None),
+        stored: RefCell::default(),
         parts,
     };
     let concurrency = usize::try_from(run.parts.settings.concurrency.get()).unwrap_or(1);
-    let work = futures::stream::iter(&jobs).for_each_concurrent(concurrency, |&(index, upload)| {
-        let run = &run;
-        async move {
-            let end = run.job(index, upload).await;
-            run.ended(index, upload, end);
-        }
-    });
+    let uploads =
+        futures::stream::iter(&jobs).for_each_concurrent(concurrency, |&(index, upload)| {
+            let run = &run;
+            async move {
+                let end = run.job(index, upload).await;
+                run.ended(index, upload, end);
+            }
+        });
+    let work = run.settling(uploads);
     tokio::select! {
         () = work => {}
         () = run.parts.stop.aborted() => {}
     }
-    run.close(&jobs)
+    run.close()
 }
 
 /// How far a job has come: what an abort leaves behind depends on it.
@@ -138,6 +146,8 @@ struct Run<'a> {
     refused: RefCell<HashSet<Arc<Target>>>,
     /// Until when nobody begins an attempt, because the service asked for it.
     pause: RefCell<Option<Instant>>,
+    /// What this run stored.
+    stored: RefCell<Stored>,
 }
 
 /// What to do after an attempt.
@@ -158,10 +168,13 @@ impl Run<'_> {
     }
 
     /// Gives every job that did not end its end: after an abort some are cut off in the middle.
-    fn close(self, jobs: &[(usize, Upload<'_>)]) -> Vec<Option<JobEnd>> {
+    fn close(self) -> Vec<Option<JobEnd>> {
         let mut ends = self.ends.into_inner();
-        for &(index, _) in jobs {
-            let phase = &self.phases.borrow()[index];
+        let phases = self.phases.into_inner();
+        for (index, phase) in phases.iter().enumerate() {
+            if *phase == Phase::Waiting && !self.parts.plan.files[index].is_upload() {
+                continue;
+            }
             ends[index].get_or_insert_with(|| match phase {
                 Phase::Waiting => JobEnd::without_attempt(Outcome::NotAttempted, None),
                 Phase::Started(end) => JobEnd {
@@ -312,7 +325,10 @@ impl Run<'_> {
             ..attempt.step(State::Stored, at)
         };
         match self.parts.ledger.record(step).await {
-            Ok(()) => Next::End(Outcome::Stored, reason),
+            Ok(()) => {
+                self.remember(attempt, &receipt);
+                Next::End(Outcome::Stored, reason)
+            }
             Err(error) => {
                 let id = receipt
                     .file_id

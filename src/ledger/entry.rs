@@ -324,3 +324,18 @@ pub struct RunRow {
     /// What became of it.
     pub end: JobEnd,
 }
+
+/// A file that a target has for sure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSample {
+    /// The id the service gave it.
+    pub file_id: FileId,
+    /// The name it was sent under.
+    pub remote_name: String,
+    /// Where it lies here, or lay.
+    pub path: SourcePath,
+    /// The digest of the bytes sent.
+    pub digest: Digest,
+    /// The attempt whose id was planted in its metadata, where one was.
+    pub planted: Option<AttemptId>,
+}

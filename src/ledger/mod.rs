@@ -9,15 +9,16 @@ mod sqlite;
 mod state;
 mod writer;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{AttemptId, Doubt, Known, RunId, SourcePath, Target};
+use crate::model::{AttemptId, Doubt, FileId, Known, RunId, SourcePath, Target};
 
 pub use self::entry::{
     AdoptedFrom, Adoption, Entry, Finding, Forgotten, Look, PlannedRow, Refreshed, RunEnd, RunKind,
-    RunRecord, RunRow, RunStart, Settlement, Settler, Transition,
+    RunRecord, RunRow, RunStart, Settlement, Settler, StoredSample, Transition,
 };
 pub use self::folder::{RunLock, StateFolder};
 pub use self::sqlite::SqliteLedger;
@@ -53,6 +54,20 @@ pub trait Ledger: Send + fmt::Debug {
     ///
     /// The storage cannot be read.
     fn doubts(&self) -> Result<Vec<Doubt>, LedgerError>;
+
+    /// Every id under which a target ever stored a file, for all that the ledger knows.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    fn ids(&self, target: &Target) -> Result<HashSet<FileId>, LedgerError>;
+
+    /// A few files that a target has for sure: small ones, with names that tell them apart.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError>;
 
     /// What is known of these targets' files, as a stream of runs sees it.
     ///
@@ -175,4 +190,12 @@ pub enum LedgerError {
     /// The thread that owns the ledger is gone.
     #[error("the ledger is closed")]
     Closed,
+}
+
+impl LedgerError {
+    /// Whether one entry was refused for what it says, with nothing wrong with the ledger.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotInDoubt { .. } | Self::IdTaken { .. })
+    }
 }

@@ -117,16 +117,22 @@ fn write_groups(mut ledger: Box<dyn Ledger>, requests: &Receiver<Request>) -> Bo
                     }
                     continue;
                 }
+                Err(error) if error.is_refusal() => {}
                 Err(error) => broken = Some(error),
             }
         }
-        // The gate stays shut from now on; but what is known of files that are out already is
-        // still tried, one by one.
+        // One by one: what an entry says may be refused alone. Once the ledger itself failed, the
+        // gate stays shut; but what is known of files that are out already is still tried.
         for (entry, answer) in group.into_iter().zip(waiting) {
             let result = match &broken {
                 Some(error) if opens_a_gate(&entry) => Err(error.clone()),
                 _ => ledger.write(&[entry]),
             };
+            if let Err(error) = &result
+                && !error.is_refusal()
+            {
+                broken.get_or_insert_with(|| error.clone());
+            }
             tell(answer, result);
         }
     }

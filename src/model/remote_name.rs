@@ -139,6 +139,18 @@ impl StoredName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name before its extension.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        &self.0[..self.0.len() - extension(&self.0).len()]
+    }
+
+    /// The extension with its dot; empty where there is none.
+    #[must_use]
+    pub fn extension(&self) -> &str {
+        extension(&self.0)
+    }
 }
 
 /// Python's `str.isprintable` for one character: no control, format, surrogate, private or

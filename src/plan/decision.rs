@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::manifest::OnChange;
 use crate::model::{
     AttemptId, ContentType, Digest, FileId, InDoubt, Metadata, RelativePath, RemoteName, RootId,
     RuleName, SourcePath, Stat, Target, count, shown,
@@ -30,6 +31,16 @@ pub struct PlannedRule {
     pub name: RuleName,
     /// Where its files go.
     pub target: Arc<Target>,
+    /// What to do with a file whose content changed since it was stored.
+    pub on_change: OnChange,
+}
+
+impl PlannedRule {
+    /// Whether a changed file is sent.
+    #[must_use]
+    pub fn sends_changes(&self) -> bool {
+        self.on_change == OnChange::Upload
+    }
 }
 
 /// One row of a plan.

@@ -148,6 +148,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         .map(|rule| PlannedRule {
             name: rule.name.clone(),
             target: Arc::new(target(inputs, rule)),
+            on_change: rule.on_change,
         })
         .collect();
     let mut files = Vec::new();

@@ -227,6 +227,7 @@ mod tests {
                     organization_id: None,
                     dataset_id: None,
                 }),
+                on_change: crate::manifest::OnChange::Upload,
             }],
             vanished: 0,
             files: vec![

@@ -87,6 +87,15 @@ pub struct Survey {
     pub unusable_roots: Vec<(usize, String)>,
 }
 
+/// Opens a file by its source path, as [`Roots::open`] does.
+///
+/// # Errors
+///
+/// Whatever the operating system says, or that there is no regular file.
+pub fn open_source(home: &Path, path: &SourcePath) -> io::Result<OpenFile> {
+    OpenFile::open(home.join(path.as_str()))
+}
+
 /// Which of these source paths have nothing any more where they were. What cannot be looked at is
 /// not called gone.
 #[must_use]

@@ -46,6 +46,12 @@ pub enum ReadError {
     Changed(#[from] Changed),
 }
 
+impl Read for OpenFile {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.file.read(into)
+    }
+}
+
 impl OpenFile {
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

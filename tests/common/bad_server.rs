@@ -1,5 +1,10 @@
 //! A server that behaves as badly as a script tells it to, and remembers what reached it.
 
+#![allow(
+    dead_code,
+    reason = "each test file uses its own part of these helpers"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -185,12 +190,32 @@ impl Upload {
 
 type Script = dyn Fn(&Upload) -> Act + Send + Sync;
 
+/// For requests that are no uploads: by path and query, with their number.
+type OtherScript = dyn Fn(usize, &str) -> Act + Send + Sync;
+
 struct Shared {
     script: Box<Script>,
+    other: Box<OtherScript>,
     uploads: Mutex<Vec<Upload>>,
     /// Requests that are no uploads: method and path.
     others: Mutex<Vec<String>>,
     over: Signal,
+}
+
+impl Shared {
+    /// Returns once the test is over.
+    fn wait_for_end(&self) {
+        let (over, _) = self
+            .over
+            .1
+            .wait_timeout_while(locked(&self.over.0), SAFETY_NET, |over| !*over)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(over);
+    }
+}
+
+fn not_found() -> Act {
+    Act::answer(http(404, &[], r#"{"detail": "Not found."}"#))
 }
 
 /// The server. Its threads end with it.
@@ -209,10 +234,21 @@ impl BadServer {
         shut: usize,
         script: impl Fn(&Upload) -> Act + Send + Sync + 'static,
     ) -> Self {
+        Self::run(port, shut, Box::new(script), Box::new(|_, _| not_found()))
+    }
+
+    /// Serves everything but uploads by a script, which is given the number of the request, from
+    /// 0, and its path with its query.
+    pub fn others_by(other: impl Fn(usize, &str) -> Act + Send + Sync + 'static) -> Self {
+        Self::run(0, 0, Box::new(|_| not_found()), Box::new(other))
+    }
+
+    fn run(port: u16, shut: usize, script: Box<Script>, other: Box<OtherScript>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
-            script: Box::new(script),
+            script,
+            other,
             uploads: Mutex::default(),
             others: Mutex::default(),
             over: Signal::default(),
@@ -315,10 +351,23 @@ fn serve(shared: &Shared, connection: usize, mut stream: &TcpStream) -> io::Resu
             length.parse().expect("Content-Length is a number")
         });
         if line != format!("POST {UPLOAD_PATH} HTTP/1.1") {
-            locked(&shared.others).push(line.to_owned());
+            let number = {
+                let mut others = locked(&shared.others);
+                others.push(line.to_owned());
+                others.len() - 1
+            };
             io::copy(&mut stream.take(length), &mut io::sink())?;
-            stream.write_all(http(404, &[], r#"{"detail": "Not found."}"#).as_bytes())?;
-            continue;
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            let act = (shared.other)(number, path);
+            stream.write_all(&act.write)?;
+            match act.then {
+                Then::KeepAlive | Then::ReadOn => continue,
+                Then::Close => return Ok(()),
+                Then::Hold => {
+                    shared.wait_for_end();
+                    return Ok(());
+                }
+            }
         }
         let body = multipart_head(stream, length)?;
         let upload = {
@@ -344,12 +393,7 @@ fn serve(shared: &Shared, connection: usize, mut stream: &TcpStream) -> io::Resu
             Then::ReadOn => take(shared, &upload, stream, Take::Whole)?,
             Then::Close => return Ok(()),
             Then::Hold => {
-                let (over, _) = shared
-                    .over
-                    .1
-                    .wait_timeout_while(locked(&shared.over.0), SAFETY_NET, |over| !*over)
-                    .unwrap_or_else(PoisonError::into_inner);
-                drop(over);
+                shared.wait_for_end();
                 // The client has gone: all that it ever sent can be counted now.
                 stream.shutdown(Shutdown::Write)?;
                 return take(shared, &upload, stream, Take::Whole);

@@ -8,6 +8,7 @@ mod read;
 mod schema;
 mod write;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -20,8 +21,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 use serde_json::{Map, Value, json};
 
 use self::write::{Failure, Ids};
-use super::{Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart};
-use crate::model::{Doubt, Known, RunId, Target};
+use super::{
+    Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart, StoredSample,
+};
+use crate::model::{Doubt, FileId, Known, RunId, Target};
 
 /// How long another reader, such as `sqlite3`, may hold the database up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -223,6 +226,14 @@ impl Ledger for SqliteLedger {
 
     fn doubts(&self) -> Result<Vec<Doubt>, LedgerError> {
         read::doubts(&self.connection).map_err(|error| storage(&self.path, &error))
+    }
+
+    fn ids(&self, target: &Target) -> Result<HashSet<FileId>, LedgerError> {
+        read::ids(&self.connection, target).map_err(|error| storage(&self.path, &error))
+    }
+
+    fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError> {
+        read::stored_samples(&self.connection, target).map_err(|error| storage(&self.path, &error))
     }
 
     fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError> {

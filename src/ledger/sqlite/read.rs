@@ -1,6 +1,6 @@
 //! What is read: doubts, what a plan needs to know, runs and the rows of their reports.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::write::target_key;
-use crate::ledger::{LedgerError, Relation, RunKind, RunRecord, RunRow, State};
+use crate::ledger::{LedgerError, Relation, RunKind, RunRecord, RunRow, State, StoredSample};
 use crate::model::{
     AttemptId, DatasetId, Digest, Doubt, FileId, JobEnd, Known, KnownFile, KnownState, Metadata,
     OrganizationId, Origin, Outcome, Owner, RuleName, RunId, SourcePath, Stat, StoredVersion, Tag,
@@ -77,6 +77,49 @@ fn target(row: &Row<'_>, from: usize) -> rusqlite::Result<Target> {
         organization_id: optional(from + 1)?.map(OrganizationId::new),
         dataset_id: optional(from + 2)?.map(DatasetId::new),
     })
+}
+
+pub(super) fn ids(connection: &Connection, target: &Target) -> rusqlite::Result<HashSet<FileId>> {
+    let mut select = connection.prepare(
+        "SELECT t.file_id FROM transitions t JOIN targets g USING (target_id)
+         WHERE t.file_id IS NOT NULL
+             AND g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3",
+    )?;
+    select
+        .query_map(target_key(target), |row| {
+            Ok(FileId::new(row.get::<_, String>(0)?))
+        })?
+        .collect()
+}
+
+pub(super) fn stored_samples(
+    connection: &Connection,
+    target: &Target,
+) -> rusqlite::Result<Vec<StoredSample>> {
+    // Empty files have the hash of nothing, and short names are found everywhere.
+    let mut select = connection.prepare(
+        "SELECT f.file_id, f.stored_remote_name, f.path, f.stored_blake3, t.attempt_id, t.tagged
+         FROM file_states f
+         JOIN targets g USING (target_id)
+         JOIN transitions t USING (transition_id)
+         WHERE g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3
+             AND f.state = 'stored' AND f.file_id IS NOT NULL AND f.stored_blake3 IS NOT NULL
+             AND f.stored_size > 0
+         ORDER BY length(f.stored_remote_name) < 6, f.stored_size, f.path
+         LIMIT 3",
+    )?;
+    select
+        .query_map(target_key(target), |row| {
+            let attempt = AttemptId::new(row.get::<_, String>(4)?);
+            Ok(StoredSample {
+                file_id: FileId::new(row.get::<_, String>(0)?),
+                remote_name: row.get(1)?,
+                path: SourcePath::new(row.get::<_, String>(2)?),
+                digest: digest(row, 3)?.ok_or_else(|| unreadable(3, "no digest"))?,
+                planted: row.get::<_, bool>(5)?.then_some(attempt),
+            })
+        })?
+        .collect()
 }
 
 pub(super) fn known(

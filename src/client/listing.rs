@@ -1,0 +1,464 @@
+//! A dataset's files as the service lists them: read leniently, bounded, one page at a time.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::Url;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, DATE};
+use serde_json::{Map, Value};
+
+use super::answer::{self, Answer};
+use super::verdict::describe;
+use super::{Client, Progress, UPLOAD_PATH, classify, stalled};
+use crate::model::{DatasetId, FileId, TAG_KEY, shown_bounded};
+
+/// Longest page that is read, in MiB: 100 entries with their metadata.
+const PAGE_MIB_MAX: usize = 8;
+
+/// Entries asked for at a time.
+const PAGE_SIZE: u32 = 100;
+
+/// Most characters that are kept of a hash.
+const HASH_CHARS_MAX: usize = 256;
+
+/// One file as the listing shows it. What is missing, null or of another type is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: FileId,
+    /// Its name, of 1,024 characters at most.
+    pub name: Option<String>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// Its hash as written there; nobody says by which algorithm.
+    pub hash: Option<String>,
+    /// What its metadata says of the attempt that sent it.
+    pub mark: Mark,
+    /// When it was stored, by the clock there.
+    pub created_at: Option<Timestamp>,
+    /// Whether it is still there.
+    pub presence: Presence,
+}
+
+/// What a listed file's metadata has under [`TAG_KEY`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// The metadata is not shown, or not in a form that can be read.
+    Unshown,
+    /// The metadata is shown, without the key.
+    Absent,
+    /// The key's value.
+    Attempt(String),
+}
+
+/// Whether a listed file is still stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    Live,
+    /// It was deleted.
+    Deleted,
+}
+
+/// Whether there is another page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum More {
+    /// There is.
+    Yes,
+    /// This was the last.
+    No,
+    /// The page does not say.
+    Unsaid,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its entries.
+    pub entries: Vec<Listed>,
+    /// Entries without a readable id.
+    pub unreadable: usize,
+    /// Entries on all pages, where the service says so.
+    pub count: Option<u64>,
+    /// Whether another page follows.
+    pub more: More,
+    /// The service's clock when it answered.
+    pub server_time: Option<Timestamp>,
+}
+
+/// Why a page of a listing was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// There is no such listing: the endpoint or the dataset is unknown, or what answers there is
+    /// no listing.
+    #[error("{0}")]
+    Absent(String),
+    /// The key may not read it.
+    #[error("{0}")]
+    Refused(String),
+    /// It may work another time.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl Client {
+    /// Reads one page of a dataset's files, of up to 100; the first is 1. With `search`, only
+    /// files that the service finds by it: for all that is known, those whose names contain it.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no such page. Nothing is tried again here.
+    pub async fn list(
+        &self,
+        dataset: &DatasetId,
+        search: Option<&str>,
+        page: u32,
+    ) -> Result<Page, ListError> {
+        let url = listing_url(&self.upload, dataset, search, page)?;
+        let progress = Progress::default();
+        let request = self
+            .http
+            .get(url)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, "application/json")
+            .header(CACHE_CONTROL, "no-cache")
+            .send();
+        let response = tokio::select! {
+            response = request => response,
+            () = stalled(&progress, self.stall) => {
+                return Err(ListError::Unreadable(self.stall_text().text().to_owned()));
+            }
+        };
+        let response =
+            response.map_err(|error| ListError::Unreadable(classify(&error).text().to_owned()))?;
+        let server_time = response
+            .headers()
+            .get(DATE)
+            .and_then(|value| http_date(value.to_str().ok()?));
+        let answer = self.read(response, &progress, PAGE_MIB_MAX).await;
+        // The key may have been escaped in the answer, where it was not found.
+        page_of(&answer, page, server_time).map_err(|error| match error {
+            ListError::Absent(why) => ListError::Absent(self.without_key(&why)),
+            ListError::Refused(why) => ListError::Refused(self.without_key(&why)),
+            ListError::Unreadable(why) => ListError::Unreadable(self.without_key(&why)),
+        })
+    }
+}
+
+fn listing_url(
+    upload: &Url,
+    dataset: &DatasetId,
+    search: Option<&str>,
+    page: u32,
+) -> Result<Url, ListError> {
+    let id = dataset.as_str();
+    // These are no path segments, however they are encoded (URL Standard, "double-dot").
+    if let "" | "." | ".." = id {
+        return Err(ListError::Absent(format!(
+            "\"{dataset}\" cannot be a dataset's id"
+        )));
+    }
+    let base = upload.path();
+    let base = base.strip_suffix(UPLOAD_PATH).unwrap_or(base);
+    let mut path = format!("{base}/v1/datasets/");
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    path.push_str("/files/");
+    let mut url = upload.clone();
+    url.set_path(&path);
+    let mut query = url.query_pairs_mut();
+    if let Some(search) = search {
+        query.append_pair("search", search);
+    }
+    query
+        .append_pair("page", &page.to_string())
+        .append_pair("page_size", &PAGE_SIZE.to_string());
+    drop(query);
+    Ok(url)
+}
+
+/// HTTP's date (RFC 9110 section 5.6.7): IMF-fixdate is RFC 2822's with the zone spelled GMT.
+fn http_date(text: &str) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
+}
+
+/// What an answer to the request for a page means.
+fn page_of(answer: &Answer, page: u32, server_time: Option<Timestamp>) -> Result<Page, ListError> {
+    match answer.status {
+        200 if answer.cut.is_some() => Err(ListError::Unreadable(describe_short(answer))),
+        200 => parse(&answer.body, server_time).ok_or_else(|| {
+            ListError::Absent("the answer to the request for it is no listing".to_owned())
+        }),
+        401..=403 => Err(ListError::Refused(describe(answer))),
+        // The listing shrank since the page before.
+        404 if page > 1 => Err(ListError::Unreadable(describe(answer))),
+        404 | 405 | 410 | 501 => Err(ListError::Absent(describe(answer))),
+        300..=399 => Err(ListError::Absent(match &answer.location {
+            Some(to) => format!("{}: redirected to {}", describe(answer), shown_bounded(to)),
+            None => format!("{}: redirected", describe(answer)),
+        })),
+        201..=299 => Err(ListError::Absent(format!(
+            "{}, which is no listing",
+            describe(answer)
+        ))),
+        _ => Err(ListError::Unreadable(describe(answer))),
+    }
+}
+
+/// A cut answer without the half of a listing that came.
+fn describe_short(answer: &Answer) -> String {
+    let cut = answer.cut.as_deref().unwrap_or_default();
+    format!("HTTP {} ({cut})", answer.status)
+}
+
+/// None where the body is not a page of a listing.
+fn parse(body: &[u8], server_time: Option<Timestamp>) -> Option<Page> {
+    let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let results = fields.get("results")?.as_array()?;
+    let entries: Vec<Listed> = results.iter().filter_map(listed).collect();
+    Some(Page {
+        unreadable: results.len() - entries.len(),
+        entries,
+        count: fields.get("count").and_then(Value::as_u64),
+        more: match fields.get("next") {
+            None => More::Unsaid,
+            Some(Value::Null) => More::No,
+            Some(_) => More::Yes,
+        },
+        server_time,
+    })
+}
+
+fn listed(value: &Value) -> Option<Listed> {
+    let field = |name: &str| value.get(name);
+    Some(Listed {
+        id: FileId::new(answer::id(field("id")?)?),
+        name: field("name").and_then(answer::text),
+        size: field("size").and_then(Value::as_u64),
+        hash: field("hash").and_then(Value::as_str).and_then(|text| {
+            let text = text.trim();
+            (!text.is_empty() && text.len() <= HASH_CHARS_MAX).then(|| text.to_owned())
+        }),
+        mark: field("metadata").map_or(Mark::Unshown, mark),
+        created_at: field("created_at")
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse().ok()),
+        presence: match field("deleted_at") {
+            None | Some(Value::Null | Value::Bool(false)) => Presence::Live,
+            Some(Value::String(text)) if text.trim().is_empty() => Presence::Live,
+            Some(_) => Presence::Deleted,
+        },
+    })
+}
+
+/// Metadata is uploaded as a text that holds an object, so it may be shown as either.
+fn mark(metadata: &Value) -> Mark {
+    let inner: Value;
+    let fields = match metadata {
+        Value::Object(fields) => fields,
+        Value::String(text) => {
+            inner = serde_json::from_str(text).unwrap_or_default();
+            match &inner {
+                Value::Object(fields) => fields,
+                _ => return Mark::Unshown,
+            }
+        }
+        _ => return Mark::Unshown,
+    };
+    match fields.get(TAG_KEY) {
+        None => Mark::Absent,
+        Some(value) => answer::id(value).map_or(Mark::Unshown, Mark::Attempt),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(dataset: &str, search: Option<&str>) -> Result<String, ListError> {
+        let upload = Url::parse(&format!("https://h/base{UPLOAD_PATH}")).expect("a URL");
+        listing_url(&upload, &DatasetId::new(dataset), search, 2).map(|url| url.to_string())
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status,
+            body: body.as_bytes().to_vec(),
+            ..Answer::default()
+        }
+    }
+
+    fn one(entry: &str) -> Listed {
+        let body = format!(r#"{{"results": [{entry}], "next": null}}"#);
+        let mut page = parse(body.as_bytes(), None).expect(entry);
+        assert_eq!(page.unreadable, 0, "{entry}");
+        page.entries.pop().expect(entry)
+    }
+
+    #[test]
+    fn a_dataset_id_stays_one_segment_whatever_is_in_it() {
+        assert_eq!(
+            url("3f2b7a52-0000", Some("a b&c=d\"é#")).as_deref(),
+            Ok(
+                "https://h/base/v1/datasets/3f2b7a52-0000/files/?search=a+b%26c%3Dd%22%C3%A9%23&\
+                 page=2&page_size=100"
+            )
+        );
+        for (hostile, encoded) in [
+            ("../files/upload", "..%2Ffiles%2Fupload"),
+            ("a/b?c#d", "a%2Fb%3Fc%23d"),
+            ("a\nb\\c\0", "a%0Ab%5Cc%00"),
+            ("%2e%2e", "%252e%252e"),
+            ("é", "%C3%A9"),
+            ("...", "..."),
+        ] {
+            assert_eq!(
+                url(hostile, None),
+                Ok(format!(
+                    "https://h/base/v1/datasets/{encoded}/files/?page=2&page_size=100"
+                )),
+                "{hostile:?}"
+            );
+        }
+        for none in ["", ".", ".."] {
+            assert!(matches!(url(none, None), Err(ListError::Absent(_))));
+        }
+    }
+
+    #[test]
+    fn every_answer_is_a_page_or_says_whether_asking_again_may_help() {
+        let word = |status, body: &str, page| match page_of(&answer(status, body), page, None) {
+            Ok(_) => "page",
+            Err(ListError::Absent(_)) => "absent",
+            Err(ListError::Refused(_)) => "refused",
+            Err(ListError::Unreadable(_)) => "unreadable",
+        };
+        let page = r#"{"count": 0, "next": null, "previous": null, "results": []}"#;
+        for (status, body, number, expected) in [
+            (200, page, 1, "page"),
+            (200, r#"{"results": [1, {}, {"id": " "}]}"#, 1, "page"),
+            (200, "", 1, "absent"),
+            (200, "<html><title>Log in</title>", 1, "absent"),
+            (200, "[]", 1, "absent"),
+            (200, r#"{"results": {"a": 1}}"#, 1, "absent"),
+            (200, r#"{"detail": "moved"}"#, 1, "absent"),
+            (204, "", 1, "absent"),
+            (206, page, 1, "absent"),
+            (302, "", 1, "absent"),
+            (400, "{}", 1, "unreadable"),
+            (401, "{}", 1, "refused"),
+            (402, "{}", 1, "refused"),
+            (403, "{}", 1, "refused"),
+            (404, "{}", 1, "absent"),
+            (404, r#"{"detail": "Invalid page."}"#, 2, "unreadable"),
+            (405, "{}", 1, "absent"),
+            (408, "{}", 1, "unreadable"),
+            (410, "{}", 1, "absent"),
+            (429, "{}", 1, "unreadable"),
+            (500, "<h1>x", 1, "unreadable"),
+            (501, "", 1, "absent"),
+            (503, "", 1, "unreadable"),
+        ] {
+            assert_eq!(word(status, body, number), expected, "{status} {body}");
+        }
+        let cut = Answer {
+            cut: Some("the answer stalled".to_owned()),
+            ..answer(200, page)
+        };
+        assert!(matches!(
+            page_of(&cut, 1, None),
+            Err(ListError::Unreadable(_))
+        ));
+    }
+
+    #[test]
+    fn an_entry_is_read_leniently_but_never_invented() {
+        let full = one(
+            r#"{"id": "f", "name": "a.txt", "size": 3, "hash": " AB ", "content_type": null,
+                "metadata": {"roe_batch_key": "k", "x": [1]}, "deleted_at": null,
+                "created_at": "2025-01-02T03:04:05.000006Z", "more": {}}"#,
+        );
+        assert_eq!(full.hash.as_deref(), Some("AB"));
+        assert_eq!(full.mark, Mark::Attempt("k".to_owned()));
+        assert_eq!(full.presence, Presence::Live);
+        assert_eq!(
+            full.created_at.map(|at| at.to_string()).as_deref(),
+            Some("2025-01-02T03:04:05.000006Z")
+        );
+        let bare = one(r#"{"id": 7}"#);
+        assert_eq!(
+            bare,
+            Listed {
+                id: FileId::new("7"),
+                name: None,
+                size: None,
+                hash: None,
+                mark: Mark::Unshown,
+                created_at: None,
+                presence: Presence::Live,
+            }
+        );
+        let odd = one(
+            r#"{"id": "f", "name": 1, "size": -1, "hash": {}, "metadata": [], "created_at": 5,
+                "deleted_at": 1700000000}"#,
+        );
+        assert_eq!(
+            odd,
+            Listed {
+                id: FileId::new("f"),
+                presence: Presence::Deleted,
+                ..bare
+            }
+        );
+        // Without a zone it is no point in time.
+        let local = one(r#"{"id": "f", "created_at": "2025-01-02T03:04:05"}"#);
+        assert_eq!(local.created_at, None);
+    }
+
+    #[test]
+    fn a_mark_is_read_from_an_object_or_a_text_that_holds_one() {
+        for (metadata, expected) in [
+            ("null", Mark::Unshown),
+            ("\"\"", Mark::Unshown),
+            ("\"[]\"", Mark::Unshown),
+            ("{}", Mark::Absent),
+            (r#""{\"a\": 1}""#, Mark::Absent),
+            (r#"{"roe_batch_key": "x"}"#, Mark::Attempt("x".to_owned())),
+            (
+                r#""{\"roe_batch_key\": \"x\"}""#,
+                Mark::Attempt("x".to_owned()),
+            ),
+            (r#"{"roe_batch_key": null}"#, Mark::Unshown),
+            (r#"{"roe_batch_key": {}}"#, Mark::Unshown),
+        ] {
+            let entry = one(&format!(r#"{{"id": "f", "metadata": {metadata}}}"#));
+            assert_eq!(entry.mark, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn entries_without_an_id_are_counted() {
+        let page = parse(
+            br#"{"count": 4, "next": "http://evil/", "results": [{"id": "a"}, {}, null, "b"]}"#,
+            None,
+        )
+        .expect("a page");
+        assert_eq!((page.entries.len(), page.unreadable), (1, 3));
+        assert_eq!((page.count, page.more), (Some(4), More::Yes));
+        let unsaid = parse(br#"{"results": []}"#, None).expect("a page");
+        assert_eq!((unsaid.count, unsaid.more), (None, More::Unsaid));
+    }
+
+    #[test]
+    fn the_services_clock_is_read() {
+        let at = http_date("Sun, 06 Nov 1994 08:49:37 GMT").map(|at| at.to_string());
+        assert_eq!(at.as_deref(), Some("1994-11-06T08:49:37Z"));
+        assert_eq!(http_date("yesterday"), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! What looking for files in doubt needs of ledger and disk.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use crate::execute::Past;
+use crate::ledger::{Ledger, SqliteLedger, StateFolder};
+use crate::model::{FileId, SourcePath, Target};
+use crate::source::open_source;
+use crate::verify::{Algorithm, Hashes, LocalFiles, Sample};
+
+/// How far two looks that do not show a file must lie apart, unless told otherwise.
+pub(super) const SETTLE: std::time::Duration = std::time::Duration::from_mins(2);
+
+/// Files by the paths that the ledger knows them by.
+#[derive(Debug)]
+pub(super) struct Home(PathBuf);
+
+impl Home {
+    pub(super) fn of(state: &StateFolder) -> Self {
+        Self(state.home().to_owned())
+    }
+}
+
+impl LocalFiles for Home {
+    fn hashes(&self, path: &SourcePath, algorithms: &[Algorithm]) -> Option<Hashes> {
+        let file = open_source(&self.0, path).ok()?;
+        Hashes::read(file, algorithms).ok()
+    }
+}
+
+/// What the ledger says of earlier runs, read when it is asked for, by a connection of its own.
+#[derive(Debug)]
+pub(super) struct History {
+    ledger: PathBuf,
+    targets: RefCell<HashMap<Target, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    ids: HashSet<FileId>,
+    samples: Vec<Sample>,
+}
+
+impl History {
+    pub(super) fn of(state: &StateFolder) -> Self {
+        Self {
+            ledger: state.ledger(),
+            targets: RefCell::default(),
+        }
+    }
+}
+
+impl Past for History {
+    fn prepare(&self, target: &Target) -> Result<(), String> {
+        if self.targets.borrow().contains_key(target) {
+            return Ok(());
+        }
+        let read = || -> Result<Known, String> {
+            let ledger = SqliteLedger::open_read_only(&self.ledger)
+                .map_err(|error| error.to_string())?
+                .ok_or("there is no ledger")?;
+            let samples = ledger
+                .stored_samples(target)
+                .map_err(|error| error.to_string())?;
+            let sample = |sample: crate::ledger::StoredSample| Sample {
+                id: sample.file_id,
+                remote_name: sample.remote_name,
+                path: sample.path,
+                digest: sample.digest,
+                planted: sample.planted,
+            };
+            Ok(Known {
+                ids: ledger.ids(target).map_err(|error| error.to_string())?,
+                samples: samples.into_iter().map(sample).collect(),
+            })
+        };
+        let known = read()?;
+        self.targets.borrow_mut().insert(target.clone(), known);
+        Ok(())
+    }
+
+    fn has(&self, target: &Target, id: &FileId) -> bool {
+        let targets = self.targets.borrow();
+        targets
+            .get(target)
+            .is_some_and(|known| known.ids.contains(id))
+    }
+
+    fn samples(&self, target: &Target) -> Vec<Sample> {
+        let targets = self.targets.borrow();
+        targets
+            .get(target)
+            .map_or_else(Vec::new, |known| known.samples.clone())
+    }
+}

@@ -1,0 +1,482 @@
+//! Doubt: files of earlier runs are looked up beside the uploads, those of this run after them.
+//!
+//! What the listing says for sure is written down and ends the doubt; what is not stored is sent
+//! again; everything else stays as it is.
+
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attempt::Attempt;
+use super::{Phase, Run};
+use crate::client::Receipt;
+use crate::event::Event;
+use crate::ledger::{self, Entry, Finding, LedgerError, Settlement, Settler};
+use crate::model::{AttemptId, Digest, Doubt, FileId, InDoubt, JobEnd, Outcome, StopCause, Target};
+use crate::plan::{Decision, Upload};
+use crate::verify::{LocalFiles, Look, Parts, Sample, Verifier};
+
+/// The wait before a page of a listing is asked for again.
+const LISTING_BACKOFF: Duration = Duration::from_millis(500);
+
+/// Samples of what this run stored that are kept for each target.
+const SAMPLES: usize = 2;
+
+/// What is done about doubt.
+#[derive(Clone, Copy)]
+pub struct Doubts<'a> {
+    /// How it is settled.
+    pub policy: InDoubt,
+    /// Every file that earlier runs left in doubt.
+    pub earlier: &'a [Doubt],
+    /// How far two looks that do not show a file must lie apart before it counts as not stored.
+    pub settle: Duration,
+    /// To read files by.
+    pub files: &'a Arc<dyn LocalFiles>,
+    /// What earlier runs stored.
+    pub past: &'a dyn Past,
+}
+
+impl fmt::Debug for Doubts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Doubts({:?}, {})", self.policy, self.earlier.len())
+    }
+}
+
+/// What earlier runs stored in a target.
+pub trait Past {
+    /// Makes what is known of a target ready.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be known; then nothing can be verified.
+    fn prepare(&self, target: &Target) -> Result<(), String>;
+
+    /// Whether a file is known.
+    fn has(&self, target: &Target, id: &FileId) -> bool;
+
+    /// A few files that are known.
+    fn samples(&self, target: &Target) -> Vec<Sample>;
+}
+
+/// What a run stored: to learn from, and not to take for something else.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    ids: HashSet<(Arc<Target>, FileId)>,
+    samples: HashMap<Arc<Target>, Vec<Sample>>,
+}
+
+/// A file in doubt, and the rows of the plan that wait for its end.
+struct Case {
+    doubt: Doubt,
+    rows: Vec<usize>,
+    /// Each row as it stands while nothing is settled.
+    before: Vec<JobEnd>,
+    looked: Cell<Looked>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// Not in this run.
+    NotYet,
+    /// It was absent: another look may settle it.
+    Again(jiff::Timestamp),
+    /// The end of the doubt, or all that this run can say.
+    Done,
+    /// It is not stored, and can be sent again.
+    Resend,
+}
+
+impl Run<'_> {
+    /// Does the work, and settles doubt beside and after it.
+    pub(super) async fn settling(&self, work: impl Future<Output = ()>) {
+        let doubts = self.parts.doubts;
+        let samples = |target: &Target| self.samples(target);
+        let known = |target: &Target, id: &FileId| self.is_known(target, id);
+        let open = |target: &Target| self.open(target);
+        let verifier = Verifier::new(Parts {
+            client: self.parts.client,
+            clock: self.parts.clock,
+            settle: doubts.settle,
+            backoff: LISTING_BACKOFF,
+            files: Arc::clone(doubts.files),
+            samples: &samples,
+            known: &known,
+            open: &open,
+        });
+        if doubts.policy != InDoubt::Verify {
+            work.await;
+            if doubts.policy == InDoubt::Resend && self.parts.stop.cause().is_none() {
+                self.send_again().await;
+            }
+            return;
+        }
+        let mut cases = self.held();
+        tokio::join!(work, self.look_at(&verifier, &cases));
+        cases.extend(self.doubtful());
+        self.look_at(&verifier, &cases).await;
+        self.wait(&cases).await;
+        self.look_at(&verifier, &cases).await;
+        for case in &cases {
+            if case.looked.get() == Looked::Resend {
+                self.resend(case).await;
+            }
+        }
+    }
+
+    /// The rows that wait for the end of earlier runs' doubt.
+    fn held(&self) -> Vec<Case> {
+        let mut rows: HashMap<&AttemptId, Vec<usize>> = HashMap::new();
+        for (index, file) in self.parts.plan.files.iter().enumerate() {
+            if let Decision::Hold(held) = &file.decision {
+                rows.entry(&held.attempt).or_default().push(index);
+            }
+        }
+        let earlier = self.parts.doubts.earlier.iter();
+        earlier
+            .filter_map(|doubt| {
+                let rows = rows.remove(&doubt.attempt)?;
+                let before = rows.iter().map(|&row| {
+                    let why = self.parts.plan.files[row].decision.to_string();
+                    JobEnd {
+                        request_id: Some(doubt.attempt.clone()),
+                        ..JobEnd::without_attempt(Outcome::InDoubt, Some(why))
+                    }
+                });
+                Some(Case {
+                    doubt: doubt.clone(),
+                    before: before.collect(),
+                    rows,
+                    looked: Cell::new(Looked::NotYet),
+                })
+            })
+            .collect()
+    }
+
+    /// The rows that this run left in doubt.
+    fn doubtful(&self) -> Vec<Case> {
+        let ends = self.ends.borrow();
+        let rows = ends.iter().enumerate();
+        rows.filter_map(|(index, end)| {
+            let end = end
+                .as_ref()
+                .filter(|end| end.outcome == Outcome::InDoubt && end.attempts > 0)?;
+            Some(Case {
+                doubt: self.doubt(index, end)?,
+                rows: vec![index],
+                before: vec![end.clone()],
+                looked: Cell::new(Looked::NotYet),
+            })
+        })
+        .collect()
+    }
+
+    fn doubt(&self, index: usize, end: &JobEnd) -> Option<Doubt> {
+        let file = &self.parts.plan.files[index];
+        let upload = file.sendable()?;
+        let began = end.started?;
+        Some(Doubt {
+            attempt: end.request_id.clone()?,
+            target: (*self.parts.plan.rules[file.rule].target).clone(),
+            path: file.path.clone(),
+            remote_name: upload.sending.remote_name.as_str().to_owned(),
+            stat: upload.stat,
+            digest: end.digest,
+            tag: self.parts.settings.tag,
+            began,
+            since: end.finished.unwrap_or(began),
+            absent_since: None,
+            reason: end.reason.clone(),
+            last_look: None,
+        })
+    }
+
+    /// Every attempt to a target that may have stored its file without anybody knowing.
+    fn open(&self, target: &Target) -> Vec<Doubt> {
+        let ends = self.ends.borrow();
+        let phases = self.phases.borrow();
+        let settled: HashSet<&AttemptId> = ends
+            .iter()
+            .flatten()
+            .filter(|end| end.outcome != Outcome::InDoubt)
+            .filter_map(|end| end.request_id.as_ref())
+            .collect();
+        let own = phases.iter().enumerate().filter_map(|(index, phase)| {
+            let end = match (&ends[index], phase) {
+                (Some(end), _) if end.outcome == Outcome::InDoubt && end.attempts > 0 => end,
+                (None, Phase::Released(end)) => end,
+                _ => return None,
+            };
+            self.doubt(index, end)
+        });
+        let earlier = self.parts.doubts.earlier.iter().cloned();
+        earlier
+            .filter(|doubt| !settled.contains(&doubt.attempt))
+            .chain(own)
+            .filter(|doubt| doubt.target == *target)
+            .collect()
+    }
+
+    /// Looks at every case that a look can bring on.
+    async fn look_at(&self, verifier: &Verifier<'_>, cases: &[Case]) {
+        for case in cases {
+            let due = match case.looked.get() {
+                Looked::NotYet => true,
+                Looked::Again(at) => at <= self.now(),
+                Looked::Done | Looked::Resend => false,
+            };
+            if due && self.parts.stop.cause().is_none() {
+                let looked = self.look(verifier, case).await;
+                case.looked.set(looked);
+            }
+        }
+    }
+
+    async fn look(&self, verifier: &Verifier<'_>, case: &Case) -> Looked {
+        let mut doubt = case.doubt.clone();
+        if let Looked::Again(again) = case.looked.get() {
+            // The first look's time is what the second one is held against.
+            doubt.absent_since = again.checked_sub(self.parts.doubts.settle).ok();
+        }
+        let look = match self.parts.doubts.past.prepare(&doubt.target) {
+            Ok(()) => verifier.look(&doubt).await,
+            Err(why) => Look::Held(why),
+        };
+        match look {
+            Look::Stored { id, how } => {
+                match self.settle(case, Finding::Stored(id.clone()), &how).await {
+                    Ok(at) => {
+                        self.adopted(case, &id, &how, at).await;
+                        Looked::Done
+                    }
+                    Err(error) => self.unsettled(case, &error),
+                }
+            }
+            Look::NotStored { how } => match self.settle(case, Finding::NotStored, &how).await {
+                Ok(_) => Looked::Resend,
+                Err(error) => self.unsettled(case, &error),
+            },
+            Look::AbsentSince { since, again } => {
+                let seen = format!("the file listing does not show it since {since:.0}");
+                self.seen(case, Some(since), seen).await;
+                Looked::Again(again)
+            }
+            Look::Held(why) => {
+                self.seen(case, None, why).await;
+                Looked::Done
+            }
+        }
+    }
+
+    /// Ends a doubt in the ledger.
+    async fn settle(
+        &self,
+        case: &Case,
+        finding: Finding,
+        how: &str,
+    ) -> Result<jiff::Timestamp, LedgerError> {
+        let at = self.now();
+        let settlement = Settlement {
+            attempt: case.doubt.attempt.clone(),
+            run: Some(self.parts.run.clone()),
+            by: match finding {
+                Finding::Abandoned => Settler::Policy,
+                Finding::Stored(_) | Finding::NotStored => Settler::Listing,
+            },
+            finding,
+            at,
+            reason: how.to_owned(),
+        };
+        self.parts.ledger.write(Entry::Settled(settlement)).await?;
+        Ok(at)
+    }
+
+    fn unsettled(&self, case: &Case, error: &LedgerError) -> Looked {
+        if !error.is_refusal() {
+            self.stop(StopCause::Ledger(error.to_string()));
+        }
+        self.show(case, |before| {
+            let mut end = before.clone();
+            end.add_look(Some(&error.to_string()));
+            end
+        });
+        Looked::Done
+    }
+
+    /// Notes what a look saw that settled nothing.
+    async fn seen(&self, case: &Case, absent_since: Option<jiff::Timestamp>, seen: String) {
+        let look = ledger::Look {
+            attempt: case.doubt.attempt.clone(),
+            absent_since,
+            seen: seen.clone(),
+        };
+        if let Err(error) = self.parts.ledger.write(Entry::Looked(look)).await
+            && !error.is_refusal()
+        {
+            self.stop(StopCause::Ledger(error.to_string()));
+        }
+        self.show(case, |before| {
+            let mut end = before.clone();
+            end.add_look(Some(&seen));
+            end
+        });
+    }
+
+    /// The rows of a file that was found stored. Where the file has changed since it was sent,
+    /// what was found is the earlier version: the present one is sent.
+    async fn adopted(&self, case: &Case, id: &FileId, how: &str, at: jiff::Timestamp) {
+        for (&row, before) in case.rows.iter().zip(&case.before) {
+            let file = &self.parts.plan.files[row];
+            if let Some(upload) = file.sendable()
+                && self.parts.plan.rules[file.rule].sends_changes()
+                && case.rows.len() == 1
+                && self.has_changed(case, upload).await
+            {
+                // The present version is a file of its own: nothing of it is stored yet.
+                self.ends.borrow_mut()[row] = None;
+                let end = self.job(row, upload).await;
+                self.set(row, end);
+                continue;
+            }
+            let end = JobEnd {
+                outcome: Outcome::Stored,
+                reason: Some(how.to_owned()),
+                file_id: Some(id.clone()),
+                digest: case.doubt.digest,
+                http_status: None,
+                finished: Some(at),
+                ..before.clone()
+            };
+            self.set(row, end);
+        }
+    }
+
+    async fn has_changed(&self, case: &Case, upload: Upload<'_>) -> bool {
+        if upload.stat == case.doubt.stat {
+            return false;
+        }
+        let roots = self.parts.roots.clone();
+        let (root, relative) = (upload.file.root, upload.file.relative.clone());
+        let read = tokio::task::spawn_blocking(move || -> Option<Digest> {
+            roots.open(root, &relative).ok()?.digest().ok()
+        });
+        let found = read.await.ok().flatten();
+        found.is_some() && found != case.doubt.digest
+    }
+
+    /// Waits until another look can settle what was absent, unless the run is to end.
+    async fn wait(&self, cases: &[Case]) {
+        let waiting: Vec<jiff::Timestamp> = cases
+            .iter()
+            .filter_map(|case| match case.looked.get() {
+                Looked::Again(at) => Some(at),
+                _ => None,
+            })
+            .collect();
+        let Some(last) = waiting.iter().max() else {
+            return;
+        };
+        let wait = Duration::try_from(last.duration_since(self.now())).unwrap_or_default();
+        if self.parts.stop.cause().is_some() {
+            return;
+        }
+        (self.parts.events)(&Event::Settling {
+            files: waiting.len(),
+            wait,
+        });
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.parts.stop.draining() => {}
+        }
+    }
+
+    /// Sends a file again whose earlier attempt is settled as not stored, or given up.
+    async fn resend(&self, case: &Case) {
+        let [row] = case.rows.as_slice() else {
+            self.show(case, |before| JobEnd {
+                outcome: Outcome::Failed,
+                reason: Some(
+                    "it is not stored; several rules send it to the same target: exclude it from \
+                     all but one"
+                        .to_owned(),
+                ),
+                ..before.clone()
+            });
+            return;
+        };
+        let Some(upload) = self.parts.plan.files[*row].sendable() else {
+            return;
+        };
+        // What holds if its turn does not come.
+        let unsent = JobEnd {
+            outcome: Outcome::Failed,
+            reason: Some("it is not stored, and was not sent again".to_owned()),
+            ..case.before[0].clone()
+        };
+        self.phases.borrow_mut()[*row] = Phase::Started(unsent.clone());
+        self.ends.borrow_mut()[*row] = None;
+        let end = self.job(*row, upload).await;
+        self.set(*row, if end.attempts > 0 { end } else { unsent });
+    }
+
+    /// The policy `resend`: what this run left in doubt is sent once more.
+    async fn send_again(&self) {
+        for case in self.doubtful() {
+            let how = "sent again, as `in_doubt: resend` says";
+            match self.settle(&case, Finding::Abandoned, how).await {
+                Ok(_) => self.resend(&case).await,
+                Err(error) => {
+                    self.unsettled(&case, &error);
+                }
+            }
+        }
+    }
+
+    fn show(&self, case: &Case, end: impl Fn(&JobEnd) -> JobEnd) {
+        for (&row, before) in case.rows.iter().zip(&case.before) {
+            self.set(row, end(before));
+        }
+    }
+
+    /// How a row stands now.
+    fn set(&self, row: usize, end: JobEnd) {
+        let file = &self.parts.plan.files[row];
+        (self.parts.events)(&Event::Settled {
+            rule: self.parts.plan.rules[file.rule].name.clone(),
+            path: file.path.clone(),
+            end: end.clone(),
+        });
+        self.ends.borrow_mut()[row] = Some(end);
+    }
+
+    /// Keeps what an attempt stored, to learn from it.
+    pub(super) fn remember(&self, attempt: &Attempt<'_>, receipt: &Receipt) {
+        let (Some(id), Some(digest)) = (&receipt.file_id, attempt.digest()) else {
+            return;
+        };
+        let mut stored = self.stored.borrow_mut();
+        let target = attempt.target();
+        stored.ids.insert((Arc::clone(target), id.clone()));
+        let samples = stored.samples.entry(Arc::clone(target)).or_default();
+        if let Some(sample) = attempt.sample(id, digest)
+            && samples.len() < SAMPLES
+        {
+            samples.push(sample);
+        }
+    }
+
+    fn samples(&self, target: &Target) -> Vec<Sample> {
+        let stored = self.stored.borrow();
+        let own = stored.samples.get(target).cloned().unwrap_or_default();
+        let earlier = self.parts.doubts.past.samples(target);
+        own.into_iter().chain(earlier).collect()
+    }
+
+    fn is_known(&self, target: &Target, id: &FileId) -> bool {
+        let key = (Arc::new(target.clone()), id.clone());
+        self.stored.borrow().ids.contains(&key) || self.parts.doubts.past.has(target, id)
+    }
+}

@@ -1,0 +1,288 @@
+//! Files in doubt and how they are settled, judged by the sandbox's own records.
+
+mod common;
+#[path = "common/proxy.rs"]
+mod proxy;
+
+use std::fs;
+
+use common::{DATASET, KEY, Ran, Workspace, sandbox};
+use proxy::Fate::{LostUnanswered, StoredUnanswered};
+use proxy::{Fate, Listing, Proxy};
+use roe_batch::sandbox::{Sandbox, StoredFile, records};
+use serde_json::Value;
+
+/// A workspace whose uploads go to a sandbox through a proxy that loses answers.
+struct Bench {
+    workspace: Workspace,
+    data: tempfile::TempDir,
+    proxy: Proxy,
+    _server: Sandbox,
+}
+
+impl Bench {
+    fn new(run: &str, listing: Listing, fates: &[(&str, &[Fate])]) -> Self {
+        let (data, server) = sandbox();
+        let proxy = Proxy::start(server.address(), listing, fates);
+        let manifest = format!(
+            "version: 1\nuploads:\n- {{name: all, root: in, include: '**', dataset_id: {DATASET}}}\n\
+             run: {{{run}}}\n"
+        );
+        let mut workspace = Workspace::with(&manifest, &[]);
+        for name in ["stored", "lost", "plain"] {
+            workspace.write(&format!("in/{name}.txt"), format!("content of {name}"));
+        }
+        workspace.env("ROE_API_KEY", KEY);
+        workspace.env("ROE_BASE_URL", &proxy.url());
+        Self {
+            workspace,
+            data,
+            proxy,
+            _server: server,
+        }
+    }
+
+    fn apply(&self, more: &[&str]) -> Ran {
+        let mut args = vec!["apply", "manifest.yaml"];
+        args.extend(more);
+        self.workspace.run(&args)
+    }
+
+    fn records(&self) -> Vec<StoredFile> {
+        records(self.data.path()).expect("records")
+    }
+
+    /// How often the sandbox has each file, by name.
+    fn stored(&self, name: &str) -> usize {
+        let records = self.records();
+        records.iter().filter(|file| file.name == name).count()
+    }
+
+    fn row(&self, path: &str) -> Value {
+        let report = self.workspace.report();
+        let rows = report["files"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["path"] == path);
+        row.expect("a row").clone()
+    }
+
+    /// The report can be had again, just as it was written.
+    fn assert_report_is_the_ledgers(&self) {
+        let written = self.workspace.report();
+        let ran = self
+            .workspace
+            .run(&["report", "manifest.yaml", "--format", "json"]);
+        let again: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!(again, written);
+    }
+}
+
+const BOTH: &[(&str, &[Fate])] = &[
+    ("content of stored", &[StoredUnanswered]),
+    ("content of lost", &[LostUnanswered]),
+];
+
+#[test]
+fn what_is_in_doubt_is_looked_up_at_the_end_of_the_run_and_settled_for_sure() {
+    for run in ["", "tag: true"] {
+        let bench = Bench::new(run, Listing::Works, BOTH);
+        let ran = bench.apply(&["--settle", "0.2"]);
+        assert_eq!(ran.code, 0, "{}", ran.all());
+        for name in ["stored.txt", "lost.txt", "plain.txt"] {
+            assert_eq!(bench.stored(name), 1, "{name}: {}", ran.all());
+        }
+        let records = bench.records();
+        for name in ["stored", "lost", "plain"] {
+            let row = bench.row(&format!("in/{name}.txt"));
+            assert_eq!(row["outcome"], "stored", "{}", ran.all());
+            let file = records
+                .iter()
+                .find(|file| file.name == format!("{name}.txt"));
+            assert_eq!(row["file_id"], file.expect("stored").id.as_str());
+        }
+        bench.assert_report_is_the_ledgers();
+        let ran = bench.apply(&[]);
+        assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+    }
+}
+
+#[test]
+fn what_an_earlier_run_left_is_looked_up_by_the_next() {
+    let bench = Bench::new("", Listing::Works, BOTH);
+    let ran = bench.apply(&["--in-doubt", "hold"]);
+    assert_eq!(ran.code, 76, "{}", ran.all());
+    assert!(bench.proxy.listed().is_empty(), "{}", ran.all());
+    let plan = bench.workspace.run(&["plan", "manifest.yaml"]);
+    assert!(
+        plan.stdout.contains("2 in doubt, to be looked up"),
+        "{}",
+        plan.all()
+    );
+    bench.assert_report_is_the_ledgers();
+    let ran = bench.apply(&["--settle", "0.2"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert_eq!(bench.records().len(), 3, "{}", ran.all());
+    assert_eq!(bench.stored("stored.txt"), 1);
+    assert_eq!(bench.stored("lost.txt"), 1);
+    assert_eq!(bench.row("in/stored.txt")["outcome"], "stored");
+    assert_eq!(bench.row("in/lost.txt")["attempts"], 1);
+    bench.assert_report_is_the_ledgers();
+}
+
+#[test]
+fn an_absence_noted_by_one_run_is_settled_by_the_next_without_waiting() {
+    let bench = Bench::new("", Listing::Works, &BOTH[1..]);
+    let mut child = bench
+        .workspace
+        .command(&["apply", "manifest.yaml", "--settle", "1h"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let stderr = child.stderr.take().expect("piped");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
+    let waiting = lines.find(|line| {
+        let line = line.as_ref().expect("UTF-8");
+        line.contains("looking again in 3600 s")
+    });
+    assert!(waiting.is_some());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
+    for _ in lines {}
+    assert_eq!(child.wait().expect("ended").code(), Some(130));
+    assert_eq!(bench.row("in/lost.txt")["outcome"], "in_doubt");
+    bench.assert_report_is_the_ledgers();
+    let ran = bench.apply(&["--settle", "0.1"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert!(!ran.stderr.contains("looking again"), "{}", ran.all());
+    assert_eq!(bench.stored("lost.txt"), 1);
+}
+
+#[test]
+fn without_a_listing_doubt_is_held_and_resolve_settles_it() {
+    let bench = Bench::new("", Listing::Absent, BOTH);
+    let ran = bench.apply(&["--settle", "0.1"]);
+    assert_eq!(ran.code, 76, "{}", ran.all());
+    assert!(
+        ran.stderr.contains("the service has no file listing"),
+        "{}",
+        ran.all()
+    );
+    assert_eq!(bench.proxy.listed().len(), 1, "it is asked for once");
+    for path in ["in/stored.txt", "in/lost.txt"] {
+        let row = bench.row(path);
+        assert_eq!(row["outcome"], "in_doubt");
+        let reason = row["reason"].as_str().expect("a reason");
+        assert!(reason.contains("no file listing"), "{reason}");
+    }
+    bench.assert_report_is_the_ledgers();
+    let id = bench
+        .records()
+        .into_iter()
+        .find(|file| file.name == "stored.txt")
+        .expect("stored")
+        .id;
+    for (file, answer) in [
+        ("in/stored.txt", &["--stored", &id][..]),
+        ("in/lost.txt", &["--not-stored"]),
+    ] {
+        let mut args = vec!["resolve", "manifest.yaml", file];
+        args.extend(answer);
+        let ran = bench.workspace.run(&args);
+        assert_eq!(ran.code, 0, "{}", ran.all());
+    }
+    let ran = bench.workspace.run(&["report", "manifest.yaml"]);
+    assert!(ran.stdout.contains("settled by hand"), "{}", ran.all());
+    let ran = bench.apply(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert_eq!(bench.records().len(), 3);
+}
+
+#[test]
+fn resend_sends_again_at_once_and_may_store_twice() {
+    let bench = Bench::new("in_doubt: resend", Listing::Works, BOTH);
+    let ran = bench.apply(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert_eq!(bench.stored("stored.txt"), 2, "that is what was chosen");
+    assert_eq!(bench.stored("lost.txt"), 1);
+    assert!(bench.proxy.listed().is_empty());
+    bench.assert_report_is_the_ledgers();
+
+    let bench = Bench::new("in_doubt: hold", Listing::Works, BOTH);
+    assert_eq!(bench.apply(&[]).code, 76);
+    let ran = bench.apply(&["--in-doubt", "resend"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert_eq!(bench.stored("stored.txt"), 2);
+    assert_eq!(bench.stored("lost.txt"), 1);
+    bench.assert_report_is_the_ledgers();
+}
+
+#[test]
+fn resolve_looks_files_up_without_a_run() {
+    let bench = Bench::new("in_doubt: hold", Listing::Works, BOTH);
+    assert_eq!(bench.apply(&[]).code, 76);
+    let verify = ["resolve", "manifest.yaml", "--verify", "--settle", "0.2"];
+    let ran = bench.workspace.run(&verify);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert!(
+        ran.stdout.ends_with("settled 2 files, 0 left in doubt\n"),
+        "{}",
+        ran.all()
+    );
+    assert_eq!(bench.records().len(), 2, "it sends nothing");
+    let ran = bench.apply(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert_eq!(bench.records().len(), 3);
+
+    let bench = Bench::new("in_doubt: hold", Listing::Absent, BOTH);
+    assert_eq!(bench.apply(&[]).code, 76);
+    let ran = bench.workspace.run(&verify);
+    assert_eq!(ran.code, 76, "{}", ran.all());
+    assert!(ran.stdout.contains("no file listing"), "{}", ran.all());
+}
+
+#[test]
+fn a_file_that_changed_while_it_was_in_doubt_is_stored_in_both_versions() {
+    let bench = Bench::new("", Listing::Works, &BOTH[..1]);
+    assert_eq!(bench.apply(&["--in-doubt", "hold"]).code, 76);
+    bench
+        .workspace
+        .write("in/stored.txt", "another version of it");
+    let ran = bench.apply(&["--settle", "0.1"]);
+    // The hash of the version sent can no longer be had: nothing proves that it is the one.
+    assert_eq!(ran.code, 76, "{}", ran.all());
+    assert_eq!(bench.stored("stored.txt"), 1);
+
+    let bench = Bench::new("tag: true", Listing::Works, &BOTH[..1]);
+    assert_eq!(bench.apply(&["--in-doubt", "hold"]).code, 76);
+    bench
+        .workspace
+        .write("in/stored.txt", "another version of it");
+    let ran = bench.apply(&["--settle", "0.1"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert_eq!(bench.stored("stored.txt"), 2, "{}", ran.all());
+    bench.assert_report_is_the_ledgers();
+    let ran = bench.apply(&[]);
+    assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+}
+
+#[test]
+fn the_key_is_planted_where_it_is_asked_for_and_changes_nothing_else() {
+    let bench = Bench::new("tag: true", Listing::Works, &[]);
+    assert_eq!(bench.apply(&[]).code, 0);
+    for file in bench.records() {
+        assert_eq!(
+            file.metadata["roe_batch_key"].as_str(),
+            file.request_id.as_deref()
+        );
+    }
+    let row = bench.row("in/plain.txt");
+    assert_eq!(row["metadata"], serde_json::json!({}));
+    let ran = bench.apply(&[]);
+    assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+    let manifest = fs::read_to_string(bench.workspace.at("manifest.yaml")).expect("read");
+    bench
+        .workspace
+        .write("manifest.yaml", manifest.replace("tag: true", ""));
+    let ran = bench.apply(&[]);
+    assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+}
