@@ -156,3 +156,5 @@ fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+pub mod service;
