@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use roe_batch::ledger::{Doubt, Ledger, SqliteLedger};
@@ -13,7 +14,7 @@ use roe_batch::sandbox::{
 };
 use serde_json::Value;
 
-use super::{DATASET, KEY, Workspace};
+use super::{DATASET, KEY, Ran, Workspace};
 
 /// No test waits so long: it ends one that would otherwise hang.
 pub const SAFETY_NET: Duration = Duration::from_mins(1);
@@ -104,6 +105,24 @@ pub fn doubts(workspace: &Workspace) -> Vec<Doubt> {
     }
     let ledger = SqliteLedger::open(&path).expect("the ledger opens");
     ledger.doubts().expect("read")
+}
+
+/// `apply` in a shell that has done something before, such as set limits.
+pub fn apply_after(workspace: &Workspace, script: &str) -> Ran {
+    let binary = workspace.command::<&str>(&[]);
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args([
+            "-c",
+            &format!("{script} && exec \"$0\" apply manifest.yaml"),
+        ])
+        .arg(binary.get_program())
+        .current_dir(workspace.path())
+        .env_clear();
+    for (name, value) in binary.get_envs() {
+        shell.env(name, value.expect("a value"));
+    }
+    Ran::new(&shell.output().expect("a shell"))
 }
 
 /// How doubts were settled.
