@@ -96,6 +96,10 @@ impl StateFolder {
     ///
     /// [`LedgerError::Locked`] at once where another run has it.
     pub fn lock(&self, holder: &str) -> Result<RunLock, LedgerError> {
+        // Taking the lock and writing down who has it must be one step for whoever comes second,
+        // who would read nobody's name or the last holder's: one after another, for this moment.
+        let turn = File::open(&self.path).map_err(|error| self.error(&error))?;
+        turn.lock().map_err(|error| self.error(&error))?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
