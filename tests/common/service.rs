@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use roe_batch::ledger::{Doubt, Ledger, SqliteLedger};
@@ -122,7 +122,12 @@ pub fn apply_after(workspace: &Workspace, script: &str) -> Ran {
     for (name, value) in binary.get_envs() {
         shell.env(name, value.expect("a value"));
     }
-    Ran::new(&shell.output().expect("a shell"))
+    ran(&shell.output().expect("a shell"))
+}
+
+/// What a process left that the test started itself.
+pub fn ran(output: &Output) -> Ran {
+    Ran::new(output)
 }
 
 /// How doubts were settled.

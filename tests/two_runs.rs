@@ -1,0 +1,165 @@
+//! Two runs of one manifest that begin together: one does the work, the other steps back and says
+//! to whom.
+
+#[allow(dead_code, reason = "it can do more than is needed here")]
+#[path = "common/bad_server.rs"]
+mod bad_server;
+mod common;
+
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bad_server::{Act, BadServer, Signal};
+use common::service::{SAFETY_NET, Service, assert_each_stored_once, rows};
+use common::{DATASET, KEY, Ran, Workspace};
+
+const ROUNDS: usize = 50;
+
+/// Files that each round adds.
+const FILES: usize = 2;
+
+fn workspace() -> Workspace {
+    Workspace::with(
+        &format!(
+            "version: 1\nuploads:\n- {{name: all, root: in, include: '**', dataset_id: {DATASET}}}\n"
+        ),
+        &[],
+    )
+}
+
+fn start(workspace: &Workspace) -> Child {
+    workspace
+        .command(&["apply", "manifest.yaml"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs")
+}
+
+/// The process that ran, and how it ended.
+struct Ended {
+    process: u32,
+    ran: Ran,
+}
+
+fn end(child: Child) -> Ended {
+    Ended {
+        process: child.id(),
+        ran: common::service::ran(&child.wait_with_output().expect("its end")),
+    }
+}
+
+/// It did nothing, and says which process does.
+fn assert_stepped_back(one: &Ended, for_process: u32) {
+    let shown = one.ran.all();
+    assert_eq!(one.ran.code, 75, "{shown}");
+    let holder = format!("(process {for_process}, ");
+    assert!(one.ran.stderr.contains(&holder), "{holder} in {shown}");
+    assert!(one.ran.stdout.is_empty(), "{shown}");
+}
+
+/// The report of the state folder belongs to this process's run.
+fn assert_did_the_work(workspace: &Workspace, one: &Ended, files: usize) {
+    let shown = one.ran.all();
+    assert_eq!(one.ran.code, 0, "{shown}");
+    assert_eq!(rows(&workspace.report()).len(), files, "{shown}");
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "for people who ask with --nocapture")]
+fn of_two_runs_that_start_together_one_does_the_work_and_each_file_is_stored_once() {
+    let mut service = Service::start();
+    let mut workspace = workspace();
+    service.serve(&mut workspace);
+    let (mut stepped_back, mut came_after) = (0, 0);
+    let begun = Instant::now();
+    for round in 0..ROUNDS {
+        for number in 0..FILES {
+            workspace.write(
+                &format!("in/{round}-{number}.txt"),
+                format!("{round} {number}"),
+            );
+        }
+        let files = (round + 1) * FILES;
+        let two = [start(&workspace), start(&workspace)];
+        let [a, b] = two.map(end);
+        let (worker, other) = if a.ran.code == 75 { (b, a) } else { (a, b) };
+        assert_did_the_work(&workspace, &worker, files);
+        if other.ran.code == 75 {
+            assert_stepped_back(&other, worker.process);
+            stepped_back += 1;
+        } else {
+            // It came when the first had ended: one of them found nothing to do.
+            assert_did_the_work(&workspace, &other, files);
+            let idle = [&worker, &other].map(|one| one.ran.stdout.contains("nothing to upload"));
+            assert!(
+                idle[0] != idle[1],
+                "{}{}",
+                worker.ran.all(),
+                other.ran.all()
+            );
+            came_after += 1;
+        }
+        assert_eq!(service.stats().stored, files as u64, "round {round}");
+    }
+    assert_each_stored_once(&workspace, &service.settled(), ROUNDS * FILES);
+    eprintln!(
+        "{ROUNDS} rounds in {:?}: {stepped_back} times the other stepped back, {came_after} times \
+         it came after",
+        begun.elapsed()
+    );
+}
+
+/// Waits for one of two to end. Returns it and the other.
+fn first_to_end(mut one: Child, mut other: Child) -> (Child, Child) {
+    let patience = Instant::now() + SAFETY_NET;
+    loop {
+        if one.try_wait().expect("a child").is_some() {
+            return (one, other);
+        }
+        if other.try_wait().expect("a child").is_some() {
+            return (other, one);
+        }
+        assert!(Instant::now() < patience, "both wait");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "for people who ask with --nocapture")]
+fn a_run_that_finds_another_under_way_does_not_wait_for_it() {
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        let stepped_back = Signal::new();
+        let server = {
+            let stepped_back = Arc::clone(&stepped_back);
+            // Until one of the two has gone, the service answers nobody.
+            BadServer::start(0, 0, move |upload| {
+                stepped_back.wait();
+                Act::store(upload)
+            })
+        };
+        let mut workspace = workspace();
+        workspace.write("in/a.txt", "a");
+        workspace.env("ROE_API_KEY", KEY);
+        workspace.env(
+            "ROE_BASE_URL",
+            &format!("http://127.0.0.1:{}", server.port()),
+        );
+        let begun = Instant::now();
+        let (gone, worker) = first_to_end(start(&workspace), start(&workspace));
+        let gone = end(gone);
+        longest = longest.max(begun.elapsed());
+        stepped_back.set();
+        let worker = end(worker);
+        assert_stepped_back(&gone, worker.process);
+        assert_did_the_work(&workspace, &worker, 1);
+        let uploads = server.finish();
+        assert_eq!(uploads.len(), 1);
+        assert!(uploads[0].is_whole());
+    }
+    eprintln!("stepping back took {longest:?} at most");
+}
