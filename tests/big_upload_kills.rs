@@ -50,7 +50,7 @@ fn workspace(service: &Service) -> Workspace {
 
 fn start(workspace: &Workspace) -> Child {
     workspace
-        .command(&["apply", "manifest.yaml"])
+        .command(&["apply", "manifest.yaml", "--in-doubt", "hold"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -139,7 +139,7 @@ fn a_large_upload_that_is_killed_amid_its_transfer_is_stored_once_and_hardly_eve
         "seed {seed}: {in_doubt} of {killed} kills left a doubt"
     );
 
-    let ran = workspace.run(&["apply", "manifest.yaml"]);
+    let ran = workspace.run(&["apply", "manifest.yaml", "--in-doubt", "hold"]);
     assert_eq!(ran.code, 0, "{}", ran.all());
     let stored = service.settled();
     let digests: Vec<&str> = stored.iter().map(|file| file.sha256.as_str()).collect();

@@ -53,6 +53,7 @@ fn kill(mut child: Child) -> bool {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "for people who ask with --nocapture")]
 fn a_run_that_is_killed_at_any_instant_loses_nothing_and_stores_nothing_twice() {
     let kills = number("ROE_BATCH_KILLS", 200);
     let seed = number("ROE_BATCH_SEED", 7);

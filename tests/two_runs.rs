@@ -31,7 +31,7 @@ fn workspace() -> Workspace {
 
 fn start(workspace: &Workspace) -> Child {
     workspace
-        .command(&["apply", "manifest.yaml"])
+        .command(&["apply", "manifest.yaml", "--in-doubt", "hold"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

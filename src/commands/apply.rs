@@ -313,7 +313,10 @@ fn learn_ends(ledger: &dyn Ledger, run: &RunId, ends: &mut [Option<JobEnd>]) {
     // The ledger's rows of a run are its plan's, in the same order.
     if let Ok(rows) = ledger.rows(run) {
         for (row, end) in rows.into_iter().zip(ends).filter(|(_, end)| in_doubt(end)) {
-            *end = Some(row.end);
+            // Of what is in doubt there too, what was seen here says more.
+            if row.end.outcome != Outcome::InDoubt {
+                *end = Some(row.end);
+            }
         }
     }
 }

@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::manifest::{Compare, Manifest, OnChange, OnMetadataChange, Rule};
+use crate::manifest::{Compare, Manifest, OnMetadataChange, Rule};
 use crate::model::{
     Candidates, ContentType, Digest, Digests, Entry, EntryKind, InDoubt, Known, KnownFile,
     KnownState, Metadata, OrganizationId, Origin, Owner, RelativePath, RemoteName, RootId, RunId,
     SourcePath, Stat, StoredVersion, Target,
 };
 use crate::template::Values;
+
+pub use crate::manifest::OnChange;
 
 pub use self::decision::{
     Decision, Held, Note, Plan, PlannedFile, PlannedRule, Sending, Skip, SkipReason, Tally, Upload,

@@ -192,7 +192,9 @@ mod tests {
         AttemptId, ContentType, Digest, InDoubt, JobEnd, Metadata, Origin, Outcome, RelativePath,
         RemoteName, RootId, RuleName, RunId, SourcePath, Stat, Target,
     };
-    use crate::plan::{Decision, Held, Plan, PlannedFile, PlannedRule, Sending, UploadReason};
+    use crate::plan::{
+        Decision, Held, OnChange, Plan, PlannedFile, PlannedRule, Sending, UploadReason,
+    };
     use crate::report::{About, Counts, rows};
 
     fn file(name: &str, decision: Decision) -> PlannedFile {
@@ -227,7 +229,7 @@ mod tests {
                     organization_id: None,
                     dataset_id: None,
                 }),
-                on_change: crate::manifest::OnChange::Upload,
+                on_change: OnChange::Upload,
             }],
             vanished: 0,
             files: vec![

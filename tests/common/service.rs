@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use roe_batch::ledger::{Doubt, Ledger, SqliteLedger};
+use roe_batch::ledger::{Ledger, SqliteLedger};
+use roe_batch::model::Doubt;
 use roe_batch::sandbox::{
     EmptyFiles, Sandbox, SandboxConfig, SandboxDataset, SandboxStats, StoredFile, records,
 };
@@ -114,7 +115,7 @@ pub fn apply_after(workspace: &Workspace, script: &str) -> Ran {
     shell
         .args([
             "-c",
-            &format!("{script} && exec \"$0\" apply manifest.yaml"),
+            &format!("{script} && exec \"$0\" apply manifest.yaml --in-doubt hold"),
         ])
         .arg(binary.get_program())
         .current_dir(workspace.path())
