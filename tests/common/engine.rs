@@ -1,0 +1,357 @@
+//! The library's parts composed as `apply` composes them, over any ledger and any server: the
+//! engine without its command line.
+
+#![allow(
+    dead_code,
+    reason = "each test and bench uses its own part of these helpers"
+)]
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use roe_batch::client::{self, Client, Endpoint};
+use roe_batch::error::Exit;
+use roe_batch::event::Event;
+use roe_batch::execute::{self, Chance, Parts, StopLight, execute};
+use roe_batch::ledger::{
+    Entry, Ledger, LedgerError, PlannedRow, Relation, RunEnd, RunKind, RunRecord, RunRow, RunStart,
+    State, Transition, Writer,
+};
+use roe_batch::manifest::{self, Manifest, Severity, Source};
+use roe_batch::model::{
+    ApiKey, AttemptId, Clock, Digests, Doubt, Environment, JobEnd, Known, KnownFile, KnownState,
+    Origin, Outcome, Owner, RunId, SourcePath, StopCause, StoredVersion, Target,
+};
+use roe_batch::pace::Backoff;
+use roe_batch::plan::{Inputs, Plan, PlannedFile, absent, plan, undecided};
+use roe_batch::report::unattempted;
+use roe_batch::source::{Survey, Want, gone, survey};
+use uuid::Uuid;
+
+/// A manifest whose roots were walked, and a client for its service.
+pub struct Engine {
+    manifest: Manifest,
+    home: PathBuf,
+    survey: Survey,
+    origin: Origin,
+    client: Client,
+    concurrency: NonZeroU32,
+}
+
+/// What a run leaves.
+pub struct Ran {
+    /// The ledger, still open.
+    pub ledger: Box<dyn Ledger>,
+    /// How each row of the plan ended.
+    pub ends: Vec<JobEnd>,
+    /// Why it ended early, if it did.
+    pub stopped: Vec<StopCause>,
+}
+
+impl Ran {
+    /// Rows with this outcome.
+    pub fn files(&self, outcome: Outcome) -> usize {
+        let ends = self.ends.iter();
+        ends.filter(|end| end.outcome == outcome).count()
+    }
+}
+
+impl Engine {
+    /// Reads a manifest's text, walks its roots and makes a client. `home` is the folder that
+    /// relative roots and source paths start from.
+    pub fn new(manifest: &str, home: &Path, base_url: &str, key: &str, concurrency: u32) -> Self {
+        let home = fs::canonicalize(home).expect("a folder");
+        let source = Source {
+            name: "manifest.yaml".to_owned(),
+            text: manifest.to_owned(),
+        };
+        let reading = manifest::read(&source, &home.join("manifest.yaml"), &Environment::default());
+        let mut found = reading.diagnostics.iter();
+        assert!(
+            found.all(|d| d.severity != Severity::Error),
+            "{}",
+            source.render(&reading.diagnostics)
+        );
+        let wants: Vec<Want> = reading
+            .manifest
+            .rules
+            .iter()
+            .map(|rule| Want {
+                root: rule.root.clone(),
+                include: rule.include.clone(),
+                exclude: rule.exclude.clone(),
+            })
+            .collect();
+        let survey = survey(&wants, &home, &[]);
+        assert!(survey.unusable_roots.is_empty(), "{survey:?}");
+        let endpoint = Endpoint::parse(base_url).expect("an address");
+        Self {
+            manifest: reading.manifest,
+            home,
+            survey,
+            origin: endpoint.origin(),
+            client: Client::new(&client::Settings {
+                endpoint,
+                key: ApiKey::new(key).expect("a key"),
+                stall: Duration::from_mins(2),
+                connections: usize::try_from(concurrency).expect("a small number"),
+            })
+            .expect("TLS"),
+            concurrency: NonZeroU32::new(concurrency).expect("not zero"),
+        }
+    }
+
+    /// One run, from reading the ledger to the run's end in it. What a plan finds out beside
+    /// uploads (touched, moved and resent files) is not written.
+    pub fn run(&self, mut ledger: Box<dyn Ledger>, events: &dyn Fn(&Event)) -> Ran {
+        let run = RunId::new(Uuid::now_v7().to_string());
+        let started = Timestamp::now();
+        let plan = self.plan(&*ledger, (&run, started));
+        let rows: Vec<PlannedRow<'_>> = plan.files.iter().map(|f| planned(&plan, f)).collect();
+        let start = RunStart {
+            run: run.clone(),
+            stream: plan.manifest.clone(),
+            kind: RunKind::Apply,
+            at: started,
+            vanished: plan.vanished,
+        };
+        ledger.begin_run(&start, &rows).expect("begun");
+        let stop = StopLight::default();
+        let writer = Writer::start(ledger).expect("a thread");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let ends = runtime.block_on(execute(Parts {
+            plan: &plan,
+            roots: &self.survey.roots,
+            client: &self.client,
+            ledger: writer.handle(),
+            run: &run,
+            clock: &SystemClock,
+            chance: &SystemChance,
+            stop: &stop,
+            events,
+            settings: execute::Settings {
+                concurrency: self.concurrency,
+                max_attempts: NonZeroU32::new(5).expect("not zero"),
+                backoff: Backoff {
+                    first: Duration::from_millis(500),
+                    most: Duration::from_secs(30),
+                },
+                tag: self.manifest.run.tag,
+            },
+        }));
+        runtime.shutdown_background();
+        let planned = plan.files.iter().map(|file| unattempted(&file.decision));
+        let ends = planned.zip(ends).map(|(other, end)| end.unwrap_or(other));
+        let mut ran = Ran {
+            ledger: writer.finish().expect("the ledger's thread"),
+            ends: ends.collect(),
+            stopped: stop.causes(),
+        };
+        let outcomes = Outcome::ALL.map(|outcome| (outcome, ran.files(outcome)));
+        let end = RunEnd {
+            run,
+            at: Timestamp::now(),
+            exit_code: Exit::of_run(&ran.stopped, |outcome| ran.files(outcome) > 0).code(),
+            stopped: ran.stopped.iter().map(ToString::to_string).collect(),
+            outcomes: outcomes.to_vec(),
+        };
+        ran.ledger.end_run(&end).expect("ended");
+        ran
+    }
+
+    fn plan(&self, ledger: &dyn Ledger, run: (&RunId, Timestamp)) -> Plan {
+        let mut inputs = Inputs {
+            manifest: &self.manifest,
+            candidates: &self.survey.candidates,
+            known: &Known::default(),
+            gone: &HashSet::new(),
+            digests: &Digests::new(),
+            in_doubt: self.manifest.run.in_doubt.unwrap_or_default(),
+            origin: &self.origin,
+            organization: None,
+            run,
+        };
+        let known = ledger.known(&inputs.targets(), &self.manifest.name);
+        let known = known.expect("read");
+        inputs.known = &known;
+        let gone = gone(&absent(&inputs), &self.home);
+        inputs.gone = &gone;
+        let digests = self.survey.roots.digests(undecided(&inputs));
+        inputs.digests = &digests;
+        plan(&inputs)
+    }
+}
+
+fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
+    let sending = file.sending.as_ref();
+    PlannedRow {
+        rule_index: file.rule,
+        rule: &plan.rules[file.rule].name,
+        target: &plan.rules[file.rule].target,
+        path: &file.path,
+        decision: file.decision.action(),
+        unattempted: unattempted(&file.decision),
+        remote_name: sending.map(|s| s.remote_name.as_str()),
+        size: file.stat.map(|stat| stat.size),
+        content_type: sending.map(|s| s.content_type.as_str()),
+        metadata: sending.map(|s| &s.metadata),
+    }
+}
+
+#[derive(Debug)]
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+struct SystemChance;
+
+impl Chance for SystemChance {
+    fn attempt_id(&self) -> AttemptId {
+        AttemptId::new(Uuid::now_v7().to_string())
+    }
+
+    fn fraction(&self) -> f64 {
+        fastrand::f64()
+    }
+
+    fn boundary(&self) -> u128 {
+        Uuid::new_v4().as_u128()
+    }
+}
+
+/// A ledger that is durable for as long as the process: the latest step of each file, checked as
+/// every ledger checks it. It keeps no history and takes nothing but steps.
+#[derive(Debug, Default)]
+pub struct MemoryLedger {
+    files: HashMap<(Arc<Target>, SourcePath), (Transition, Option<StoredVersion>)>,
+}
+
+impl MemoryLedger {
+    fn step(&mut self, step: &Transition) -> Result<(), LedgerError> {
+        let key = (Arc::clone(&step.target), step.path.clone());
+        let before = self.files.get(&key).map(|(last, _)| {
+            let relation = if last.attempt == step.attempt {
+                Relation::SameAttempt
+            } else {
+                Relation::OtherAttempt
+            };
+            (last.state, relation)
+        });
+        if !step.state.may_follow(before) {
+            return Err(LedgerError::Illegal {
+                path: step.path.clone(),
+                from: before.map_or("none", |(state, _)| state.word()).to_owned(),
+                to: step.state.word(),
+            });
+        }
+        let stored = if step.state == State::Stored {
+            Some(StoredVersion {
+                stat: step.stat,
+                digest: step.digest,
+                metadata: step.metadata,
+                file_id: step.file_id.clone(),
+                remote_name: step.remote_name.clone(),
+                read_at: step.read_at,
+            })
+        } else {
+            self.files.remove(&key).and_then(|(_, stored)| stored)
+        };
+        self.files.insert(key, (step.clone(), stored));
+        Ok(())
+    }
+}
+
+fn not_kept(what: &str) -> LedgerError {
+    LedgerError::Storage {
+        path: PathBuf::from("memory"),
+        cause: format!("it keeps no {what}"),
+    }
+}
+
+impl Ledger for MemoryLedger {
+    fn begin_run(&mut self, _: &RunStart, _: &[PlannedRow<'_>]) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    fn end_run(&mut self, _: &RunEnd) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// Not all or none: what precedes a refused entry stays.
+    fn write(&mut self, group: &[Entry]) -> Result<(), LedgerError> {
+        group.iter().try_for_each(|entry| match entry {
+            Entry::Step(step) => self.step(step),
+            _ => Err(not_kept("entries but steps")),
+        })
+    }
+
+    fn doubts(&self) -> Result<Vec<Doubt>, LedgerError> {
+        let doubtful = self.files.values().filter(|(t, _)| t.state.is_doubtful());
+        let mut doubts: Vec<Doubt> = doubtful
+            .map(|(step, _)| Doubt {
+                attempt: step.attempt.clone(),
+                target: Target::clone(&step.target),
+                path: step.path.clone(),
+                remote_name: step.remote_name.clone(),
+                stat: step.stat,
+                digest: step.digest,
+                tag: step.tag,
+                began: step.read_at,
+                since: step.at,
+                absent_since: None,
+                reason: step.reason.clone(),
+                last_look: None,
+            })
+            .collect();
+        doubts.sort_by(|a, b| (&a.target, &a.path).cmp(&(&b.target, &b.path)));
+        Ok(doubts)
+    }
+
+    /// All runs count as the asking stream's.
+    fn known(&self, targets: &[Arc<Target>], _stream: &str) -> Result<Known, LedgerError> {
+        let mut known = Known::default();
+        for ((target, path), (step, stored)) in &self.files {
+            if !targets.contains(target) {
+                continue;
+            }
+            let state = match step.state {
+                State::Stored => KnownState::Stored,
+                state if state.is_doubtful() => {
+                    KnownState::InDoubt(step.attempt.clone(), step.reason.clone())
+                }
+                _ => KnownState::NotStored,
+            };
+            let file = KnownFile {
+                state,
+                stored: stored.clone(),
+                owner: Owner::ThisStream,
+            };
+            known.insert(target, path.clone(), file);
+        }
+        Ok(known)
+    }
+
+    fn runs(&self, _: &str) -> Result<Vec<RunRecord>, LedgerError> {
+        Err(not_kept("runs"))
+    }
+
+    fn rows(&self, _: &RunId) -> Result<Vec<RunRow>, LedgerError> {
+        Err(not_kept("plans"))
+    }
+
+    fn files(&self, _: &str) -> Result<Vec<RunRow>, LedgerError> {
+        Err(not_kept("plans"))
+    }
+}
