@@ -29,7 +29,7 @@ use roe_batch::sandbox::records;
 const CONCURRENCY: u32 = 8;
 
 /// Files that a sweep begins with; as many again whenever a run ends before its kill.
-const FILES: usize = 1500;
+const FILES: usize = 400;
 
 /// Kills without a duplicate after which the control itself has failed.
 const KILLS_MAX: usize = 200;

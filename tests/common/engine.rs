@@ -70,7 +70,11 @@ impl Engine {
             name: "manifest.yaml".to_owned(),
             text: manifest.to_owned(),
         };
-        let reading = manifest::read(&source, &home.join("manifest.yaml"), &Environment::default());
+        let reading = manifest::read(
+            &source,
+            &home.join("manifest.yaml"),
+            &Environment::default(),
+        );
         let mut found = reading.diagnostics.iter();
         assert!(
             found.all(|d| d.severity != Severity::Error),
