@@ -9,7 +9,7 @@ mod common;
 #[path = "common/engine.rs"]
 mod engine;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,9 +21,9 @@ use engine::Engine;
 use roe_batch::event::Event;
 use roe_batch::ledger::{
     Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart, SqliteLedger,
-    State, Transition,
+    State, StoredSample, Transition,
 };
-use roe_batch::model::{AttemptId, Doubt, Known, Outcome, RunId, Target};
+use roe_batch::model::{AttemptId, Doubt, FileId, Known, Outcome, RunId, Target};
 use roe_batch::sandbox::records;
 
 const CONCURRENCY: u32 = 8;
@@ -102,6 +102,14 @@ impl Ledger for Ungated {
 
     fn doubts(&self) -> Result<Vec<Doubt>, LedgerError> {
         self.inner.doubts()
+    }
+
+    fn ids(&self, target: &Target) -> Result<HashSet<FileId>, LedgerError> {
+        self.inner.ids(target)
+    }
+
+    fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError> {
+        self.inner.stored_samples(target)
     }
 
     fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError> {

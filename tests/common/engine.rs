@@ -17,20 +17,22 @@ use jiff::Timestamp;
 use roe_batch::client::{self, Client, Endpoint};
 use roe_batch::error::Exit;
 use roe_batch::event::Event;
-use roe_batch::execute::{self, Chance, Parts, StopLight, execute};
+use roe_batch::execute::{self, Chance, Doubts, Parts, Past, StopLight, execute};
 use roe_batch::ledger::{
     Entry, Ledger, LedgerError, PlannedRow, Relation, RunEnd, RunKind, RunRecord, RunRow, RunStart,
-    State, Transition, Writer,
+    State, StoredSample, Transition, Writer,
 };
 use roe_batch::manifest::{self, Manifest, Severity, Source};
 use roe_batch::model::{
-    ApiKey, AttemptId, Clock, Digests, Doubt, Environment, JobEnd, Known, KnownFile, KnownState,
-    Origin, Outcome, Owner, RunId, SourcePath, StopCause, StoredVersion, Target,
+    ApiKey, AttemptId, Clock, Digests, Doubt, Environment, FileId, InDoubt, JobEnd, Known,
+    KnownFile, KnownState, Origin, Outcome, Owner, RunId, SourcePath, StopCause, StoredVersion,
+    Target,
 };
 use roe_batch::pace::Backoff;
 use roe_batch::plan::{Inputs, Plan, PlannedFile, absent, plan, undecided};
 use roe_batch::report::unattempted;
 use roe_batch::source::{Survey, Want, gone, survey};
+use roe_batch::verify::{Algorithm, Hashes, LocalFiles, Sample};
 use uuid::Uuid;
 
 /// A manifest whose roots were walked, and a client for its service.
@@ -141,6 +143,13 @@ impl Engine {
             chance: &SystemChance,
             stop: &stop,
             events,
+            doubts: Doubts {
+                policy: InDoubt::Hold,
+                earlier: &[],
+                settle: Duration::from_secs(1),
+                files: &(Arc::new(Nothing) as Arc<dyn LocalFiles>),
+                past: &Nothing,
+            },
             settings: execute::Settings {
                 concurrency: self.concurrency,
                 max_attempts: NonZeroU32::new(5).expect("not zero"),
@@ -207,6 +216,30 @@ fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
         size: file.stat.map(|stat| stat.size),
         content_type: sending.map(|s| s.content_type.as_str()),
         metadata: sending.map(|s| &s.metadata),
+    }
+}
+
+/// Doubt is held here: nobody looks for anything.
+#[derive(Debug)]
+struct Nothing;
+
+impl Past for Nothing {
+    fn prepare(&self, _: &Target) -> Result<(), String> {
+        Err("nobody looks".to_owned())
+    }
+
+    fn has(&self, _: &Target, _: &FileId) -> bool {
+        true
+    }
+
+    fn samples(&self, _: &Target) -> Vec<Sample> {
+        Vec::new()
+    }
+}
+
+impl LocalFiles for Nothing {
+    fn hashes(&self, _: &SourcePath, _: &[Algorithm]) -> Option<Hashes> {
+        None
     }
 }
 
@@ -321,6 +354,14 @@ impl Ledger for MemoryLedger {
             .collect();
         doubts.sort_by(|a, b| (&a.target, &a.path).cmp(&(&b.target, &b.path)));
         Ok(doubts)
+    }
+
+    fn ids(&self, _: &Target) -> Result<HashSet<FileId>, LedgerError> {
+        Err(not_kept("ids"))
+    }
+
+    fn stored_samples(&self, _: &Target) -> Result<Vec<StoredSample>, LedgerError> {
+        Err(not_kept("samples"))
     }
 
     /// All runs count as the asking stream's.
