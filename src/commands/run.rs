@@ -1,6 +1,8 @@
 //! What a run takes from the outside world: time, chance, signals, a runtime.
 
 use std::convert::Infallible;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,11 +42,19 @@ impl Chance for SystemChance {
     }
 }
 
+/// A runtime takes so many pairs of descriptors, three of the six for signals.
+const PAIRS: usize = 3;
+
 /// One thread for all connections: more only cost CPU where files are small.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
+    // Without descriptors for its signals the builder panics, so it is tried out first.
+    (0..PAIRS)
+        .map(|_| UnixStream::pair())
+        .collect::<io::Result<Vec<_>>>()
+        .and_then(|spare| {
+            drop(spare);
+            Builder::new_current_thread().enable_all().build()
+        })
         .map_err(|error| Failure::new(Exit::Internal, format!("no runtime: {error}")))
 }
 
