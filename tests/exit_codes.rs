@@ -1,6 +1,5 @@
 //! Every exit code of the table, each brought about for real.
 
-#[allow(dead_code, reason = "it can do more than is needed here")]
 #[path = "common/bad_server.rs"]
 mod bad_server;
 mod common;

@@ -100,7 +100,7 @@ impl Ended {
 /// Runs `apply` until it is killed at the `number`-th call of this class, or ends by itself.
 #[expect(clippy::zombie_processes, reason = "`stop_by_stop` waits for it")]
 fn killed(workspace: &Workspace, calls: &str, side: Side, number: usize) -> Ended {
-    let apply = workspace.command(&["apply", "manifest.yaml"]);
+    let apply = workspace.command(&["apply", "manifest.yaml", "--in-doubt", "hold"]);
     match side {
         Side::Before => {
             let mut strace = traced(&apply, calls, &format!("KILL:when={number}"));
@@ -184,14 +184,14 @@ fn survives(calls: &str, side: Side, number: usize, tally: &mut Tally) -> bool {
     let left = doubts(&workspace).len();
     assert!(left <= 2 * CONCURRENCY, "{left} in doubt, {point}");
 
-    let resumed = workspace.run(&["apply", "manifest.yaml"]);
+    let resumed = workspace.run(&["apply", "manifest.yaml", "--in-doubt", "hold"]);
     let expected = if left == 0 { 0 } else { 76 };
     assert_eq!(resumed.code, expected, "{point}: {}", resumed.all());
     assert_eq!(rows(&workspace.report()).len(), FILES, "{point}");
     let settled = settle_by_records(&workspace, &mut service);
     assert_eq!(settled.all(), left, "{point}");
     if left > 0 {
-        let last = workspace.run(&["apply", "manifest.yaml"]);
+        let last = workspace.run(&["apply", "manifest.yaml", "--in-doubt", "hold"]);
         assert_eq!(last.code, 0, "{point}: {}", last.all());
     }
     assert_each_stored_once(&workspace, &service.settled(), FILES);

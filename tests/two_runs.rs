@@ -1,7 +1,6 @@
 //! Two runs of one manifest that begin together: one does the work, the other steps back and says
 //! to whom.
 
-#[allow(dead_code, reason = "it can do more than is needed here")]
 #[path = "common/bad_server.rs"]
 mod bad_server;
 mod common;

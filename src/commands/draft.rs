@@ -255,6 +255,8 @@ pub(super) fn ledger_failure(error: &LedgerError) -> Failure {
                 "{kept}put a backup in its place, or move it away and `import` the last report"
             ))
         }
+        LedgerError::Storage { .. } => Failure::new(Exit::LocalIo, error.to_string())
+            .hint("look at the disk's free space, and at who owns the folder"),
         _ => Failure::new(Exit::LocalIo, error.to_string()),
     }
 }

@@ -17,6 +17,7 @@ mod stream;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::panic::AssertUnwindSafe;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -44,6 +45,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
             return exit.code();
         }
     };
+    guarded(|| run(command)).code()
+}
+
+/// A panic is an internal error: what it says is on stderr already.
+fn guarded(work: impl FnOnce() -> Exit) -> Exit {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Exit::Internal)
+}
+
+fn run(command: Command) -> Exit {
     let result = match command {
         Command::Apply(settings) => apply::apply(&settings),
         Command::Plan(settings) => plan::plan(&settings),
@@ -55,11 +65,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
         Command::Schema => schema(),
     };
-    let exit = result.unwrap_or_else(|failure| {
+    result.unwrap_or_else(|failure| {
         narrate(&failure.to_string());
         failure.exit
-    });
-    exit.code()
+    })
 }
 
 fn schema() -> Result<Exit, Failure> {
@@ -90,4 +99,15 @@ fn say_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Writes narration to stderr; nobody is told where nobody listens.
 fn narrate(text: &str) {
     let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_internal_error() {
+        assert_eq!(guarded(|| panic!("this is meant to happen")).code(), 70);
+        assert_eq!(guarded(|| Exit::Done).code(), 0);
+    }
 }

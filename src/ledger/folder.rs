@@ -81,9 +81,11 @@ impl StateFolder {
                 .mode(0o700)
                 .create(&self.path)?;
             let ignore = self.path.join(".gitignore");
-            if !ignore.exists() {
-                fs::write(ignore, "*\n")?;
+            // A disk that was full may have left it empty.
+            if fs::metadata(&ignore).is_ok_and(|found| found.len() > 0) {
+                return Ok(());
             }
+            fs::write(ignore, "*\n")?;
             Ok(())
         };
         make().map_err(|error| self.error(&error))
@@ -171,7 +173,10 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o700);
-        let ignored = fs::read_to_string(state.path().join(".gitignore")).expect("exists");
-        assert_eq!(ignored, "*\n");
+        let ignore = state.path().join(".gitignore");
+        assert_eq!(fs::read_to_string(&ignore).expect("exists"), "*\n");
+        fs::write(&ignore, "").expect("emptied");
+        state.create().expect("made");
+        assert_eq!(fs::read_to_string(&ignore).expect("exists"), "*\n");
     }
 }
