@@ -6,12 +6,13 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use common::{DATASET, KEY, Workspace, sandbox};
 use roe_batch::ledger::{Ledger, SqliteLedger};
-use roe_batch::model::{AttemptId, Doubt};
+use roe_batch::model::{AttemptId, Doubt, Outcome};
 use roe_batch::sandbox::{StoredFile, records};
 
 const FILES: usize = 400;
@@ -42,6 +43,50 @@ fn doubts(workspace: &Workspace) -> Vec<Doubt> {
     match SqliteLedger::open(&path) {
         Ok(ledger) => ledger.doubts().expect("read"),
         Err(_) => Vec::new(),
+    }
+}
+
+/// A killed run's report, had from the ledger, has a row for each planned file, and what it calls
+/// stored is stored.
+fn the_dead_runs_report_tells_the_truth(workspace: &Workspace, data: &Path) {
+    let path = workspace.at(".roe-batch/ledger.sqlite");
+    let ledger = SqliteLedger::open(&path).expect("the ledger opens");
+    let runs = ledger.runs("manifest").expect("read");
+    let Some(run) = runs.first() else { return };
+    let rows = ledger.rows(&run.run).expect("a history that can be");
+    assert_eq!(rows.len(), run.planned);
+    let stored = records(data).expect("records");
+    let ids: BTreeSet<&str> = stored.iter().map(|file| file.id.as_str()).collect();
+    for row in rows {
+        let is_there = matches!(row.end.outcome, Outcome::Stored | Outcome::Skipped);
+        let id = row.end.file_id.as_ref();
+        assert_eq!(is_there, id.is_some(), "{row:?}");
+        assert!(id.is_none_or(|id| ids.contains(id.as_str())), "{row:?}");
+    }
+}
+
+/// Each row of the report is what the server has: once, or in doubt.
+fn report_and_server_agree(workspace: &Workspace, data: &Path, files: usize, left: &[Doubt]) {
+    let stored = records(data).expect("records");
+    let found = by_path(&stored);
+    for (path, copies) in &found {
+        assert_eq!(copies.len(), 1, "{path} is stored twice");
+    }
+    let report = workspace.report();
+    let rows = report["files"].as_array().expect("rows");
+    assert_eq!(rows.len(), files);
+    for row in rows {
+        let path = row["path"].as_str().expect("a path");
+        let name = path.strip_prefix("in/").expect("below in");
+        let outcome = row["outcome"].as_str().expect("an outcome");
+        match outcome {
+            "stored" | "skipped" => {
+                let copy = found.get(name).unwrap_or_else(|| panic!("{path} is lost"));
+                assert_eq!(row["file_id"], copy[0].id.as_str(), "{path}");
+            }
+            "in_doubt" => assert!(left.iter().any(|d| d.path.as_str() == path), "{path}"),
+            other => panic!("{path} is {other}"),
+        }
     }
 }
 
@@ -110,6 +155,9 @@ fn a_run_that_is_killed_at_any_instant_loses_nothing_and_stores_nothing_twice() 
         killed += 1;
         let doubts = doubts(&workspace);
         doubt_seen.extend(doubts.into_iter().map(|doubt| doubt.attempt));
+        if killed % 10 == 0 {
+            the_dead_runs_report_tells_the_truth(&workspace, data.path());
+        }
     }
     assert!(
         !doubt_seen.is_empty(),
@@ -127,27 +175,7 @@ fn a_run_that_is_killed_at_any_instant_loses_nothing_and_stores_nothing_twice() 
     let left = doubts(&workspace);
     let expected = if left.is_empty() { 0 } else { 76 };
     assert_eq!(ran.code, expected, "{}", ran.all());
-    let stored = records(data.path()).expect("records");
-    let found = by_path(&stored);
-    for (path, copies) in &found {
-        assert_eq!(copies.len(), 1, "seed {seed}: {path} is stored twice");
-    }
-    let report = workspace.report();
-    let rows = report["files"].as_array().expect("rows");
-    assert_eq!(rows.len(), files);
-    for row in rows {
-        let path = row["path"].as_str().expect("a path");
-        let name = path.strip_prefix("in/").expect("below in");
-        let outcome = row["outcome"].as_str().expect("an outcome");
-        match outcome {
-            "stored" | "skipped" => {
-                let copy = found.get(name).unwrap_or_else(|| panic!("{path} is lost"));
-                assert_eq!(row["file_id"], copy[0].id.as_str(), "{path}");
-            }
-            "in_doubt" => assert!(left.iter().any(|d| d.path.as_str() == path), "{path}"),
-            other => panic!("{path} is {other}"),
-        }
-    }
+    report_and_server_agree(&workspace, data.path(), files, &left);
 
     // The listing settles what is left: nothing is in doubt, lost or stored twice.
     let ran = workspace.run(&apply);

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use common::{DATASET, KEY, Workspace, sandbox};
 use engine::Engine;
+use jiff::Timestamp;
 use roe_batch::event::Event;
 use roe_batch::ledger::{
     Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart, SqliteLedger,
@@ -104,8 +105,8 @@ impl Ledger for Ungated {
         self.inner.doubts()
     }
 
-    fn ids(&self, target: &Target) -> Result<HashSet<FileId>, LedgerError> {
-        self.inner.ids(target)
+    fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
+        self.inner.ids(target, since)
     }
 
     fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError> {

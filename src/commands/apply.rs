@@ -258,7 +258,7 @@ fn upload(what: &Uploading<'_>, ledger: Box<dyn Ledger>) -> Result<Uploaded, Fai
     let max_attempts = settings.max_attempts.or(draft.manifest.run.max_attempts);
     let settle = settings.settle.or(draft.manifest.run.settle);
     let files: Arc<dyn LocalFiles> = Arc::new(Home::of(&draft.state));
-    let past = History::of(&draft.state);
+    let past = History::of(&draft.state, earlier, draft.started);
     let runtime = runtime()?;
     let ends = runtime.block_on(async {
         let signals = signals()?;

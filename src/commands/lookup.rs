@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::execute::Past;
 use crate::ledger::{Ledger, SqliteLedger, StateFolder};
-use crate::model::{FileId, SourcePath, Target};
+use crate::model::{Doubt, FileId, SourcePath, Target};
 use crate::source::open_source;
 use crate::verify::{Algorithm, Hashes, LocalFiles, Sample};
 
@@ -30,10 +32,15 @@ impl LocalFiles for Home {
     }
 }
 
+/// Files stored so long before the oldest doubt began are too old to be mistaken for one in doubt.
+const LONG_BEFORE: SignedDuration = SignedDuration::from_hours(24);
+
 /// What the ledger says of earlier runs, read when it is asked for, by a connection of its own.
 #[derive(Debug)]
 pub(super) struct History {
     ledger: PathBuf,
+    /// Since when.
+    since: Timestamp,
     targets: RefCell<HashMap<Target, Known>>,
 }
 
@@ -44,9 +51,13 @@ struct Known {
 }
 
 impl History {
-    pub(super) fn of(state: &StateFolder) -> Self {
+    /// As far back as these doubts, and those of a run that begins now, need it.
+    pub(super) fn of(state: &StateFolder, doubts: &[Doubt], now: Timestamp) -> Self {
+        let began = doubts.iter().map(|doubt| doubt.began);
+        let since = began.fold(now, Timestamp::min);
         Self {
             ledger: state.ledger(),
+            since: since.saturating_sub(LONG_BEFORE).unwrap_or(Timestamp::MIN),
             targets: RefCell::default(),
         }
     }
@@ -72,7 +83,9 @@ impl Past for History {
                 planted: sample.planted,
             };
             Ok(Known {
-                ids: ledger.ids(target).map_err(|error| error.to_string())?,
+                ids: ledger
+                    .ids(target, self.since)
+                    .map_err(|error| error.to_string())?,
                 samples: samples.into_iter().map(sample).collect(),
             })
         };

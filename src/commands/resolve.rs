@@ -112,7 +112,7 @@ fn verify(
         };
         let datasets = waiting.iter().filter_map(|d| d.target.dataset_id.as_ref());
         let service = service::connect(place, datasets, key, how.stall, 1)?;
-        let history = History::of(state);
+        let history = History::of(state, doubts, SystemClock.now());
         let settle = how.settle.or_else(|| settle_of(manifest)).unwrap_or(SETTLE);
         let samples = |target: &Target| history.samples(target);
         let known = |target: &Target, id: &FileId| history.has(target, id);

@@ -14,6 +14,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::model::{AttemptId, Doubt, FileId, Known, RunId, SourcePath, Target};
 
 pub use self::entry::{
@@ -55,12 +57,13 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage cannot be read.
     fn doubts(&self) -> Result<Vec<Doubt>, LedgerError>;
 
-    /// Every id under which a target ever stored a file, for all that the ledger knows.
+    /// Every id under which the runs that were under way then, and those since, had a target
+    /// store a file.
     ///
     /// # Errors
     ///
     /// The storage cannot be read.
-    fn ids(&self, target: &Target) -> Result<HashSet<FileId>, LedgerError>;
+    fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError>;
 
     /// A few files that a target has for sure: small ones, with names that tell them apart.
     ///

@@ -356,7 +356,7 @@ impl Ledger for MemoryLedger {
         Ok(doubts)
     }
 
-    fn ids(&self, _: &Target) -> Result<HashSet<FileId>, LedgerError> {
+    fn ids(&self, _: &Target, _: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
         Err(not_kept("ids"))
     }
 

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 use serde_json::{Map, Value, json};
 
@@ -228,8 +229,8 @@ impl Ledger for SqliteLedger {
         read::doubts(&self.connection).map_err(|error| storage(&self.path, &error))
     }
 
-    fn ids(&self, target: &Target) -> Result<HashSet<FileId>, LedgerError> {
-        read::ids(&self.connection, target).map_err(|error| storage(&self.path, &error))
+    fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
+        read::ids(&self.connection, target, since).map_err(|error| storage(&self.path, &error))
     }
 
     fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError> {

@@ -79,16 +79,24 @@ fn target(row: &Row<'_>, from: usize) -> rusqlite::Result<Target> {
     })
 }
 
-pub(super) fn ids(connection: &Connection, target: &Target) -> rusqlite::Result<HashSet<FileId>> {
+pub(super) fn ids(
+    connection: &Connection,
+    target: &Target,
+    since: Timestamp,
+) -> rusqlite::Result<HashSet<FileId>> {
+    let [origin, organization, dataset] = target_key(target);
     let mut select = connection.prepare(
         "SELECT t.file_id FROM transitions t JOIN targets g USING (target_id)
-         WHERE t.file_id IS NOT NULL
+         WHERE t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
+                                WHERE started_at <= ?4)
+             AND t.file_id IS NOT NULL
              AND g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3",
     )?;
     select
-        .query_map(target_key(target), |row| {
-            Ok(FileId::new(row.get::<_, String>(0)?))
-        })?
+        .query_map(
+            params![origin, organization, dataset, since.to_string()],
+            |row| Ok(FileId::new(row.get::<_, String>(0)?)),
+        )?
         .collect()
 }
 

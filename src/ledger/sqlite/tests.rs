@@ -508,6 +508,71 @@ fn adoption(path: &str, from: AdoptedFrom) -> Entry {
 }
 
 #[test]
+fn ids_are_those_of_every_version_that_runs_since_then_stored() {
+    let (_folder, mut ledger) = fresh();
+    bring(&mut ledger, "a", "1", State::Stored);
+    bring(&mut ledger, "b", "2", State::Failed);
+    let later = RunStart {
+        run: RunId::new("run-2"),
+        stream: "another".to_owned(),
+        kind: RunKind::Apply,
+        at: time(5_000),
+        vanished: 0,
+    };
+    ledger.begin_run(&later, &[]).expect("a run");
+    for state in [State::Opened, State::Committing, State::Stored] {
+        let step = Transition {
+            run: RunId::new("run-2"),
+            ..transition("a", "3", state)
+        };
+        ledger.write(&[Entry::Step(step)]).expect("legal");
+    }
+    let ids = |dataset: &str, since: i64| -> Vec<String> {
+        let found = ledger.ids(&target(dataset), time(since)).expect("read");
+        let mut ids: Vec<String> = found.iter().map(|id| id.as_str().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids("d", 1), ["id-1", "id-3"], "the earlier version counts");
+    assert_eq!(ids("d", 6_000), ["id-3"]);
+    assert_eq!(ids("other", 1), [""; 0]);
+}
+
+#[test]
+fn samples_are_stored_files_with_names_that_tell() {
+    let (_folder, mut ledger) = fresh();
+    let sample = |path: &str, name: &str, size: u64, tag: Tag, last: State| {
+        [State::Opened, State::Committing, last].map(|state| {
+            Entry::Step(Transition {
+                stat: Stat {
+                    size,
+                    mtime_ns: 1,
+                    inode: 1,
+                },
+                tag,
+                remote_name: name.to_owned(),
+                ..transition(path, path, state)
+            })
+        })
+    };
+    for group in [
+        sample("empty", "empty-file.txt", 0, Tag::None, State::Stored),
+        sample("short", "a.txt", 1, Tag::None, State::Stored),
+        sample("large", "large-file.txt", 900, Tag::None, State::Stored),
+        sample("small", "small-file.txt", 9, Tag::Planted, State::Stored),
+        sample("doubt", "doubtful.txt", 1, Tag::None, State::InDoubt),
+    ] {
+        ledger.write(&group).expect("legal");
+    }
+    let found = ledger.stored_samples(&target("d")).expect("read");
+    let paths: Vec<&str> = found.iter().map(|sample| sample.path.as_str()).collect();
+    assert_eq!(paths, ["small", "large", "short"]);
+    assert_eq!(found[0].planted, Some(AttemptId::new("small")));
+    assert_eq!(found[1].planted, None);
+    assert_eq!(found[0].file_id, FileId::new("id-small"));
+}
+
+#[test]
 fn a_moved_file_takes_its_id_along_and_leaves_nothing_behind() {
     let (_folder, mut ledger) = fresh();
     bring(&mut ledger, "a", "1", State::Stored);
