@@ -307,6 +307,18 @@ error: the API key in key cannot be used: everybody can read the file
 }
 
 #[test]
+fn a_key_file_can_be_named_by_a_variable() {
+    let mut workspace = Workspace::with(RULE, &[("in/a.txt", "a"), ("key", KEY)]);
+    let private = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(workspace.at("key"), private).expect("set");
+    let (_data, server) = sandbox();
+    workspace.env("ROE_BASE_URL", &format!("http://{}", server.address()));
+    workspace.env("ROE_BATCH_API_KEY_FILE", "key");
+    let ran = workspace.run(&["apply", "manifest.yaml"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+}
+
+#[test]
 fn a_key_the_service_refuses_stops_the_run() {
     let mut workspace = Workspace::with(RULE, &[]);
     for index in 0..500 {
