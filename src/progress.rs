@@ -101,11 +101,14 @@ fn line(event: &Event) -> Option<String> {
             count(*files, "file"),
             wait.as_secs_f64().ceil()
         ),
-        Event::Settled { rule, path, end } => format!(
-            "settled: {rule}: {path}: {}: {}",
-            end.outcome.label(),
-            end.reason.as_deref().unwrap_or("sent again")
-        ),
+        Event::Settled { rule, path, end } => {
+            let why = end.reason.as_deref().unwrap_or("sent again");
+            let label = end.outcome.label();
+            match end.outcome {
+                Outcome::InDoubt => format!("{label}: {rule}: {path}: {why}"),
+                _ => format!("settled: {rule}: {path}: {label}: {why}"),
+            }
+        }
         Event::Paused { why, wait } => {
             format!(
                 "paused: {why}; all uploads wait {:.1} s",
