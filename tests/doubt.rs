@@ -7,8 +7,10 @@ mod proxy;
 use std::fs;
 
 use common::{DATASET, KEY, Ran, Workspace, sandbox};
+use jiff::{SignedDuration, Timestamp};
 use proxy::Fate::{LostUnanswered, StoredUnanswered};
 use proxy::{Fate, Listing, Proxy};
+use roe_batch::ledger::{Ledger, SqliteLedger};
 use roe_batch::sandbox::{Sandbox, StoredFile, records};
 use serde_json::Value;
 
@@ -151,6 +153,13 @@ fn an_absence_noted_by_one_run_is_settled_by_the_next_without_waiting() {
     assert_eq!(child.wait().expect("ended").code(), Some(130));
     assert_eq!(bench.row("in/lost.txt")["outcome"], "in_doubt");
     bench.assert_report_is_the_ledgers();
+    let ledger = SqliteLedger::open(&bench.workspace.at(".roe-batch/ledger.sqlite"));
+    let doubts = ledger.and_then(|ledger| ledger.doubts()).expect("read");
+    let absent_since = doubts[0].absent_since.expect("noted");
+    // The settle time must really pass.
+    while Timestamp::now().duration_since(absent_since) < SignedDuration::from_millis(110) {
+        std::thread::yield_now();
+    }
     let ran = bench.apply(&["--settle", "0.1"]);
     assert_eq!(ran.code, 0, "{}", ran.all());
     assert!(!ran.stderr.contains("looking again"), "{}", ran.all());
@@ -285,4 +294,92 @@ fn the_key_is_planted_where_it_is_asked_for_and_changes_nothing_else() {
         .write("manifest.yaml", manifest.replace("tag: true", ""));
     let ran = bench.apply(&[]);
     assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+}
+
+#[test]
+fn a_file_in_doubt_that_was_moved_is_not_sent_as_a_new_one() {
+    let bench = Bench::new("", Listing::Works, BOTH);
+    assert_eq!(bench.apply(&["--in-doubt", "hold"]).code, 76);
+    for name in ["stored", "lost"] {
+        fs::create_dir_all(bench.workspace.at("in/moved")).expect("a folder");
+        let from = bench.workspace.at(format!("in/{name}.txt"));
+        let to = bench.workspace.at(format!("in/moved/{name}.txt"));
+        fs::rename(from, to).expect("moved");
+    }
+    let ran = bench.apply(&["--in-doubt", "hold"]);
+    assert_eq!(ran.code, 76, "{}", ran.all());
+    assert_eq!(bench.records().len(), 2, "{}", ran.all());
+    bench.assert_report_is_the_ledgers();
+    let ran = bench.apply(&["--settle", "0.2"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    for name in ["stored.txt", "lost.txt"] {
+        assert_eq!(bench.stored(name), 1, "{name}: {}", ran.all());
+        assert_eq!(bench.row(&format!("in/moved/{name}"))["outcome"], "stored");
+    }
+    bench.assert_report_is_the_ledgers();
+    let ran = bench.apply(&[]);
+    assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+    assert_eq!(bench.records().len(), 3);
+}
+
+#[test]
+fn doubt_about_a_file_that_left_the_plan_is_not_forgotten() {
+    let bench = Bench::new("in_doubt: hold", Listing::Works, BOTH);
+    assert_eq!(bench.apply(&[]).code, 76);
+    fs::remove_file(bench.workspace.at("in/stored.txt")).expect("removed");
+    fs::remove_file(bench.workspace.at("in/lost.txt")).expect("removed");
+    let ran = bench.apply(&[]);
+    assert_eq!(ran.code, 76, "{}", ran.all());
+    assert!(
+        ran.stdout
+            .contains("2 files of earlier runs in doubt, and not in this plan"),
+        "{}",
+        ran.all()
+    );
+}
+
+#[test]
+fn doubt_stays_doubt_until_the_file_is_really_sent_again() {
+    let bench = Bench::new("in_doubt: hold", Listing::Works, BOTH);
+    assert_eq!(bench.apply(&[]).code, 76);
+    let mut command = bench.workspace.command(&["apply", "manifest.yaml"]);
+    command.args([
+        "--in-doubt",
+        "resend",
+        "--max-attempts",
+        "1",
+        "--concurrency",
+        "1",
+    ]);
+    command.env("ROE_API_KEY", "a-key-that-is-refused");
+    let output = command.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(77));
+    let list = bench.workspace.run(&["resolve", "manifest.yaml"]);
+    assert!(
+        list.stdout.contains("1 file in doubt"),
+        "the one whose turn did not come: {}",
+        list.all()
+    );
+    bench.assert_report_is_the_ledgers();
+}
+
+#[test]
+fn a_version_that_is_not_stored_is_not_sent_where_an_earlier_one_is() {
+    let bench = Bench::new("", Listing::Works, &[("second version", &[LostUnanswered])]);
+    assert_eq!(bench.apply(&[]).code, 0);
+    let path = bench.workspace.at("in/plain.txt");
+    let first = fs::metadata(&path)
+        .expect("a file")
+        .modified()
+        .expect("a time");
+    bench.workspace.write("in/plain.txt", "second version");
+    assert_eq!(bench.apply(&["--in-doubt", "hold"]).code, 76);
+    bench.workspace.write("in/plain.txt", "content of plain");
+    let file = fs::File::options().write(true).open(&path).expect("opens");
+    file.set_modified(first).expect("set");
+    let ran = bench.apply(&["--settle", "0.1"]);
+    assert_eq!(ran.code, 1, "{}", ran.all());
+    let ran = bench.apply(&[]);
+    assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+    assert_eq!(bench.stored("plain.txt"), 1);
 }

@@ -265,7 +265,7 @@ error: 3 rows of the table cannot be imported; nothing was
     workspace.write("map.csv", "path,file_id\nin/c.txt,another\n");
     let ran = workspace.run(&left);
     assert!(
-        ran.stderr.contains("under another file_id"),
+        ran.stderr.contains("not under this file_id"),
         "{}",
         ran.all()
     );
@@ -463,4 +463,85 @@ fn a_run_waits_for_another_as_long_as_it_is_told() {
     assert!(line.contains("waiting for another run"), "{line}");
     drop(lock);
     assert_eq!(child.wait().expect("ended").code(), Some(0));
+}
+
+#[test]
+fn a_report_is_imported_only_where_its_content_and_dataset_are_what_is_there() {
+    let workspace = three_files();
+    assert_eq!(workspace.apply().code, 0);
+    let report = workspace.at(".roe-batch/reports/manifest.csv");
+    let report = fs::read_to_string(report).expect("a report");
+    fs::remove_file(workspace.at(".roe-batch/ledger.sqlite")).expect("removed");
+    let import = ["import", "manifest.yaml", "map.csv", "--sandbox"];
+    workspace.write("map.csv", &report);
+    workspace.write("in/a.txt", "edited since");
+    let ran = workspace.run(&import);
+    assert_eq!(ran.code, 65, "{}", ran.all());
+    assert!(
+        ran.stderr.contains("is not what was stored"),
+        "{}",
+        ran.all()
+    );
+    let other = "3f2b7a52-0000-4000-8000-00000000000f";
+    for (table, says) in [
+        (report.replace(DATASET, other), "where no rule sends it"),
+        ("path,file_id\n\"in/a.txt,id\n".to_owned(), "cannot import"),
+        ("path,file_id\nin/a.txt\n".to_owned(), "cannot import"),
+        ("path,file_id,path\na,b,c\n".to_owned(), "two columns"),
+        (
+            "path,file_id,outcome\nin/a.txt,,in_doubt\n".to_owned(),
+            "says in_doubt and has no file_id",
+        ),
+    ] {
+        workspace.write("map.csv", table);
+        let ran = workspace.run(&import);
+        assert_eq!(ran.code, 65, "{}", ran.all());
+        assert!(ran.stderr.contains(says), "{}", ran.all());
+    }
+    let lines: Vec<&str> = report.lines().filter(|l| !l.contains("in/a.txt")).collect();
+    workspace.write("map.csv", lines.join("\n"));
+    let ran = workspace.run(&import);
+    assert_eq!(ran.stdout, "imported 2 files\n", "{}", ran.all());
+    assert_eq!(workspace.apply().code, 0);
+    assert_eq!(stored_count(&workspace), 4, "what was edited is sent");
+}
+
+#[test]
+fn a_folder_that_is_not_mounted_makes_nothing_forgotten() {
+    let workspace = three_files();
+    assert_eq!(workspace.apply().code, 0);
+    fs::rename(workspace.at("in"), workspace.at("away")).expect("moved");
+    let ran = workspace.run(&["forget", "manifest.yaml", "--vanished"]);
+    assert_eq!(ran.code, 64, "{}", ran.all());
+    assert!(ran.stderr.contains("is its folder there?"), "{}", ran.all());
+    fs::rename(workspace.at("away"), workspace.at("in")).expect("back");
+    let ran = workspace.apply();
+    assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+}
+
+#[test]
+fn an_empty_ledger_is_not_taken_for_a_new_one() {
+    let workspace = three_files();
+    assert_eq!(workspace.apply().code, 0);
+    workspace.write(".roe-batch/ledger.sqlite", "");
+    for args in [
+        &["apply", "manifest.yaml", "--sandbox"][..],
+        &["plan", "manifest.yaml", "--sandbox"],
+        &["status", "manifest.yaml"],
+        &["resolve", "manifest.yaml"],
+    ] {
+        let ran = workspace.run(args);
+        assert_eq!(ran.code, 74, "{}", ran.all());
+        assert!(ran.stderr.contains("it is empty"), "{}", ran.all());
+    }
+    assert_eq!(stored_count(&workspace), 3);
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_has_no_status() {
+    let workspace = three_files();
+    assert_eq!(workspace.apply().code, 0);
+    workspace.write("manifest.yaml", "uploads: [");
+    let ran = workspace.run(&["status", "manifest.yaml"]);
+    assert_eq!(ran.code, 65, "{}", ran.all());
 }

@@ -125,8 +125,8 @@ impl Ledger for Ungated {
         self.inner.rows(run)
     }
 
-    fn files(&self, stream: &str) -> Result<Vec<RunRow>, LedgerError> {
-        self.inner.files(stream)
+    fn files(&self) -> Result<Vec<RunRow>, LedgerError> {
+        self.inner.files()
     }
 }
 

@@ -348,7 +348,12 @@ async fn a_dataset_that_is_not_named_or_not_there_has_no_listing() {
     let mut world = World::of(&server);
     let mut doubt = world.attempt("invoice.pdf", "content", Tag::None);
     doubt.target.dataset_id = None;
-    assert!(world.held(&doubt).await.contains("name a dataset_id"));
+    assert!(
+        world
+            .held(&doubt)
+            .await
+            .contains("only the files of a dataset")
+    );
     doubt.target.dataset_id = Some(DatasetId::new("3f2b7a52-0000-4000-8000-0000000000ff"));
     let why = world.held(&doubt).await;
     assert!(why.contains("no file listing"), "{why}");
@@ -610,12 +615,16 @@ async fn a_hostile_name_is_shown_escaped_and_cut() {
     );
 }
 
+fn http_date(at: Timestamp) -> String {
+    jiff::fmt::rfc2822::DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&at)
+        .expect("a date")
+}
+
 #[tokio::test]
 async fn a_clock_that_is_wrong_there_is_allowed_for() {
     let ahead = Timestamp::now() + SignedDuration::from_hours(30);
-    let date = jiff::fmt::rfc2822::DateTimePrinter::new()
-        .timestamp_to_rfc9110_string(&ahead)
-        .expect("a date");
+    let date = http_date(ahead);
     let entry = |created: Timestamp| json!({"id": "a", "name": "invoice.pdf", "size": 7, "created_at": created.to_string()});
     for (created, is_possible) in [
         (ahead, true),
@@ -643,11 +652,14 @@ async fn a_listing_of_another_hash_is_calibrated_by_its_sample() {
         }
         text
     };
-    let server = always(listing(&[
-        json!({"id": "sample", "name": "known report.txt", "hash": hash("sample")}),
-        json!({"id": "mine", "name": "invoice.pdf", "size": 7, "hash": hash("content")}),
-        json!({"id": "not", "name": "invoice.pdf", "size": 7, "hash": hash("CONTENT")}),
-    ]));
+    let now = Timestamp::now();
+    let date = http_date(now);
+    let body = json!({"next": null, "results": [
+        {"id": "sample", "name": "known report.txt", "hash": hash("sample")},
+        {"id": "mine", "name": "invoice.pdf", "size": 7, "hash": hash("content"), "created_at": now},
+        {"id": "not", "name": "invoice.pdf", "size": 7, "hash": hash("CONTENT"), "created_at": now},
+    ]});
+    let server = always(http(200, &[("Date", &date)], &body.to_string()));
     let mut world = World::bad(&server);
     let sample = world.attempt("known report.txt", "sample", Tag::None);
     world.samples.push(Sample {
@@ -662,7 +674,7 @@ async fn a_listing_of_another_hash_is_calibrated_by_its_sample() {
         world.look(&doubt).await,
         Look::Stored {
             id: FileId::new("mine"),
-            how: "its name, size and MD5 match".to_owned()
+            how: "its name, size, time and MD5 match".to_owned()
         }
     );
 }

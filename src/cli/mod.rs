@@ -226,6 +226,7 @@ struct ReportArgs {
         long,
         value_name = "ID",
         default_value = "latest",
+        value_parser = clap::builder::NonEmptyStringValueParser::new(),
         conflicts_with = "all"
     )]
     run: String,

@@ -1,30 +1,34 @@
 //! `apply`: plan, upload, report.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::{Draft, ledger_failure, lock};
 use super::lookup::{History, Home, SETTLE};
-use super::reports::{report_failure, report_paths, summary};
+use super::reports::{Beside, report_failure, report_paths, summary};
 use super::run::{SystemChance, SystemClock, runtime, signals};
-use super::{narrate, say, service};
+use super::service::{self, Service};
+use super::{narrate, say};
 use crate::cli::{ApplySettings, Mode};
 use crate::client::Client;
 use crate::error::{Exit, Failure};
 use crate::event::Event;
 use crate::execute::{self, Chance, Doubts, Parts, StopLight, execute};
 use crate::ledger::{
-    AdoptedFrom, Adoption, Entry, Finding, Ledger, LedgerError, PlannedRow, Refreshed, RunEnd,
-    RunKind, RunStart, Settlement, Settler, SqliteLedger, Writer,
+    AdoptedFrom, Adoption, Entry, Ledger, LedgerError, PlannedRow, Refreshed, RunEnd, RunKind,
+    RunStart, SqliteLedger, Writer,
 };
 use crate::manifest::Manifest;
-use crate::model::{Clock, Doubt, InDoubt, JobEnd, Outcome, RunId};
+use crate::model::{
+    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId,
+};
 use crate::pace::Backoff;
-use crate::plan::{Decision, Plan, PlannedFile, SkipReason, UploadReason};
+use crate::plan::{Decision, Note, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
-use crate::report::{self, About, Counts, Header};
+use crate::report::{self, About, Counts, Header, Row};
 use crate::verify::LocalFiles;
 
 /// Files on their way at once, unless told otherwise.
@@ -51,37 +55,17 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     let _lock = lock(&draft.state, &format!("run {}", draft.run), settings.wait)?;
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
-    let plan = draft.plan(|targets, stream| ledger.known(targets, stream))?;
+    let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+    let plan = draft.plan(&earlier, |targets, stream| ledger.known(targets, stream))?;
     let reports = report_paths(settings, &draft)?;
     for (path, _) in &reports {
         report::probe(path).map_err(|error| report_failure(path, &error))?;
     }
 
-    let is_asked = |file: &PlannedFile| match &file.decision {
-        Decision::Upload(_) => true,
-        Decision::Hold(held) => held.policy == InDoubt::Verify,
-        _ => false,
-    };
-    let service = if plan.files.iter().any(is_asked) {
-        let connections = usize::try_from(concurrency(settings, &draft.manifest).get());
-        let connections = connections.unwrap_or(1);
-        let rules = draft.manifest.rules.iter();
-        let datasets = rules.filter_map(|rule| rule.dataset_id.as_ref());
-        let place = draft.place();
-        Some(service::connect(
-            place,
-            datasets,
-            key,
-            settings.stall,
-            connections,
-        )?)
-    } else {
-        None
-    };
-    let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+    let service = service_for(settings, &draft, &plan, key)?;
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     let stop = StopLight::default();
-    let (mut ledger, ends) = match &service {
+    let (ledger, ends) = match &service {
         Some(service) => {
             let uploading = Uploading {
                 settings,
@@ -97,11 +81,50 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     };
     drop(service);
 
-    let rows = report::rows(&plan, ends);
+    conclude(&draft, &plan, ends, ledger, &stop, &reports)
+}
+
+/// The service, where anything is to be asked of it.
+fn service_for(
+    settings: &ApplySettings,
+    draft: &Draft<'_>,
+    plan: &Plan,
+    key: Option<ApiKey>,
+) -> Result<Option<Service>, Failure> {
+    let is_asked = |file: &PlannedFile| match &file.decision {
+        Decision::Upload(_) => true,
+        Decision::Hold(held) => held.policy == InDoubt::Verify,
+        _ => false,
+    };
+    if !plan.files.iter().any(is_asked) {
+        return Ok(None);
+    }
+    let connections = usize::try_from(concurrency(settings, &draft.manifest).get());
+    let connections = connections.unwrap_or(1);
+    let rules = draft.manifest.rules.iter();
+    let datasets = rules.filter_map(|rule| rule.dataset_id.as_ref());
+    service::connect(draft.place(), datasets, key, settings.stall, connections).map(Some)
+}
+
+/// Writes down the run's end, its reports and its summary.
+fn conclude(
+    draft: &Draft<'_>,
+    plan: &Plan,
+    ends: Vec<Option<JobEnd>>,
+    mut ledger: Option<Box<dyn Ledger>>,
+    stop: &StopLight,
+    reports: &[(PathBuf, ReportFormat)],
+) -> Result<Exit, Failure> {
+    let rows = report::rows(plan, ends);
     let counts = Counts::of(&rows);
     let causes = stop.causes();
-    let mut exit = Exit::of_run(&causes, |outcome| counts.files(outcome) > 0);
-    let finished = clock.now();
+    let unplanned = ledger
+        .as_ref()
+        .map_or(0, |ledger| unplanned_doubts(&**ledger, plan, &rows));
+    let mut exit = Exit::of_run(&causes, |outcome| {
+        counts.files(outcome) > 0 || outcome == Outcome::InDoubt && unplanned > 0
+    });
+    let finished = SystemClock.now();
     let stopped: Vec<String> = causes.iter().map(ToString::to_string).collect();
     let end = RunEnd {
         run: draft.run.clone(),
@@ -129,7 +152,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     };
     let header = Header::new(about, &counts);
     let mut written: Vec<&Path> = Vec::new();
-    for (path, format) in &reports {
+    for (path, format) in reports {
         match report::write(path, *format, &header, &rows) {
             Ok(()) => written.push(path),
             Err(error) => {
@@ -138,8 +161,40 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
             }
         }
     }
-    say(&summary(&header, &rows, &counts, &causes, &written))?;
+    let beside = Beside {
+        unplanned_doubts: unplanned,
+        drifted: noted(plan),
+    };
+    say(&summary(&header, &rows, &counts, &causes, beside, &written))?;
     Ok(exit)
+}
+
+/// Files that are in doubt at the plan's targets, and no longer in the plan.
+fn unplanned_doubts(ledger: &dyn Ledger, plan: &Plan, rows: &[Row<'_>]) -> usize {
+    let doubts = ledger.doubts().unwrap_or_default();
+    if doubts.is_empty() {
+        return 0;
+    }
+    let shown: HashSet<&AttemptId> = rows
+        .iter()
+        .filter_map(|row| row.request_id.as_ref())
+        .collect();
+    let is_unplanned = |doubt: &&Doubt| {
+        let mut rules = plan.rules.iter();
+        !shown.contains(&doubt.attempt) && rules.any(|rule| *rule.target == doubt.target)
+    };
+    doubts.iter().filter(is_unplanned).count()
+}
+
+/// Files that are left as they are stored although something of them changed.
+fn noted(plan: &Plan) -> usize {
+    let is_noted = |file: &&PlannedFile| match &file.decision {
+        Decision::Skip(skip) => {
+            skip.why == SkipReason::ChangeIgnored || file.notes.contains(&Note::MetadataDiffers)
+        }
+        _ => false,
+    };
+    plan.files.iter().filter(is_noted).count()
 }
 
 /// Writes down the run, its plan, and what the plan found out beside it.
@@ -172,7 +227,7 @@ fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
         target: &plan.rules[file.rule].target,
         path: &file.path,
         decision: file.decision.action(),
-        unattempted: report::unattempted(&file.decision),
+        unattempted: report::unattempted(file),
         remote_name: sending.map(|s| s.remote_name.as_str()),
         size: file.stat.map(|stat| stat.size),
         content_type: sending.map(|s| s.content_type.as_str()),
@@ -210,14 +265,6 @@ fn news(draft: &Draft<'_>, plan: &Plan, file: &PlannedFile) -> Option<Entry> {
             }
             _ => None,
         },
-        Decision::Upload(UploadReason::Resend(attempt)) => Some(Entry::Settled(Settlement {
-            attempt: attempt.clone(),
-            run: Some(draft.run.clone()),
-            finding: Finding::Abandoned,
-            at: draft.started,
-            by: Settler::Policy,
-            reason: "sent again, as `in_doubt: resend` says".to_owned(),
-        })),
         _ => None,
     }
 }
@@ -298,25 +345,27 @@ fn upload(what: &Uploading<'_>, ledger: Box<dyn Ledger>) -> Result<Uploaded, Fai
     let ledger = writer.finish().ok();
     let mut ends = ends;
     if let Some(ledger) = &ledger {
-        learn_ends(&**ledger, &draft.run, &mut ends);
+        learn_ends(&**ledger, plan, &draft.run, &mut ends);
     }
     Ok((ledger, ends))
 }
 
 /// An abort can drop a job whose end was on its way to the ledger: what arrived there counts.
-fn learn_ends(ledger: &dyn Ledger, run: &RunId, ends: &mut [Option<JobEnd>]) {
-    let in_doubt =
-        |end: &Option<JobEnd>| matches!(end, Some(end) if end.outcome == Outcome::InDoubt);
-    if !ends.iter().any(in_doubt) {
+fn learn_ends(ledger: &dyn Ledger, plan: &Plan, run: &RunId, ends: &mut [Option<JobEnd>]) {
+    let is_open = |file: &PlannedFile, end: &Option<JobEnd>| match end {
+        Some(end) => end.outcome == Outcome::InDoubt,
+        None => matches!(file.decision, Decision::Hold(_)),
+    };
+    let mut pairs = plan.files.iter().zip(ends.iter());
+    if !pairs.any(|(file, end)| is_open(file, end)) {
         return;
     }
     // The ledger's rows of a run are its plan's, in the same order.
-    if let Ok(rows) = ledger.rows(run) {
-        for (row, end) in rows.into_iter().zip(ends).filter(|(_, end)| in_doubt(end)) {
-            // Of what is in doubt there too, what was seen here says more.
-            if row.end.outcome != Outcome::InDoubt {
-                *end = Some(row.end);
-            }
+    let Ok(rows) = ledger.rows(run) else { return };
+    for ((file, end), row) in plan.files.iter().zip(ends).zip(rows) {
+        // Of what is in doubt there too, what was seen here says more.
+        if is_open(file, end) && row.end.outcome != Outcome::InDoubt {
+            *end = Some(row.end);
         }
     }
 }

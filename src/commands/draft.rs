@@ -15,7 +15,7 @@ use crate::client::Endpoint;
 use crate::error::{Exit, Failure};
 use crate::ledger::{LedgerError, RunLock, StateFolder};
 use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Rule, Severity, Source};
-use crate::model::{Digests, InDoubt, Known, Origin, RunId, Target, shown};
+use crate::model::{Digests, Doubt, InDoubt, Known, Origin, RunId, Target, shown};
 use crate::plan::{Inputs, Plan, absent, plan, undecided, unmatched};
 use crate::source::{Roots, Survey, Want, gone, survey};
 use crate::template::Values;
@@ -120,6 +120,7 @@ impl<'a> Draft<'a> {
     /// Makes the plan, with what the ledger knows.
     pub(super) fn plan(
         &self,
+        doubts: &[Doubt],
         known: impl FnOnce(&[Arc<Target>], &str) -> Result<Known, LedgerError>,
     ) -> Result<Plan, Failure> {
         let mut inputs = Inputs {
@@ -129,6 +130,7 @@ impl<'a> Draft<'a> {
             gone: &HashSet::new(),
             digests: &Digests::new(),
             in_doubt: self.in_doubt(),
+            doubts,
             origin: &self.origin,
             organization: self.settings.organization.as_ref(),
             run: (&self.run, self.started),

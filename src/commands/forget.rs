@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::draft::{ledger_failure, lock};
 use super::say;
-use super::stream::{Stream, no_ledger};
+use super::stream::{Stream, require_ledger};
 use crate::cli::{ForgetSettings, Forgettable};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Entry, Forgotten, Ledger, RunRow, SqliteLedger};
-use crate::model::{Outcome, SourcePath, count, shown};
+use crate::model::{Outcome, RuleName, SourcePath, count, shown};
 use crate::source::gone;
 
 /// Entries written in one step.
@@ -17,21 +17,17 @@ const GROUP: usize = 1000;
 /// Drops rows.
 pub(super) fn forget(settings: &ForgetSettings) -> Result<Exit, Failure> {
     let stream = Stream::of(&settings.stream)?;
-    if !stream.state.ledger().exists() {
-        return Err(no_ledger(&stream.state));
-    }
+    require_ledger(&stream.state)?;
     let _lock = lock(&stream.state, "forget", settings.wait)?;
     let mut ledger =
         SqliteLedger::open(&stream.state.ledger()).map_err(|error| ledger_failure(&error))?;
-    let files = ledger
-        .files(&stream.name)
-        .map_err(|error| ledger_failure(&error))?;
+    let files = ledger.files().map_err(|error| ledger_failure(&error))?;
     let (chosen, reason) = match &settings.which {
         Forgettable::Named(words) => (named(&files, words)?, "asked for by path"),
         Forgettable::Vanished => {
             let paths: Vec<SourcePath> = files.iter().map(|row| row.path.clone()).collect();
             let gone = gone(&paths, stream.state.home());
-            (vanished(&files, &gone), "gone from the source")
+            (vanished(&files, &gone)?, "gone from the source")
         }
     };
     if let Some(row) = chosen
@@ -83,10 +79,7 @@ fn named<'a>(files: &'a [RunRow], words: &[String]) -> Result<Vec<&'a RunRow>, F
         if found.peek().is_none() {
             return Err(Failure::new(
                 Exit::Usage,
-                format!(
-                    "the ledger knows no file \"{}\" of this manifest",
-                    shown(word)
-                ),
+                format!("the ledger knows no file \"{}\"", shown(word)),
             )
             .hint("give paths as `roe-batch report MANIFEST --all` shows them; folders end in /"));
         }
@@ -95,9 +88,32 @@ fn named<'a>(files: &'a [RunRow], words: &[String]) -> Result<Vec<&'a RunRow>, F
     Ok(chosen)
 }
 
-fn vanished<'a>(files: &'a [RunRow], gone: &HashSet<SourcePath>) -> Vec<&'a RunRow> {
-    files
+/// The files that are gone. Where a rule has none left at all, its folder may just not be mounted:
+/// then nobody can say.
+fn vanished<'a>(
+    files: &'a [RunRow],
+    gone: &HashSet<SourcePath>,
+) -> Result<Vec<&'a RunRow>, Failure> {
+    let left: HashSet<&RuleName> = files
         .iter()
-        .filter(|row| gone.contains(&row.path) && row.end.outcome != Outcome::InDoubt)
-        .collect()
+        .filter(|row| !gone.contains(&row.path))
+        .map(|row| &row.rule)
+        .collect();
+    let mut found = Vec::new();
+    for row in files.iter().filter(|row| gone.contains(&row.path)) {
+        if !left.contains(&row.rule) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!(
+                    "every file of rule {} is gone: is its folder there?",
+                    row.rule
+                ),
+            )
+            .hint("if they are really gone, name them, or their folder with a slash at the end"));
+        }
+        if row.end.outcome != Outcome::InDoubt {
+            found.push(row);
+        }
+    }
+    Ok(found)
 }

@@ -16,7 +16,9 @@ use crate::execute::Chance;
 use crate::ledger::{
     AdoptedFrom, Adoption, Entry, Ledger, RunEnd, RunKind, RunStart, SqliteLedger,
 };
-use crate::model::{Clock, FileId, Known, Outcome, RootId, count, shown, shown_bounded};
+use crate::model::{
+    Clock, DatasetId, Digest, FileId, Known, Outcome, RootId, count, shown, shown_bounded,
+};
 use crate::plan::{Decision, Plan, PlannedFile, UploadReason};
 
 /// Entries written in one step.
@@ -36,12 +38,15 @@ struct Said {
     line: u64,
     path: String,
     id: FileId,
+    /// What else the table says, where it is a report.
+    digest: Option<Digest>,
+    dataset: Option<String>,
 }
 
 /// What is made of the table.
 #[derive(Default)]
 struct Sorted<'a> {
-    adopted: Vec<(&'a PlannedFile, FileId)>,
+    adopted: Vec<(&'a PlannedFile, &'a Said)>,
     known_already: usize,
     missing: usize,
     problems: Vec<String>,
@@ -58,7 +63,8 @@ pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let mut known = Known::default();
-    let plan = draft.plan(|targets, stream| {
+    let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+    let plan = draft.plan(&doubts, |targets, stream| {
         known = ledger.known(targets, stream)?;
         Ok(known.clone())
     })?;
@@ -103,16 +109,27 @@ fn read_table(path: &Path) -> Result<(Vec<Said>, usize), Failure> {
             .hint("a CSV is wanted whose first line names the columns `path` and `file_id`")
     };
     let file = File::open(path).map_err(|error| fail(&error.to_string()))?;
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .from_reader(file.take(TABLE_MAX));
+    let mut reader = csv::Reader::from_reader(file.take(TABLE_MAX));
     let headers = reader.headers().map_err(|error| fail(&error.to_string()))?;
     let column = |wanted: &str| {
         let name = |header: &str| header.trim_start_matches('\u{feff}').trim() == wanted;
-        let found = headers.iter().position(name);
-        found.ok_or_else(|| fail(&format!("it has no column `{wanted}`")))
+        let mut found = (0..headers.len()).filter(|at| name(&headers[*at]));
+        match (found.next(), found.next()) {
+            (Some(at), None) => Ok(at),
+            (Some(_), Some(_)) => Err(fail(&format!("it has two columns `{wanted}`"))),
+            (None, _) => {
+                let columns: Vec<_> = headers.iter().take(10).collect();
+                let columns = shown_bounded(&columns.join(", "));
+                Err(fail(&format!(
+                    "it has no column `{wanted}`, only: {columns}"
+                )))
+            }
+        }
     };
     let (path_column, id_column) = (column("path")?, column("file_id")?);
+    let optional = |wanted: &str| headers.iter().position(|header| header.trim() == wanted);
+    let (digest_column, dataset_column) = (optional("blake3"), optional("dataset_id"));
+    let outcome_column = optional("outcome");
     let mut said = Vec::new();
     let mut without_id = 0;
     for record in reader.records() {
@@ -120,7 +137,15 @@ fn read_table(path: &Path) -> Result<(Vec<Said>, usize), Failure> {
         let cell = |column: usize| record.get(column).unwrap_or_default();
         let id = cell(id_column).trim();
         let id = id.strip_prefix('\'').unwrap_or(id);
+        let line = record.position().map_or(0, csv::Position::line);
         if id.is_empty() {
+            let outcome = outcome_column.map_or("", cell);
+            if matches!(outcome, "in_doubt" | "stored" | "skipped") {
+                return Err(fail(&format!(
+                    "line {line} says {outcome} and has no file_id; look the file up and fill it \
+                     in, or take the line out to have the file sent"
+                )));
+            }
             without_id += 1;
             continue;
         }
@@ -128,9 +153,13 @@ fn read_table(path: &Path) -> Result<(Vec<Said>, usize), Failure> {
             return Err(fail("a file_id is longer than 256 bytes"));
         }
         said.push(Said {
-            line: record.position().map_or(0, csv::Position::line),
+            line,
             path: cell(path_column).to_owned(),
             id: FileId::new(id),
+            digest: digest_column.and_then(|column| Digest::parse(cell(column))),
+            dataset: dataset_column
+                .map(|column| cell(column).to_owned())
+                .filter(|id| !id.is_empty()),
         });
     }
     Ok((said, without_id))
@@ -140,7 +169,7 @@ fn sort<'a>(
     draft: &Draft<'_>,
     plan: &'a Plan,
     known: &Known,
-    said: &[Said],
+    said: &'a [Said],
     ignore_missing: bool,
 ) -> Sorted<'a> {
     let mut by_path: HashMap<&str, Vec<&PlannedFile>> = HashMap::new();
@@ -159,7 +188,7 @@ fn sort<'a>(
             Some((id, path.to_string()))
         })
         .collect();
-    let mut paths: HashMap<&str, u64> = HashMap::new();
+    let mut paths: HashMap<(usize, &str), u64> = HashMap::new();
     let mut sorted = Sorted::default();
     let home = draft.state.home().to_string_lossy();
     for row in said {
@@ -181,11 +210,26 @@ fn sort<'a>(
             }
             continue;
         };
+        let found: Vec<&PlannedFile> = found
+            .into_iter()
+            .filter(|file| {
+                let target = plan.rules[file.rule].target.dataset_id.as_ref();
+                let said = row.dataset.as_deref();
+                said.is_none() || said == target.map(DatasetId::as_str)
+            })
+            .collect();
+        if let ([], Some(dataset)) = (found.as_slice(), &row.dataset) {
+            let dataset = shown_bounded(dataset);
+            problem(format!(
+                "it is in dataset {dataset}, where no rule sends it"
+            ));
+            continue;
+        }
         let [file] = found.as_slice() else {
             problem("several rules of the manifest take a file of this path".to_owned());
             continue;
         };
-        if let Some(line) = paths.insert(file.path.as_str(), row.line) {
+        if let Some(line) = paths.insert((file.rule, file.path.as_str()), row.line) {
             problem(format!("line {line} has this file too"));
             continue;
         }
@@ -202,13 +246,13 @@ fn sort<'a>(
         }
         match &file.decision {
             Decision::Upload(UploadReason::New | UploadReason::Retry) if stored.is_none() => {
-                sorted.adopted.push((file, row.id.clone()));
+                sorted.adopted.push((file, row));
             }
             Decision::Hold(_) => {
                 problem("it is in doubt; settle it with `roe-batch resolve`".to_owned());
             }
             _ if stored.is_some() => {
-                problem("the ledger has it stored under another file_id".to_owned());
+                problem("the ledger has it stored, and not under this file_id".to_owned());
             }
             other => problem(other.to_string()),
         }
@@ -246,10 +290,19 @@ fn adopt(
         .collect();
     let digests = draft.roots().digests(wanted);
     let mut entries = Vec::with_capacity(sorted.adopted.len());
-    for (file, id) in &sorted.adopted {
+    for (file, said) in &sorted.adopted {
         let digest = digests.get(&(file.root, file.relative.clone()));
         let digest = match digest {
-            Some(Ok(digest)) => *digest,
+            Some(Ok(digest)) if said.digest.is_none_or(|said| said == *digest) => *digest,
+            Some(Ok(_)) => {
+                let message = format!(
+                    "{} (line {}) is not what was stored: its content has another blake3; nothing \
+                     was imported",
+                    file.path, said.line
+                );
+                return Err(Failure::new(Exit::Invalid, message)
+                    .hint("take the line out, and the next run sends the file as it is now"));
+            }
             Some(Err(why)) => {
                 let message = format!("{} cannot be read: {why}", file.path);
                 return Err(Failure::new(Exit::LocalIo, message));
@@ -270,7 +323,7 @@ fn adopt(
             digest,
             metadata: sending.metadata.digest(),
             remote_name: sending.remote_name.as_str().to_owned(),
-            file_id: Some(id.clone()),
+            file_id: Some(said.id.clone()),
             from: AdoptedFrom::Import,
         }));
     }

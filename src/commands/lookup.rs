@@ -10,10 +10,13 @@ use crate::execute::Past;
 use crate::ledger::{Ledger, SqliteLedger, StateFolder};
 use crate::model::{Doubt, FileId, SourcePath, Target};
 use crate::source::open_source;
-use crate::verify::{Algorithm, Hashes, LocalFiles, Sample};
+use crate::verify::{Algorithm, Hashes, LocalFiles, Sample, tells};
 
 /// How far two looks that do not show a file must lie apart, unless told otherwise.
 pub(super) const SETTLE: std::time::Duration = std::time::Duration::from_mins(2);
+
+/// Files that are enough to learn from.
+const SAMPLES: usize = 3;
 
 /// Files by the paths that the ledger knows them by.
 #[derive(Debug)]
@@ -72,9 +75,12 @@ impl Past for History {
             let ledger = SqliteLedger::open_read_only(&self.ledger)
                 .map_err(|error| error.to_string())?
                 .ok_or("there is no ledger")?;
-            let samples = ledger
+            let mut samples = ledger
                 .stored_samples(target)
                 .map_err(|error| error.to_string())?;
+            // Stable: the smallest of either kind come first.
+            samples.sort_by_key(|sample| !tells(&sample.remote_name));
+            samples.truncate(SAMPLES);
             let sample = |sample: crate::ledger::StoredSample| Sample {
                 id: sample.file_id,
                 remote_name: sample.remote_name,

@@ -31,7 +31,11 @@ pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
     };
     let ledger = SqliteLedger::open_read_only(&draft.state.ledger())
         .map_err(|error| ledger_failure(&error))?;
-    let plan = draft.plan(|targets, stream| match &ledger {
+    let doubts = match &ledger {
+        Some(ledger) => ledger.doubts().map_err(|error| ledger_failure(&error))?,
+        None => Vec::new(),
+    };
+    let plan = draft.plan(&doubts, |targets, stream| match &ledger {
         Some(ledger) => ledger.known(targets, stream),
         None => Ok(Known::default()),
     })?;
@@ -41,9 +45,18 @@ pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
         PlanFormat::Jsonl => json_lines(&plan, &draft.origin)?,
     })?;
     Ok(match settings.exit {
-        PlanExit::Detailed if plan.tally(PlannedFile::is_upload).files > 0 => Exit::Pending,
+        PlanExit::Detailed if plan.files.iter().any(is_pending) => Exit::Pending,
         PlanExit::Detailed | PlanExit::Plain => Exit::Done,
     })
+}
+
+/// Whether `apply` would ask the service about a file.
+fn is_pending(file: &PlannedFile) -> bool {
+    match &file.decision {
+        Decision::Upload(_) => true,
+        Decision::Hold(held) => held.policy == InDoubt::Verify,
+        _ => false,
+    }
 }
 
 /// The plan for people: by rule, with counts, bytes and samples.

@@ -20,7 +20,7 @@ pub(super) fn report(settings: &ReportSettings) -> Result<Exit, Failure> {
                 manifest: stream.name.clone(),
                 ..About::default()
             };
-            (about, ledger.files(&stream.name))
+            (about, ledger.files())
         }
         Which::Latest | Which::Run(_) => {
             let run = chosen(&stream.applied(&ledger)?, &settings.which)?;

@@ -74,12 +74,22 @@ pub(super) fn report_failure(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
+/// What a summary says beside a run's outcomes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside {
+    /// Files in doubt that are no longer in the plan.
+    pub unplanned_doubts: usize,
+    /// Skipped files of which something changed.
+    pub drifted: usize,
+}
+
 /// What the run came to, for people.
 pub(super) fn summary(
     header: &Header,
     rows: &[Row<'_>],
     counts: &Counts,
     causes: &[StopCause],
+    beside: Beside,
     reports: &[&Path],
 ) -> String {
     let mut text = String::new();
@@ -106,6 +116,13 @@ pub(super) fn summary(
             _ => writeln!(text),
         };
     }
+    if beside.drifted > 0 {
+        let _ = writeln!(
+            text,
+            "{} skipped though content or metadata differ from what was stored; `plan` shows which",
+            count(beside.drifted, "file")
+        );
+    }
     if header.vanished > 0 {
         let _ = writeln!(
             text,
@@ -123,7 +140,7 @@ pub(super) fn summary(
     for outcome in [Outcome::Rejected, Outcome::Failed, Outcome::InDoubt] {
         let of_kind: Vec<&Row<'_>> = rows.iter().filter(|row| row.outcome == outcome).collect();
         for row in of_kind.iter().take(NAMED) {
-            let why = row.reason.as_deref().unwrap_or_default();
+            let why = shown(row.reason.as_deref().unwrap_or_default());
             let _ = writeln!(
                 text,
                 "{}: {}: {why}",
@@ -136,7 +153,14 @@ pub(super) fn summary(
             let _ = writeln!(text, "{}: … and {more} more in the report", outcome.label());
         }
     }
-    if counts.files(Outcome::InDoubt) > 0 {
+    if beside.unplanned_doubts > 0 {
+        let _ = writeln!(
+            text,
+            "{} of earlier runs in doubt, and not in this plan",
+            count(beside.unplanned_doubts, "file")
+        );
+    }
+    if counts.files(Outcome::InDoubt) + beside.unplanned_doubts > 0 {
         text.push_str("`roe-batch resolve MANIFEST` lists what is in doubt, and settles it\n");
     }
     for path in reports {

@@ -9,7 +9,7 @@ use super::draft::{ledger_failure, lock, read_manifest, state_folder};
 use super::lookup::{History, Home, SETTLE};
 use super::run::{SystemClock, runtime};
 use super::service::{self, Place};
-use super::stream::no_ledger;
+use super::stream::require_ledger;
 use super::{narrate, say};
 use crate::cli::{self, Resolve, ResolveSettings};
 use crate::error::{Exit, Failure};
@@ -22,18 +22,18 @@ use crate::verify::{self, Look, Verifier};
 /// Lists, or settles.
 pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
     let state = state_folder(&settings.manifest, settings.state.as_deref())?;
-    if !state.ledger().exists() {
-        return Err(no_ledger(&state));
-    }
+    require_ledger(&state)?;
     // What a run has under way looks like doubt until it ends.
     let _lock = lock(&state, "resolve", settings.wait)?;
     let mut ledger = SqliteLedger::open(&state.ledger()).map_err(|error| ledger_failure(&error))?;
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
-    let meant = settings
-        .files
-        .iter()
-        .map(|file| find(&doubts, file).cloned())
-        .collect::<Result<Vec<Doubt>, Failure>>()?;
+    let mut meant: Vec<Doubt> = Vec::new();
+    for file in &settings.files {
+        let doubt = find(&doubts, file)?;
+        if !meant.contains(doubt) {
+            meant.push(doubt.clone());
+        }
+    }
     let finding = match &settings.task {
         Resolve::List => {
             say(&list(&doubts))?;
@@ -132,6 +132,7 @@ fn verify(
         });
         let runtime = runtime()?;
         loop {
+            verifier.begin_pass();
             let mut again = None;
             let mut absent = Vec::new();
             for doubt in waiting {
@@ -139,10 +140,16 @@ fn verify(
                     Ok(()) => runtime.block_on(verifier.look(&doubt)),
                     Err(why) => Look::Held(why),
                 };
-                let entry = note(&doubt, &look)?;
-                ledger
-                    .write(&[entry])
-                    .map_err(|error| ledger_failure(&error))?;
+                let (entry, line) = note(&doubt, &look);
+                match ledger.write(&[entry]) {
+                    Ok(()) => say(&line)?,
+                    // One that is refused leaves the others their chance.
+                    Err(error) if error.is_refusal() => {
+                        say(&format!("{}: still in doubt: {error}\n", doubt.path))?;
+                        continue;
+                    }
+                    Err(error) => return Err(ledger_failure(&error)),
+                }
                 match look {
                     Look::Stored { .. } | Look::NotStored { .. } => settled += 1,
                     Look::AbsentSince { since, again: due } => {
@@ -178,8 +185,8 @@ fn settle_of(path: &Path) -> Option<Duration> {
     reading.manifest.run.settle
 }
 
-/// Says what a look saw, and gives what the ledger is to keep of it.
-fn note(doubt: &Doubt, look: &Look) -> Result<Entry, Failure> {
+/// What the ledger is to keep of a look, and what people are told.
+fn note(doubt: &Doubt, look: &Look) -> (Entry, String) {
     let settled = |finding: Finding, how: &str| {
         Entry::Settled(Settlement {
             attempt: doubt.attempt.clone(),
@@ -197,24 +204,25 @@ fn note(doubt: &Doubt, look: &Look) -> Result<Entry, Failure> {
             seen: seen.to_owned(),
         })
     };
-    Ok(match look {
-        Look::Stored { id, how } => {
-            say(&format!("{}: stored as {id}: {how}\n", doubt.path))?;
-            settled(Finding::Stored(id.clone()), how)
-        }
-        Look::NotStored { how } => {
-            say(&format!("{}: not stored: {how}\n", doubt.path))?;
-            settled(Finding::NotStored, how)
-        }
-        Look::AbsentSince { since, .. } => looked(
-            Some(*since),
-            &format!("the file listing does not show it since {since:.0}"),
+    let path = &doubt.path;
+    match look {
+        Look::Stored { id, how } => (
+            settled(Finding::Stored(id.clone()), how),
+            format!("{path}: stored as {id}: {how}\n"),
         ),
-        Look::Held(why) => {
-            say(&format!("{}: still in doubt: {}\n", doubt.path, shown(why)))?;
-            looked(None, why)
+        Look::NotStored { how } => (
+            settled(Finding::NotStored, how),
+            format!("{path}: not stored: {how}\n"),
+        ),
+        Look::AbsentSince { since, .. } => {
+            let seen = format!("the file listing does not show it since {since:.0}");
+            (looked(Some(*since), &seen), String::new())
         }
-    })
+        Look::Held(why) => (
+            looked(None, why),
+            format!("{path}: still in doubt: {}\n", shown(why)),
+        ),
+    }
 }
 
 /// The doubt that a word of the command line means: a path, or a request id.

@@ -3,7 +3,7 @@
 use super::draft::{ledger_failure, read_manifest, state_folder};
 use crate::cli::StreamSettings;
 use crate::error::{Exit, Failure};
-use crate::ledger::{Ledger, RunKind, RunRecord, SqliteLedger, StateFolder};
+use crate::ledger::{Ledger, LedgerError, RunKind, RunRecord, SqliteLedger, StateFolder};
 use crate::manifest;
 use crate::model::shown;
 
@@ -20,6 +20,14 @@ impl Stream {
     pub(super) fn of(settings: &StreamSettings) -> Result<Self, Failure> {
         let source = read_manifest(&settings.manifest)?;
         let reading = manifest::read(&source, &settings.manifest, &settings.environment);
+        // Where nothing of it can be read, neither can its name.
+        if reading.manifest.rules.is_empty() && !reading.diagnostics.is_empty() {
+            let problems = source.render(&reading.diagnostics);
+            return Err(Failure::new(
+                Exit::Invalid,
+                format!("the manifest cannot be read\n{problems}"),
+            ));
+        }
         Ok(Self {
             name: reading.manifest.name,
             state: state_folder(&settings.manifest, settings.state.as_deref())?,
@@ -43,7 +51,17 @@ impl Stream {
     }
 }
 
-pub(super) fn no_ledger(state: &StateFolder) -> Failure {
+/// That there is a ledger, before its folder is locked.
+pub(super) fn require_ledger(state: &StateFolder) -> Result<(), Failure> {
+    match SqliteLedger::open_read_only(&state.ledger()) {
+        Ok(None) => Err(no_ledger(state)),
+        // An older one is brought up to date when it is opened to write.
+        Ok(Some(_)) | Err(LedgerError::Older { .. }) => Ok(()),
+        Err(error) => Err(ledger_failure(&error)),
+    }
+}
+
+fn no_ledger(state: &StateFolder) -> Failure {
     let folder = state.path().to_string_lossy();
     Failure::new(
         Exit::LocalIo,

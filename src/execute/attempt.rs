@@ -19,7 +19,7 @@ use crate::model::{
 };
 use crate::plan::Upload;
 use crate::source::{Changed, OpenFile, ReadError};
-use crate::verify::Sample;
+use crate::verify::{Sample, tells};
 
 /// Files up to this size are read whole and sent in one write; larger ones are streamed.
 const WHOLE_MAX: u64 = 64 * 1024;
@@ -144,7 +144,7 @@ impl<'a> Attempt<'a> {
     /// a name that tells.
     pub(super) fn sample(&self, id: &FileId, digest: Digest) -> Option<Sample> {
         let name = self.upload.sending.remote_name.as_str();
-        let is_good = (1..=WHOLE_MAX).contains(&self.upload.stat.size) && name.len() >= 6;
+        let is_good = (1..=WHOLE_MAX).contains(&self.upload.stat.size) && tells(name);
         is_good.then(|| Sample {
             id: id.clone(),
             remote_name: name.to_owned(),
@@ -195,9 +195,6 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) async fn make(&self) -> Attempted {
-        // Nobody waits for it: it is durable before the gate's row.
-        let opened = self.step(State::Opened, self.read_at);
-        self.run.parts.ledger.note(opened);
         let planned = &self.upload.sending.metadata;
         let metadata = match self.run.parts.settings.tag {
             Tag::Planted => Cow::Owned(planned.with(TAG_KEY, self.id.as_str())),
@@ -247,6 +244,9 @@ impl<'a> Attempt<'a> {
     }
 
     async fn streamed(&self, envelope: Envelope) -> Attempted {
+        // Nobody waits for it: it is durable before the gate's row.
+        let opened = self.step(State::Opened, self.read_at);
+        self.run.parts.ledger.note(opened);
         let (body, feeder, progress) = Body::fed(envelope.length(self.upload.stat.size));
         let client = self.run.parts.client;
         let request = client.send(&envelope.content_type, &self.id, body, &progress);

@@ -25,7 +25,7 @@ use crate::model::{
     AttemptId, Clock, Digest, JobEnd, Outcome, RunId, StopCause, Tag, Target, count,
 };
 use crate::pace::{Backoff, retry_after_wait};
-use crate::plan::{Plan, PlannedFile, Upload};
+use crate::plan::{Decision, Plan, PlannedFile, Upload, UploadReason};
 use crate::source::Roots;
 
 use self::attempt::{Attempt, Attempted};
@@ -150,6 +150,17 @@ struct Run<'a> {
     stored: RefCell<Stored>,
 }
 
+/// How a row stands that is to be sent and was not.
+fn unsent(file: &PlannedFile) -> JobEnd {
+    match &file.decision {
+        Decision::Upload(UploadReason::Resend(earlier)) => JobEnd {
+            request_id: Some(earlier.clone()),
+            ..JobEnd::without_attempt(Outcome::InDoubt, Some(file.decision.to_string()))
+        },
+        _ => JobEnd::without_attempt(Outcome::NotAttempted, None),
+    }
+}
+
 /// What to do after an attempt.
 enum Next {
     End(Outcome, Option<String>),
@@ -176,7 +187,7 @@ impl Run<'_> {
                 continue;
             }
             ends[index].get_or_insert_with(|| match phase {
-                Phase::Waiting => JobEnd::without_attempt(Outcome::NotAttempted, None),
+                Phase::Waiting => unsent(&self.parts.plan.files[index]),
                 Phase::Started(end) => JobEnd {
                     outcome: Outcome::Failed,
                     reason: end
@@ -206,10 +217,17 @@ impl Run<'_> {
     async fn job(&self, index: usize, upload: Upload<'_>) -> JobEnd {
         let file = upload.file;
         let target = &self.parts.plan.rules[file.rule].target;
-        let mut end = JobEnd::without_attempt(Outcome::NotAttempted, None);
+        let mut end = unsent(file);
         let mut once_used = false;
         for number in 1..=self.parts.settings.max_attempts.get() {
             if self.is_hindered(target).await {
+                return end;
+            }
+            // Only now is the earlier attempt given up: until then it is in doubt.
+            if let (1, Decision::Upload(UploadReason::Resend(earlier))) = (number, &file.decision)
+                && let Err(error) = self.abandon(earlier).await
+            {
+                self.stop(StopCause::Ledger(error.to_string()));
                 return end;
             }
             let attempt = Attempt::new(self, index, upload, number, end.started);

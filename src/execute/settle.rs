@@ -16,7 +16,7 @@ use crate::client::Receipt;
 use crate::event::Event;
 use crate::ledger::{self, Entry, Finding, LedgerError, Settlement, Settler};
 use crate::model::{AttemptId, Digest, Doubt, FileId, InDoubt, JobEnd, Outcome, StopCause, Target};
-use crate::plan::{Decision, Upload};
+use crate::plan::{Decision, StoredBefore, Upload};
 use crate::verify::{LocalFiles, Look, Parts, Sample, Verifier};
 
 /// The wait before a page of a listing is asked for again.
@@ -84,6 +84,8 @@ enum Looked {
     NotYet,
     /// It was absent: another look may settle it.
     Again(jiff::Timestamp),
+    /// Nothing was certain while uploads were under way.
+    Unclear,
     /// The end of the doubt, or all that this run can say.
     Done,
     /// It is not stored, and can be sent again.
@@ -116,13 +118,21 @@ impl Run<'_> {
         }
         let mut cases = self.held();
         tokio::join!(work, self.look_at(&verifier, &cases));
+        // What was unclear while files came and nothing was known may be clear now.
+        for case in &cases {
+            if case.looked.get() == Looked::Unclear {
+                case.looked.set(Looked::NotYet);
+            }
+        }
         cases.extend(self.doubtful());
+        verifier.begin_pass();
         self.look_at(&verifier, &cases).await;
         self.wait(&cases).await;
+        verifier.begin_pass();
         self.look_at(&verifier, &cases).await;
         for case in &cases {
             if case.looked.get() == Looked::Resend {
-                self.resend(case).await;
+                self.resend(case, Outcome::Failed).await;
             }
         }
     }
@@ -146,8 +156,13 @@ impl Run<'_> {
                         ..JobEnd::without_attempt(Outcome::InDoubt, Some(why))
                     }
                 });
+                // Where the file was moved, its bytes lie where the plan has it now.
+                let path = self.parts.plan.files[*rows.first()?].path.clone();
                 Some(Case {
-                    doubt: doubt.clone(),
+                    doubt: Doubt {
+                        path,
+                        ..doubt.clone()
+                    },
                     before: before.collect(),
                     rows,
                     looked: Cell::new(Looked::NotYet),
@@ -226,7 +241,7 @@ impl Run<'_> {
             let due = match case.looked.get() {
                 Looked::NotYet => true,
                 Looked::Again(at) => at <= self.now(),
-                Looked::Done | Looked::Resend => false,
+                Looked::Unclear | Looked::Done | Looked::Resend => false,
             };
             if due && self.parts.stop.cause().is_none() {
                 let looked = self.look(verifier, case).await;
@@ -266,9 +281,22 @@ impl Run<'_> {
             }
             Look::Held(why) => {
                 self.seen(case, None, why).await;
-                Looked::Done
+                Looked::Unclear
             }
         }
+    }
+
+    /// Gives an attempt up that may have stored its file.
+    pub(super) async fn abandon(&self, attempt: &AttemptId) -> Result<(), LedgerError> {
+        let settlement = Settlement {
+            attempt: attempt.clone(),
+            run: Some(self.parts.run.clone()),
+            finding: Finding::Abandoned,
+            at: self.now(),
+            by: Settler::Policy,
+            reason: "sent again, as `in_doubt: resend` says".to_owned(),
+        };
+        self.parts.ledger.write(Entry::Settled(settlement)).await
     }
 
     /// Ends a doubt in the ledger.
@@ -282,10 +310,7 @@ impl Run<'_> {
         let settlement = Settlement {
             attempt: case.doubt.attempt.clone(),
             run: Some(self.parts.run.clone()),
-            by: match finding {
-                Finding::Abandoned => Settler::Policy,
-                Finding::Stored(_) | Finding::NotStored => Settler::Listing,
-            },
+            by: Settler::Listing,
             finding,
             at,
             reason: how.to_owned(),
@@ -394,7 +419,8 @@ impl Run<'_> {
     }
 
     /// Sends a file again whose earlier attempt is settled as not stored, or given up.
-    async fn resend(&self, case: &Case) {
+    /// If its turn does not come, `outcome` is what is known of it.
+    async fn resend(&self, case: &Case, outcome: Outcome) {
         let [row] = case.rows.as_slice() else {
             self.show(case, |before| JobEnd {
                 outcome: Outcome::Failed,
@@ -407,13 +433,28 @@ impl Run<'_> {
             });
             return;
         };
-        let Some(upload) = self.parts.plan.files[*row].sendable() else {
+        let file = &self.parts.plan.files[*row];
+        if let Decision::Hold(held) = &file.decision
+            && held.stored == StoredBefore::Yes
+        {
+            // Whether what lies there now is news is for the next plan to say.
+            self.show(case, |before| JobEnd {
+                outcome: Outcome::Failed,
+                reason: Some(
+                    "that version is not stored; an earlier one is, and the next run compares"
+                        .to_owned(),
+                ),
+                ..before.clone()
+            });
+            return;
+        }
+        let Some(upload) = file.sendable() else {
             return;
         };
         // What holds if its turn does not come.
         let unsent = JobEnd {
-            outcome: Outcome::Failed,
-            reason: Some("it is not stored, and was not sent again".to_owned()),
+            outcome,
+            reason: Some("it was to be sent again, and its turn did not come".to_owned()),
             ..case.before[0].clone()
         };
         self.phases.borrow_mut()[*row] = Phase::Started(unsent.clone());
@@ -425,9 +466,12 @@ impl Run<'_> {
     /// The policy `resend`: what this run left in doubt is sent once more.
     async fn send_again(&self) {
         for case in self.doubtful() {
-            let how = "sent again, as `in_doubt: resend` says";
-            match self.settle(&case, Finding::Abandoned, how).await {
-                Ok(_) => self.resend(&case).await,
+            let target = &self.parts.plan.rules[self.parts.plan.files[case.rows[0]].rule].target;
+            if self.is_hindered(target).await {
+                continue;
+            }
+            match self.abandon(&case.doubt.attempt).await {
+                Ok(()) => self.resend(&case, Outcome::InDoubt).await,
                 Err(error) => {
                     self.unsettled(&case, &error);
                 }

@@ -94,12 +94,12 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage cannot be read, or holds what no version of this tool wrote.
     fn rows(&self, run: &RunId) -> Result<Vec<RunRow>, LedgerError>;
 
-    /// The latest of every file that a stream's runs sent, by target and path.
+    /// The latest of every file, by target and path.
     ///
     /// # Errors
     ///
     /// As [`Ledger::rows`].
-    fn files(&self, stream: &str) -> Result<Vec<RunRow>, LedgerError>;
+    fn files(&self) -> Result<Vec<RunRow>, LedgerError>;
 }
 
 /// Why the ledger cannot be used.

@@ -5,7 +5,8 @@ use crate::model::Outcome;
 /// The states of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Its bytes are being sent; the end is withheld, so the service cannot store it.
+    /// Its bytes are being sent while they are read; the end is withheld, so the service cannot
+    /// store it.
     Opened,
     /// The end of the body may be released from now on.
     Committing,
@@ -105,7 +106,11 @@ impl State {
             }
             Some((_, Relation::SameAttempt)) => self == Self::Forgotten,
             Some((Self::Committing | Self::InDoubt, Relation::OtherAttempt)) => false,
-            None | Some((_, Relation::OtherAttempt)) => self == Self::Opened,
+            // Where the whole file is read before anything is sent, nothing is ever `opened`.
+            None | Some((_, Relation::OtherAttempt)) => matches!(
+                self,
+                Self::Opened | Self::Committing | Self::Rejected | Self::Failed
+            ),
         }
     }
 }
@@ -119,28 +124,43 @@ mod tests {
         use Relation::{OtherAttempt, SameAttempt};
         use State::{Abandoned, Committing, Failed, Forgotten, InDoubt, Opened, Rejected, Stored};
         for (before, allowed) in [
-            (None, vec![Opened]),
+            (None, vec![Opened, Committing, Rejected, Failed]),
             (
                 Some((Opened, SameAttempt)),
                 vec![Committing, Rejected, Failed, Forgotten],
             ),
-            (Some((Opened, OtherAttempt)), vec![Opened]),
+            (
+                Some((Opened, OtherAttempt)),
+                vec![Opened, Committing, Rejected, Failed],
+            ),
             (
                 Some((Committing, SameAttempt)),
                 vec![Stored, Rejected, Failed, InDoubt, Abandoned],
             ),
             (Some((Committing, OtherAttempt)), vec![]),
             (Some((Stored, SameAttempt)), vec![Forgotten]),
-            (Some((Stored, OtherAttempt)), vec![Opened]),
-            (Some((Rejected, OtherAttempt)), vec![Opened]),
+            (
+                Some((Stored, OtherAttempt)),
+                vec![Opened, Committing, Rejected, Failed],
+            ),
+            (
+                Some((Rejected, OtherAttempt)),
+                vec![Opened, Committing, Rejected, Failed],
+            ),
             (Some((Failed, SameAttempt)), vec![Forgotten]),
-            (Some((Failed, OtherAttempt)), vec![Opened]),
+            (
+                Some((Failed, OtherAttempt)),
+                vec![Opened, Committing, Rejected, Failed],
+            ),
             (
                 Some((InDoubt, SameAttempt)),
                 vec![Stored, Failed, Abandoned],
             ),
             (Some((InDoubt, OtherAttempt)), vec![]),
-            (Some((Abandoned, OtherAttempt)), vec![Opened]),
+            (
+                Some((Abandoned, OtherAttempt)),
+                vec![Opened, Committing, Rejected, Failed],
+            ),
         ] {
             let found: Vec<State> = State::ALL
                 .into_iter()

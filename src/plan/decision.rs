@@ -141,6 +141,17 @@ pub struct Held {
     pub why: Option<String>,
     /// How it is to be settled.
     pub policy: InDoubt,
+    /// Whether an earlier version is stored for sure.
+    pub stored: StoredBefore,
+}
+
+/// Whether an earlier version of a file is stored for sure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredBefore {
+    /// One is.
+    Yes,
+    /// None is, for all that is known.
+    No,
 }
 
 /// Something worth knowing of a row.

@@ -4,25 +4,30 @@
 //! content decides are asked for first ([`undecided`]); their digests are then handed in.
 
 mod decision;
+mod moved;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::manifest::{Compare, Manifest, OnMetadataChange, Rule};
 use crate::model::{
-    Candidates, ContentType, Digest, Digests, Entry, EntryKind, InDoubt, Known, KnownFile,
-    KnownState, Metadata, OrganizationId, Origin, Owner, RelativePath, RemoteName, RootId, RunId,
+    Candidates, ContentType, Digest, Digests, Doubt, Entry, EntryKind, InDoubt, Known, KnownFile,
+    KnownState, Metadata, OrganizationId, Origin, RelativePath, RemoteName, RootId, RunId,
     SourcePath, Stat, StoredVersion, Target,
 };
 use crate::template::Values;
 
 pub use crate::manifest::OnChange;
 
+pub use self::moved::absent;
+
+use self::moved::{adopt_moved, hold_moved, moved_doubts, orphans};
+
 pub use self::decision::{
-    Decision, Held, Note, Plan, PlannedFile, PlannedRule, Sending, Skip, SkipReason, Tally, Upload,
-    UploadReason,
+    Decision, Held, Note, Plan, PlannedFile, PlannedRule, Sending, Skip, SkipReason, StoredBefore,
+    Tally, Upload, UploadReason,
 };
 
 /// Largest `metadata` part in bytes. Django refuses form text over 2.5 MiB
@@ -51,6 +56,8 @@ pub struct Inputs<'a> {
     pub digests: &'a Digests,
     /// What to do with files in doubt.
     pub in_doubt: InDoubt,
+    /// The files in doubt.
+    pub doubts: &'a [Doubt],
     /// Where the API is.
     pub origin: &'a Origin,
     /// The organization of rules that name none.
@@ -69,60 +76,22 @@ impl Inputs<'_> {
     }
 }
 
-/// Files stored by this manifest's earlier runs that no rule takes now, in order: their sources
-/// may be gone.
-#[must_use]
-pub fn absent(inputs: &Inputs<'_>) -> Vec<SourcePath> {
-    let mut taken: HashSet<(Target, SourcePath)> = HashSet::new();
-    for_each_candidate(inputs, |_, rule, _, _, path, _| {
-        taken.insert((target(inputs, rule), path.clone()));
-    });
-    let stored = inputs.known.iter().filter(|(target, path, file)| {
-        is_ours_and_stored(file) && !taken.contains(&((*target).clone(), (*path).clone()))
-    });
-    let paths: BTreeSet<SourcePath> = stored.map(|(_, path, _)| path.clone()).collect();
-    paths.into_iter().collect()
-}
-
-fn is_ours_and_stored(file: &KnownFile) -> bool {
-    file.owner == Owner::ThisStream && file.state == KnownState::Stored && file.stored.is_some()
-}
-
-/// The stored files whose source is gone, by what a file moved from there looks like.
-type Orphans<'a> = BTreeMap<(&'a Target, u64), Vec<(&'a SourcePath, &'a StoredVersion)>>;
-
-fn orphans<'a>(inputs: &Inputs<'a>) -> Orphans<'a> {
-    let mut orphans = Orphans::new();
-    if inputs.gone.is_empty() {
-        return orphans;
-    }
-    for (target, path, file) in inputs.known.iter() {
-        if let Some(stored) = &file.stored
-            && is_ours_and_stored(file)
-            && inputs.gone.contains(path)
-        {
-            let key = (target, stored.stat.size);
-            orphans.entry(key).or_default().push((path, stored));
-        }
-    }
-    for list in orphans.values_mut() {
-        list.sort_by_key(|(path, _)| *path);
-    }
-    orphans
-}
-
 /// The files for which [`plan`] needs a digest: stored before, of the same size, but of another
 /// time or inode, or changed so shortly before they were read that the time proves nothing; and
 /// new ones that may have been moved.
 #[must_use]
 pub fn undecided(inputs: &Inputs<'_>) -> Vec<(RootId, RelativePath)> {
     let orphans = orphans(inputs);
+    let doubts = moved_doubts(inputs);
     let mut wanted = Vec::new();
     for_each_candidate(inputs, |_, rule, root, relative, path, entry| {
         let target = target(inputs, rule);
         let Entry::File(stat) = entry else { return };
         let is_wanted = match inputs.known.get(&target, path) {
-            None => orphans.contains_key(&(&target, stat.size)),
+            None => {
+                let key = (&target, stat.size);
+                orphans.contains_key(&key) || doubts.contains_key(&key)
+            }
             Some(known) => {
                 let stored = known.stored.as_ref();
                 !matches!(known.state, KnownState::InDoubt(..))
@@ -167,6 +136,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         ));
     });
     mark_conflicts(&rules, &mut files);
+    hold_moved(inputs, &rules, &mut files);
     let vanished = adopt_moved(inputs, &rules, &mut files);
     note_shared_names(&rules, &mut files);
     Plan {
@@ -401,6 +371,10 @@ fn decide(
                 attempt: attempt.clone(),
                 why: why.clone(),
                 policy: inputs.in_doubt,
+                stored: match known.stored {
+                    Some(_) => StoredBefore::Yes,
+                    None => StoredBefore::No,
+                },
             });
         }
         KnownState::Stored => None,
@@ -487,43 +461,6 @@ fn mark_conflicts(rules: &[PlannedRule], files: &mut [PlannedFile]) {
             files[index].decision = Decision::Conflict(other);
         }
     }
-}
-
-/// New files that are stored already, under a path that is gone, with the same content, name and
-/// metadata: moved, not new. Each stored file is adopted once. Gives the number of stored files
-/// whose source is gone and was not found again.
-fn adopt_moved(inputs: &Inputs<'_>, rules: &[PlannedRule], files: &mut [PlannedFile]) -> usize {
-    let mut orphans = orphans(inputs);
-    for file in files {
-        let (Decision::Upload(UploadReason::New), Some(stat), Some(sending)) =
-            (&file.decision, file.stat, &file.sending)
-        else {
-            continue;
-        };
-        let Some(Ok(digest)) = inputs.digests.get(&(file.root, file.relative.clone())) else {
-            continue;
-        };
-        let target: &Target = &rules[file.rule].target;
-        let Some(list) = orphans.get_mut(&(target, stat.size)) else {
-            continue;
-        };
-        let metadata = sending.metadata.digest();
-        let same = list.iter().position(|(_, stored)| {
-            stored.digest == Some(*digest)
-                && stored.metadata == metadata
-                && stored.remote_name == sending.remote_name.as_str()
-        });
-        if let Some(at) = same {
-            let (from, stored) = list.remove(at);
-            file.decision = Decision::Skip(Skip {
-                file_id: stored.file_id.clone(),
-                digest: stored.digest,
-                why: SkipReason::Moved(from.clone()),
-            });
-            file.notes.clear();
-        }
-    }
-    orphans.values().map(Vec::len).sum()
 }
 
 fn note_shared_names(rules: &[PlannedRule], files: &mut [PlannedFile]) {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::{Source, read};
+use crate::model::Owner;
 use crate::model::{
     AttemptId, Candidate, DatasetId, Environment, FileId, RootCandidates, RuleName, shown,
 };
@@ -87,6 +88,7 @@ struct Case {
     gone: HashSet<SourcePath>,
     digests: Digests,
     in_doubt: InDoubt,
+    doubts: Vec<Doubt>,
 }
 
 impl Case {
@@ -98,6 +100,7 @@ impl Case {
             gone: HashSet::new(),
             digests: Digests::new(),
             in_doubt: InDoubt::default(),
+            doubts: Vec::new(),
         }
     }
 
@@ -109,6 +112,7 @@ impl Case {
             gone: &self.gone,
             digests: &self.digests,
             in_doubt: self.in_doubt,
+            doubts: &self.doubts,
             origin: &Origin::new("sandbox"),
             organization: None,
             run: (&RunId::new("run"), Timestamp::UNIX_EPOCH),
@@ -571,4 +575,43 @@ fn what_is_still_there_or_another_streams_is_not_moved_nor_vanished() {
     assert_eq!(case.with_inputs(undecided), []);
     assert_eq!(case.decisions()[0].2, "new");
     assert_eq!(case.plan().vanished, 0);
+}
+
+#[test]
+fn a_file_in_doubt_that_was_moved_is_held_and_not_sent_as_a_new_one() {
+    let found = ["in/new/a", "in/new/b"].map(|path| file(&path[3..], stat(5, 300)));
+    let mut case = Case::new(manifest(RULE), found.into());
+    let path = SourcePath::new("in/a");
+    case.known
+        .insert(&target(), path.clone(), known(in_doubt(), stat(5, 100), ""));
+    case.doubts.push(Doubt {
+        attempt: AttemptId::new("attempt"),
+        target: target(),
+        path: path.clone(),
+        remote_name: "a".to_owned(),
+        stat: stat(5, 100),
+        digest: Some(digest("bytes")),
+        tag: crate::model::Tag::None,
+        began: Timestamp::UNIX_EPOCH,
+        since: Timestamp::UNIX_EPOCH,
+        absent_since: None,
+        reason: None,
+        last_look: None,
+    });
+    assert_eq!(case.with_inputs(absent), std::slice::from_ref(&path));
+    let reasons = |case: &Case| -> Vec<&'static str> {
+        let rows = case.decisions().into_iter();
+        rows.map(|(_, _, reason)| reason).collect()
+    };
+    assert_eq!(case.with_inputs(undecided), []);
+    assert_eq!(reasons(&case), ["new", "new"], "its source is still there");
+    case.gone.insert(path);
+    for (root, relative) in case.with_inputs(undecided) {
+        case.digests.insert((root, relative), Ok(digest("bytes")));
+    }
+    assert_eq!(reasons(&case), ["in_doubt", "new"]);
+    for read in case.digests.values_mut() {
+        *read = Ok(digest("other"));
+    }
+    assert_eq!(reasons(&case), ["new", "new"]);
 }

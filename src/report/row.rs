@@ -8,7 +8,7 @@ use crate::model::{
     AttemptId, DatasetId, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome, RuleName,
     SourcePath, Target,
 };
-use crate::plan::{Decision, Plan, PlannedFile};
+use crate::plan::{Decision, Note, Plan, PlannedFile, UploadReason};
 
 /// One planned file's row. The order of the fields is the order of a CSV's columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,32 +70,36 @@ pub fn rows(plan: &Plan, ends: Vec<Option<JobEnd>>) -> Vec<Row<'_>> {
     plan.files
         .iter()
         .zip(ends)
-        .map(|(file, end)| {
-            row(
-                plan,
-                file,
-                end.unwrap_or_else(|| unattempted(&file.decision)),
-            )
-        })
+        .map(|(file, end)| row(plan, file, end.unwrap_or_else(|| unattempted(file))))
         .collect()
 }
 
 /// How a row ends whose file was not sent.
 #[must_use]
-pub fn unattempted(decision: &Decision) -> JobEnd {
+pub fn unattempted(file: &PlannedFile) -> JobEnd {
+    let decision = &file.decision;
     let outcome = match decision {
+        // Until it is sent again, the earlier attempt is in doubt.
+        Decision::Upload(UploadReason::Resend(_)) | Decision::Hold(_) => Outcome::InDoubt,
         Decision::Upload(_) => Outcome::NotAttempted,
         Decision::Skip(_) => Outcome::Skipped,
-        Decision::Hold(_) => Outcome::InDoubt,
         Decision::Conflict(_) | Decision::ChangeRefused | Decision::Unusable(_) => Outcome::Failed,
     };
-    let mut end = JobEnd::without_attempt(outcome, Some(decision.to_string()));
+    let mut why = decision.to_string();
+    // The row shows what would be sent: that it is not what is stored must be said.
+    if file.notes.contains(&Note::MetadataDiffers) {
+        why = format!("{why}; {}", Note::MetadataDiffers);
+    }
+    let mut end = JobEnd::without_attempt(outcome, Some(why));
     match decision {
         Decision::Skip(skip) => {
             end.file_id.clone_from(&skip.file_id);
             end.digest = skip.digest;
         }
         Decision::Hold(held) => end.request_id = Some(held.attempt.clone()),
+        Decision::Upload(UploadReason::Resend(attempt)) => {
+            end.request_id = Some(attempt.clone());
+        }
         _ => {}
     }
     end

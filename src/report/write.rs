@@ -193,7 +193,8 @@ mod tests {
         RemoteName, RootId, RuleName, RunId, SourcePath, Stat, Target,
     };
     use crate::plan::{
-        Decision, Held, OnChange, Plan, PlannedFile, PlannedRule, Sending, UploadReason,
+        Decision, Held, OnChange, Plan, PlannedFile, PlannedRule, Sending, StoredBefore,
+        UploadReason,
     };
     use crate::report::{About, Counts, rows};
 
@@ -241,6 +242,7 @@ mod tests {
                         attempt: AttemptId::new("attempt"),
                         why: None,
                         policy: InDoubt::Hold,
+                        stored: StoredBefore::No,
                     }),
                 ),
                 file("d.txt", Decision::Conflict(RuleName::new("other"))),

@@ -180,7 +180,8 @@ fn claim(evidence: &Evidence<'_>, entry: &Listed, marks_shown: bool) -> Claim {
     let likeness = likeness(entry.name.as_deref(), evidence.name);
     match (likeness, same_bytes(evidence, entry)) {
         (Likeness::Other, _) | (_, Some(false)) => Claim::Foreign,
-        (_, Some(true)) if of_another_attempt || moment == Moment::After => Claim::Possible,
+        // Without its time, the same bytes may be an older file's.
+        (_, Some(true)) if of_another_attempt || moment != Moment::Within => Claim::Possible,
         (Likeness::Same, Some(true)) => Claim::Bytes,
         (Likeness::Renamed, Some(true)) => Claim::BytesRenamed,
         (Likeness::Possible, Some(true)) => Claim::BytesElsewhere,

@@ -48,6 +48,14 @@ const SAMPLES_MAX: usize = 3;
 /// Tries for one page.
 const TRIES_MAX: u32 = 3;
 
+/// Whether a file of this name can prove that a search finds names by what they contain.
+#[must_use]
+pub fn tells(remote_name: &str) -> bool {
+    let name = RemoteName::new(remote_name).map(|name| name.stored());
+    let term = name.ok().and_then(|name| Term::of(&name));
+    term.is_some_and(|term| term.probe().is_some())
+}
+
 /// Reads files that lie here.
 pub trait LocalFiles: Send + Sync + fmt::Debug {
     /// Hashes a file under these algorithms; none where it cannot be read. Blocks, and is called
@@ -90,6 +98,8 @@ pub struct Verifier<'a> {
     parts: Parts<'a>,
     /// Targets without a listing, and why.
     without: RefCell<HashMap<Target, String>>,
+    /// Targets whose listing could not be read in this pass, and why.
+    failing: RefCell<HashMap<Target, String>>,
     calibrations: RefCell<HashMap<Target, Calibration>>,
     /// The hashes of files in doubt.
     own: RefCell<HashMap<(AttemptId, Algorithm), Vec<u8>>>,
@@ -130,10 +140,16 @@ impl<'a> Verifier<'a> {
         Self {
             parts,
             without: RefCell::default(),
+            failing: RefCell::default(),
             calibrations: RefCell::default(),
             own: RefCell::default(),
             adopted: RefCell::default(),
         }
+    }
+
+    /// Begins another round of looks: listings that could not be read are tried again.
+    pub fn begin_pass(&self) {
+        self.failing.borrow_mut().clear();
     }
 
     /// Reads the listing once and says what is certain by now.
@@ -141,11 +157,16 @@ impl<'a> Verifier<'a> {
         let target = &doubt.target;
         let Some(dataset) = &target.dataset_id else {
             return Look::Held(
-                "only a dataset that is named can be listed; name a dataset_id in the manifest"
+                "only the files of a dataset that the manifest names can be listed; settle it by hand \
+                 with `resolve`"
                     .to_owned(),
             );
         };
         if let Some(why) = self.without.borrow().get(target) {
+            return Look::Held(why.clone());
+        }
+        // One broken listing is not waited for once for each file.
+        if let Some(why) = self.failing.borrow().get(target) {
             return Look::Held(why.clone());
         }
         let begun = self.parts.clock.now();
@@ -169,7 +190,11 @@ impl<'a> Verifier<'a> {
                 "the API key may not list the files of {target} ({why})"
             )),
             Err(ListError::Unreadable(why)) => {
-                Look::Held(format!("the file listing cannot be read now ({why})"))
+                let why = format!("the file listing cannot be read now ({why})");
+                self.failing
+                    .borrow_mut()
+                    .insert(target.clone(), why.clone());
+                Look::Held(why)
             }
         }
     }

@@ -161,7 +161,7 @@ impl Engine {
             },
         }));
         runtime.shutdown_background();
-        let planned = plan.files.iter().map(|file| unattempted(&file.decision));
+        let planned = plan.files.iter().map(unattempted);
         let ends = planned.zip(ends).map(|(other, end)| end.unwrap_or(other));
         let mut ran = Ran {
             ledger: writer.finish().expect("the ledger's thread"),
@@ -187,6 +187,7 @@ impl Engine {
             known: &Known::default(),
             gone: &HashSet::new(),
             digests: &Digests::new(),
+            doubts: &[],
             in_doubt: self.manifest.run.in_doubt.unwrap_or_default(),
             origin: &self.origin,
             organization: None,
@@ -211,7 +212,7 @@ fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
         target: &plan.rules[file.rule].target,
         path: &file.path,
         decision: file.decision.action(),
-        unattempted: unattempted(&file.decision),
+        unattempted: unattempted(file),
         remote_name: sending.map(|s| s.remote_name.as_str()),
         size: file.stat.map(|stat| stat.size),
         content_type: sending.map(|s| s.content_type.as_str()),
@@ -396,7 +397,7 @@ impl Ledger for MemoryLedger {
         Err(not_kept("plans"))
     }
 
-    fn files(&self, _: &str) -> Result<Vec<RunRow>, LedgerError> {
+    fn files(&self) -> Result<Vec<RunRow>, LedgerError> {
         Err(not_kept("plans"))
     }
 }

@@ -10,7 +10,7 @@ mod write;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 use serde_json::{Map, Value, json};
 
@@ -51,30 +52,50 @@ impl SqliteLedger {
     ///
     /// The file cannot be opened, is no ledger, is damaged, or a newer roe-batch wrote it.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        // SQLite would create it readable by others.
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| LedgerError::Storage {
-                path: path.to_owned(),
-                cause: error.to_string(),
-            })?;
+        let fail = |error| storage(path, &error);
+        if !exists(path)? {
+            Self::create(path)?;
+        }
+        refuse_empty(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut ledger = Self::connect(path, flags)?;
-        let fail = |error| storage(path, &error);
-        if ledger.is_new().map_err(fail)? {
-            // Before the schema: it cannot be set within a transaction.
-            ledger.make_durable().map_err(fail)?;
-            schema::create(&mut ledger.connection).map_err(fail)?;
-            return Ok(ledger);
-        }
         let found = ledger.version()?;
         // Only now that the file is known to be a ledger may anything of it change.
         ledger.make_durable().map_err(fail)?;
         schema::migrate(&mut ledger.connection, found).map_err(fail)?;
         Ok(ledger)
+    }
+
+    /// Makes a new ledger under another name first, so that one without its tables is never taken
+    /// for a new one.
+    fn create(path: &Path) -> Result<(), LedgerError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = path.with_file_name(name);
+        let io = |error: io::Error| LedgerError::Storage {
+            path: path.to_owned(),
+            cause: error.to_string(),
+        };
+        // SQLite would make it readable by others.
+        OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .map_err(io)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut ledger = Self::connect(&new, flags)?;
+        let fail = |error| storage(path, &error);
+        schema::create(&mut ledger.connection).map_err(fail)?;
+        drop(ledger);
+        fs::rename(&new, path).map_err(io)?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))
+            .and_then(|folder| folder.sync_all())
+            .map_err(io)
     }
 
     /// Opens an existing ledger to read from; nothing is created.
@@ -83,15 +104,12 @@ impl SqliteLedger {
     ///
     /// As [`SqliteLedger::open`], and that an older version's first needs a run.
     pub fn open_read_only(path: &Path) -> Result<Option<Self>, LedgerError> {
-        if !path.exists() {
+        if !exists(path)? {
             return Ok(None);
         }
+        refuse_empty(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let ledger = Self::connect(path, flags)?;
-        // A run that died in the first instant of a ledger's life leaves it empty.
-        if ledger.is_new().map_err(|error| storage(path, &error))? {
-            return Ok(None);
-        }
         let found = ledger.version()?;
         if found < schema::VERSION {
             return Err(LedgerError::Older {
@@ -107,6 +125,9 @@ impl SqliteLedger {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(64);
+            // Plans do not depend on bound values: otherwise SQLite prepares the upsert of every
+            // step anew, which costs more than the step itself.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             Ok(connection)
         };
         Ok(Self {
@@ -114,15 +135,6 @@ impl SqliteLedger {
             path: path.to_owned(),
             ids: Ids::default(),
         })
-    }
-
-    fn is_new(&self) -> rusqlite::Result<bool> {
-        let query = "SELECT count(*) FROM sqlite_schema";
-        let tables: i64 = self.connection.query_row(query, [], |row| row.get(0))?;
-        let version: i64 = self
-            .connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))?;
-        Ok(tables == 0 && version == 0)
     }
 
     fn make_durable(&self) -> rusqlite::Result<()> {
@@ -249,9 +261,30 @@ impl Ledger for SqliteLedger {
         self.read(read::rows(&self.connection, run))
     }
 
-    fn files(&self, stream: &str) -> Result<Vec<RunRow>, LedgerError> {
-        self.read(read::files(&self.connection, stream))
+    fn files(&self) -> Result<Vec<RunRow>, LedgerError> {
+        self.read(read::files(&self.connection))
     }
+}
+
+/// Whether there is a ledger; a folder that may not be looked into is an error, not an absence.
+fn exists(path: &Path) -> Result<bool, LedgerError> {
+    path.try_exists().map_err(|error| LedgerError::Storage {
+        path: path.to_owned(),
+        cause: error.to_string(),
+    })
+}
+
+/// A ledger is never empty, not even in the first instant of its life: an empty file has lost what
+/// it knew, and to begin anew would store everything twice.
+fn refuse_empty(path: &Path) -> Result<(), LedgerError> {
+    if fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0) {
+        return Err(LedgerError::Damaged {
+            path: path.to_owned(),
+            cause: "it is empty".to_owned(),
+            copy: None,
+        });
+    }
+    Ok(())
 }
 
 /// What a failure of the database is to a user. Of a damaged ledger a copy is kept as it was

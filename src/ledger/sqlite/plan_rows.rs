@@ -76,7 +76,10 @@ pub(super) fn begin(
     }
     let mut close =
         transaction.prepare_cached("UPDATE plan_rows SET last_run = ?2 WHERE plan_row_id = ?1")?;
-    for (id, _) in open.into_values() {
+    // In the order of their pages.
+    let mut ended: Vec<i64> = open.into_values().map(|(id, _)| id).collect();
+    ended.sort_unstable();
+    for id in ended {
         close.execute(params![id, number - 1])?;
     }
     Ok(())

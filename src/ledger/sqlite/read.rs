@@ -36,10 +36,12 @@ pub(super) fn doubts(connection: &Connection) -> rusqlite::Result<Vec<Doubt>> {
          FROM file_states f
          JOIN targets g USING (target_id)
          JOIN transitions t USING (transition_id)
-         WHERE f.state IN ('committing', 'in_doubt')
-         ORDER BY f.target_id, f.path",
+         WHERE f.state IN ('committing', 'in_doubt')",
     )?;
-    select.query_map([], doubt)?.collect()
+    let mut doubts: Vec<Doubt> = select.query_map([], doubt)?.collect::<Result<_, _>>()?;
+    // Sorted here: an order in the query would have it read every file, not only these.
+    doubts.sort_by(|a, b| (&a.target, &a.path).cmp(&(&b.target, &b.path)));
+    Ok(doubts)
 }
 
 fn doubt(row: &Row<'_>) -> rusqlite::Result<Doubt> {
@@ -107,14 +109,14 @@ pub(super) fn stored_samples(
     // Empty files have the hash of nothing, and short names are found everywhere.
     let mut select = connection.prepare(
         "SELECT f.file_id, f.stored_remote_name, f.path, f.stored_blake3, t.attempt_id, t.tagged
-         FROM file_states f
-         JOIN targets g USING (target_id)
+         FROM (SELECT s.* FROM file_states s JOIN targets g USING (target_id)
+               WHERE g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3
+                   AND s.state = 'stored' AND s.file_id IS NOT NULL
+                   AND s.stored_blake3 IS NOT NULL AND s.stored_size > 0
+               ORDER BY length(s.stored_remote_name) < 10, s.stored_size, s.path
+               LIMIT 100) f
          JOIN transitions t USING (transition_id)
-         WHERE g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3
-             AND f.state = 'stored' AND f.file_id IS NOT NULL AND f.stored_blake3 IS NOT NULL
-             AND f.stored_size > 0
-         ORDER BY length(f.stored_remote_name) < 6, f.stored_size, f.path
-         LIMIT 3",
+         ORDER BY length(f.stored_remote_name) < 10, f.stored_size, f.path",
     )?;
     select
         .query_map(target_key(target), |row| {
@@ -372,10 +374,7 @@ fn replay(connection: &Connection, run: i64) -> Result<HashMap<(i64, String), La
         });
         // The doubt that an earlier run left has its beginning there.
         let first = related.is_none() && settled;
-        // Version 1 of the schema had no `opened`.
-        let old = matches!(related, None | Some((_, Relation::OtherAttempt)))
-            && matches!(state, State::Committing | State::Rejected | State::Failed);
-        if !first && !old && !state.may_follow(related) {
+        if !first && !state.may_follow(related) {
             let from = before.map_or("nothing", |last| last.state.word());
             return Err(impossible(key.1, format!("{word} after {from}")));
         }
@@ -424,7 +423,7 @@ fn settle_later(connection: &Connection, end: &mut JobEnd) -> rusqlite::Result<(
     };
     let settled = connection
         .prepare_cached(
-            "SELECT state, file_id, reason, at FROM transitions
+            "SELECT state, file_id, reason, at, blake3 FROM transitions
              WHERE attempt_id = ?1 AND settled_by IN ('hand', 'listing', 'policy')
              ORDER BY transition_id DESC LIMIT 1",
         )?
@@ -432,13 +431,15 @@ fn settle_later(connection: &Connection, end: &mut JobEnd) -> rusqlite::Result<(
             let word: String = row.get(0)?;
             let state = State::of_word(&word).ok_or_else(|| unreadable(0, "no state"))?;
             let id = row.get::<_, Option<String>>(1)?.map(FileId::new);
-            Ok((state, id, row.get::<_, Option<String>>(2)?, time(row, 3)?))
+            let reason: Option<String> = row.get(2)?;
+            Ok((state, id, reason, time(row, 3)?, digest(row, 4)?))
         })
         .optional()?;
-    if let Some((state, file_id, reason, at)) = settled {
+    if let Some((state, file_id, reason, at, digest)) = settled {
         end.outcome = state.outcome();
         end.file_id = file_id;
         end.reason = reason;
+        end.digest = digest;
         end.http_status = None;
         end.finished = Some(at);
         return Ok(());
@@ -454,16 +455,16 @@ fn settle_later(connection: &Connection, end: &mut JobEnd) -> rusqlite::Result<(
     Ok(())
 }
 
-pub(super) fn files(connection: &Connection, stream: &str) -> Result<Vec<RunRow>, Failure> {
+pub(super) fn files(connection: &Connection) -> Result<Vec<RunRow>, Failure> {
     let targets = targets(connection)?;
     let mut select = connection.prepare(
         "SELECT f.target_id, f.path, t.rule, f.state, f.file_id, t.reason, t.remote_name, t.size,
                 t.blake3, t.attempt_number, t.http_status, f.attempt_id, t.started_at, t.at,
                 t.returned_name, t.returned_dataset
          FROM file_states f JOIN transitions t USING (transition_id)
-         WHERE f.stream = ?1 ORDER BY f.target_id, f.path",
+         ORDER BY f.target_id, f.path",
     )?;
-    let mut found = select.query([stream])?;
+    let mut found = select.query([])?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
         let word: String = row.get(3)?;

@@ -111,11 +111,14 @@ CREATE TABLE plan_rows (
     row_blake3   BLOB NOT NULL
 ) STRICT;
 CREATE INDEX plan_rows_open ON plan_rows (stream) WHERE last_run IS NULL;
+CREATE INDEX plan_rows_by_run ON plan_rows (stream, first_run);
 ";
 
 const VIEWS: &str = "
 CREATE VIEW files AS
-SELECT g.origin, g.organization_id, g.dataset_id, f.stream, t.rule, f.path, f.state, f.file_id,
+SELECT g.origin, g.organization_id, g.dataset_id, f.stream, t.rule, f.path,
+       CASE f.state WHEN 'committing' THEN 'in_doubt' WHEN 'opened' THEN 'failed' ELSE f.state
+       END AS state, f.file_id,
        f.stored_size AS size,
        strftime('%Y-%m-%dT%H:%M:%SZ', f.stored_mtime_ns / 1000000000, 'unixepoch') AS modified_at,
        f.stored_blake3 AS blake3, f.stored_remote_name AS remote_name,

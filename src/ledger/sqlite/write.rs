@@ -117,7 +117,22 @@ fn record(transaction: &Transaction<'_>, ids: &mut Ids, step: &Transition) -> Re
             ":reason": step.reason,
         })?;
     let latest = transaction.last_insert_rowid();
-    point_at(transaction, latest)?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO file_states (target_id, path, stream, attempt_id, transition_id, state)
+             VALUES (?1, ?2, (SELECT stream FROM run_log WHERE run_number = ?3), ?4, ?5, ?6)
+             ON CONFLICT (target_id, path) DO UPDATE SET stream = excluded.stream,
+                 attempt_id = excluded.attempt_id, transition_id = excluded.transition_id,
+                 state = excluded.state, absent_since = NULL, last_look = NULL",
+        )?
+        .execute(params![
+            target,
+            step.path.as_str(),
+            run,
+            step.attempt.as_str(),
+            latest,
+            step.state.word(),
+        ])?;
     if step.state == State::Stored {
         keep_stored_version(transaction, latest)?;
     }
