@@ -112,7 +112,7 @@ fn all_files_have_a_row_in_the_map_of_everything() {
 fn status_says_where_files_stand() {
     let mut workspace = three_files();
     let (_data, server) = sandbox();
-    let fates: &[(&str, &[Fate])] = &[("bb", &[Fate::StoredUnanswered])];
+    let fates: &[(&str, &[Fate])] = &[("filename=\"b.txt\"", &[Fate::StoredUnanswered])];
     let proxy = Proxy::start(server.address(), Listing::Absent, fates);
     workspace.env("ROE_API_KEY", KEY);
     workspace.env("ROE_BASE_URL", &proxy.url());
