@@ -13,8 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use roe_batch::ledger::{Ledger, SqliteLedger};
 use rustix::process::{Pid, Signal as Posix, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -1263,6 +1264,108 @@ fn a_second_sigterm_drops_what_is_under_way_and_says_what_is_in_doubt() {
 #[test]
 fn the_end_of_the_grace_drops_what_is_under_way_and_says_what_is_in_doubt() {
     interrupted("0.1", |running| running.until_it_says("dropping"));
+}
+
+/// A run with four turns on the wire, which the service takes and does not give back until `told`,
+/// and a fifth file that the ledger has, ready to leave.
+fn ready_behind_the_wire(act: impl Fn(&Upload) -> Act + Send + Sync + 'static) -> ReadyBehind {
+    let told = Signal::new();
+    let world = {
+        let told = Arc::clone(&told);
+        World::new(move |upload| {
+            if upload.number >= 4 {
+                return Act::store(upload);
+            }
+            told.wait();
+            act(upload)
+        })
+    };
+    let world = (0..6).fold(world, |world, n| world.file(&format!("{n}.bin"), SMALL));
+    let running = world.start(&["--concurrency", "4", "--grace", "60"]);
+    let since = Instant::now();
+    while world.server().count() < 4 || world.in_doubt().len() < 5 {
+        assert!(since.elapsed() < SAFETY_NET, "{:?}", world.in_doubt());
+        thread::sleep(Duration::from_millis(5));
+    }
+    ReadyBehind {
+        world,
+        running,
+        told,
+    }
+}
+
+struct ReadyBehind {
+    world: World,
+    running: Running,
+    told: Arc<Signal>,
+}
+
+impl World {
+    /// Paths that the ledger has as in doubt, as anybody can read it while a run goes on.
+    fn in_doubt(&self) -> Vec<String> {
+        let path = self.work().join(".roe-batch/ledger.sqlite");
+        let Some(ledger) = SqliteLedger::open_read_only(&path).expect("a ledger") else {
+            return Vec::new();
+        };
+        let doubts = ledger.doubts().expect("read");
+        doubts.iter().map(|d| d.path.as_str().to_owned()).collect()
+    }
+
+    /// The last run's report, from the ledger.
+    fn told_again(&self) -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_roe-batch"))
+            .args(["report", "manifest.yaml", "--format", "json"])
+            .current_dir(self.work())
+            .env_clear()
+            .env("ROE_BASE_URL", &self.base_url)
+            .output()
+            .expect("the program runs");
+        serde_json::from_slice(&output.stdout).expect("a report in JSON")
+    }
+}
+
+#[test]
+fn what_is_ready_and_not_sent_when_the_run_ends_is_withdrawn_and_leaves_no_doubt() {
+    let refused = |_: &Upload| Act::answer(http(401, &[], ""));
+    for (what, ready, first, code) in [
+        ("SIGTERM", ready_behind_the_wire(Act::store), "stored", 143),
+        ("401", ready_behind_the_wire(refused), "failed", 77),
+    ] {
+        let ReadyBehind {
+            world,
+            mut running,
+            told,
+        } = ready;
+        if what == "SIGTERM" {
+            running.terminate();
+            running.until_it_says("SIGTERM");
+        }
+        told.set();
+        let ran = world.end(running);
+        assert_eq!(ran.code, code, "{what}: {}", ran.stderr);
+        let (sent, unsent): (Vec<_>, Vec<_>) = ran
+            .outcomes()
+            .into_iter()
+            .partition(|(_, outcome)| *outcome != "not_attempted");
+        assert_eq!(sent.len(), 4, "{what}: {}", ran.stderr);
+        assert!(
+            sent.iter().all(|(_, outcome)| *outcome == first),
+            "{sent:?}"
+        );
+        let [one, other] = [unsent[0].0, unsent[1].0].map(|path| ran.row(path));
+        assert_eq!(
+            (&one["attempts"], &one["request_id"]),
+            (&json!(0), &json!(null))
+        );
+        assert_eq!(one["reason"], other["reason"], "{what}");
+        assert_eq!(world.in_doubt(), [""; 0], "{what}");
+        assert_eq!(world.told_again(), ran.report, "{what}");
+        let next = world.apply(FEW);
+        assert_eq!(next.code, 0, "{what}: {}", next.stderr);
+        let uploads = world.finish();
+        let times = |path: &str| uploads.iter().filter(|u| u.file_name == path).count();
+        assert!(unsent.iter().all(|(path, _)| times(path) == 1), "{what}");
+    }
 }
 
 #[test]

@@ -6,12 +6,13 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::Run;
+use super::{Phase, Run, Turn};
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
 use crate::ledger::{LedgerError, State, Transition};
 use crate::model::{
@@ -24,6 +25,14 @@ use crate::verify::{Sample, tells};
 /// Files up to this size are read whole and sent in one write; larger ones are streamed.
 const WHOLE_MAX: u64 = 64 * 1024;
 
+/// Whether a file of this size is read whole before anything of it is sent.
+pub(super) fn is_read_whole(size: u64) -> bool {
+    size <= WHOLE_MAX
+}
+
+/// Why an attempt was withdrawn, as the ledger says it.
+const WITHDRAWN: &str = "nothing of it was sent: the run ended before its turn";
+
 /// How an attempt went.
 pub(super) enum Attempted {
     /// It was made, and this is what it means; with the HTTP status, if there was one.
@@ -32,6 +41,8 @@ pub(super) enum Attempted {
     Unreadable(ReadError),
     /// The ledger refused to open the gate; nothing whole was sent.
     GateShut(LedgerError),
+    /// The run ended before its turn on the wire; nothing was sent.
+    Withdrawn,
 }
 
 /// Why a body was not fed to its end.
@@ -194,7 +205,8 @@ impl<'a> Attempt<'a> {
         self.run.parts.ledger.record(step).await
     }
 
-    pub(super) async fn make(&self) -> Attempted {
+    /// Makes the attempt, with its turn on the wire or waiting for it, and gives the turn back.
+    pub(super) async fn make(&self, turn: Option<Turn<'a>>) -> (Attempted, Option<Turn<'a>>) {
         let planned = &self.upload.sending.metadata;
         let metadata = match self.run.parts.settings.tag {
             Tag::Planted => Cow::Owned(planned.with(TAG_KEY, self.id.as_str())),
@@ -207,14 +219,18 @@ impl<'a> Attempt<'a> {
             metadata: &metadata,
         };
         let envelope = Envelope::new(&form, self.run.parts.chance.boundary());
-        if self.upload.stat.size <= WHOLE_MAX {
-            self.whole(envelope).await
+        if is_read_whole(self.upload.stat.size) {
+            self.whole(envelope, turn).await
         } else {
-            self.streamed(envelope).await
+            (self.streamed(envelope).await, turn)
         }
     }
 
-    async fn whole(&self, envelope: Envelope) -> Attempted {
+    async fn whole(
+        &self,
+        envelope: Envelope,
+        turn: Option<Turn<'a>>,
+    ) -> (Attempted, Option<Turn<'a>>) {
         let Envelope {
             mut head,
             tail,
@@ -232,15 +248,35 @@ impl<'a> Attempt<'a> {
         });
         let (bytes, digest) = match read.await {
             Ok(read) => read,
-            Err(error) => return Attempted::Unreadable(error),
+            Err(error) => return (Attempted::Unreadable(error), turn),
         };
         self.digest.set(Some(digest));
-        if let Err(error) = self.release().await {
-            return Attempted::GateShut(error);
-        }
+        let turn = match turn {
+            Some(turn) => self.release().await.map(|()| Some(turn)),
+            None => self.ready().await,
+        };
+        let turn = match turn {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return (Attempted::Withdrawn, None),
+            Err(error) => return (Attempted::GateShut(error), None),
+        };
         let (body, progress) = Body::whole(bytes);
         let client = self.run.parts.client;
-        judged(client.send(&content_type, &self.id, body, &progress).await)
+        let sent = client.send(&content_type, &self.id, body, &progress).await;
+        (judged(sent), Some(turn))
+    }
+
+    /// Passes the gate and waits for a turn on the wire: none where the run ends before it.
+    async fn ready(&self) -> Result<Option<Turn<'a>>, LedgerError> {
+        let unsent = Unsent(self);
+        let turn = match self.release().await {
+            Ok(()) => self.run.turn(self.target()).await.map(Ok),
+            Err(error) => Some(Err(error)),
+        };
+        if turn.is_some() {
+            mem::forget(unsent);
+        }
+        turn.transpose()
     }
 
     async fn streamed(&self, envelope: Envelope) -> Attempted {
@@ -309,6 +345,21 @@ impl<'a> Attempt<'a> {
         let roots = self.run.parts.roots.clone();
         let (root, relative) = (self.upload.file.root, self.upload.file.relative.clone());
         move || Ok(roots.open(root, &relative)?)
+    }
+}
+
+/// An attempt that may leave and has not: dropped like this, by an abort too, it is withdrawn.
+struct Unsent<'a, 'r>(&'a Attempt<'r>);
+
+impl Drop for Unsent<'_, '_> {
+    fn drop(&mut self) {
+        let (attempt, run) = (self.0, self.0.run);
+        run.phases.borrow_mut()[attempt.index] = Phase::Waiting;
+        // If it cannot be written, the file stays in doubt until it is looked up.
+        run.parts.ledger.note(Transition {
+            reason: Some(WITHDRAWN.to_owned()),
+            ..attempt.step(State::Withdrawn, run.now())
+        });
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::client::{Client, Pause, Reach, Receipt, Retry, RetryLimit, Stop, Verdict};
@@ -28,7 +29,7 @@ use crate::pace::{Backoff, retry_after_wait};
 use crate::plan::{Decision, Plan, PlannedFile, Upload, UploadReason};
 use crate::source::Roots;
 
-use self::attempt::{Attempt, Attempted};
+use self::attempt::{Attempt, Attempted, is_read_whole};
 use self::settle::Stored;
 pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
@@ -103,7 +104,9 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         files: total.files,
         bytes: total.bytes,
     });
+    let concurrency = usize::try_from(parts.settings.concurrency.get()).unwrap_or(1);
     let run = Run {
+        wire: Semaphore::new(concurrency),
         ends: RefCell::new(vec![None; parts.plan.files.len()]),
         phases: RefCell::new(vec![Phase::Waiting; parts.plan.files.len()]),
         refused: RefCell::new(HashSet::new()),
@@ -111,15 +114,14 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         stored: RefCell::default(),
         parts,
     };
-    let concurrency = usize::try_from(run.parts.settings.concurrency.get()).unwrap_or(1);
-    let uploads =
-        futures::stream::iter(&jobs).for_each_concurrent(concurrency, |&(index, upload)| {
-            let run = &run;
-            async move {
-                let end = run.job(index, upload).await;
-                run.ended(index, upload, end);
-            }
-        });
+    let in_hand = concurrency.saturating_add(concurrency / WIRE_FOR_ONE_READY);
+    let uploads = futures::stream::iter(&jobs).for_each_concurrent(in_hand, |&(index, upload)| {
+        let run = &run;
+        async move {
+            let end = run.job(index, upload, Order::of(upload)).await;
+            run.ended(index, upload, end);
+        }
+    });
     let work = run.settling(uploads);
     tokio::select! {
         () = work => {}
@@ -138,8 +140,40 @@ enum Phase {
     Released(JobEnd),
 }
 
+/// For how many files on their way one more is read, written down and ready to leave, so that the
+/// wire does not wait for the ledger. More would bring nothing (`benches/gate`), and what is in hand
+/// is what a crash can leave in doubt. One at a time stays one at a time, in the plan's order.
+const WIRE_FOR_ONE_READY: usize = 4;
+
+/// What an attempt waits for first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// The ledger: it is ready to leave when its turn on the wire comes. If the run ends before
+    /// that, it is withdrawn, and the file's row is as it was planned.
+    LedgerFirst,
+    /// Its turn on the wire.
+    WireFirst,
+}
+
+/// A turn on the wire.
+type Turn<'a> = SemaphorePermit<'a>;
+
+impl Order {
+    /// A streamed file is written down while it is sent, and one that is to be sent a second time
+    /// has a history that a withdrawal would hide.
+    fn of(upload: Upload<'_>) -> Self {
+        match &upload.file.decision {
+            Decision::Upload(UploadReason::Resend(_)) => Self::WireFirst,
+            Decision::Upload(_) if is_read_whole(upload.stat.size) => Self::LedgerFirst,
+            _ => Self::WireFirst,
+        }
+    }
+}
+
 struct Run<'a> {
     parts: Parts<'a>,
+    /// Turns on the wire: as many as files may be on their way at once.
+    wire: Semaphore,
     ends: RefCell<Vec<Option<JobEnd>>>,
     phases: RefCell<Vec<Phase>>,
     /// Targets that the service refused (403, 404).
@@ -164,7 +198,12 @@ fn unsent(file: &PlannedFile) -> JobEnd {
 /// What to do after an attempt.
 enum Next {
     End(Outcome, Option<String>),
-    Again { why: String, wait: Duration },
+    /// Nothing was sent.
+    Withdrawn,
+    Again {
+        why: String,
+        wait: Duration,
+    },
 }
 
 impl Run<'_> {
@@ -214,15 +253,20 @@ impl Run<'_> {
         ends
     }
 
-    async fn job(&self, index: usize, upload: Upload<'_>) -> JobEnd {
+    async fn job(&self, index: usize, upload: Upload<'_>, order: Order) -> JobEnd {
         let file = upload.file;
         let target = &self.parts.plan.rules[file.rule].target;
         let mut end = unsent(file);
         let mut once_used = false;
         for number in 1..=self.parts.settings.max_attempts.get() {
-            if self.is_hindered(target).await {
-                return end;
-            }
+            let turn = match (order, number) {
+                (Order::LedgerFirst, 1) if self.is_hindered(target).await => return end,
+                (Order::LedgerFirst, 1) => None,
+                _ => match self.turn(target).await {
+                    Some(turn) => Some(turn),
+                    None => return end,
+                },
+            };
             // Only now is the earlier attempt given up: until then it is in doubt.
             if let (1, Decision::Upload(UploadReason::Resend(earlier))) = (number, &file.decision)
                 && let Err(error) = self.abandon(earlier).await
@@ -238,10 +282,9 @@ impl Run<'_> {
                 ..JobEnd::without_attempt(Outcome::Failed, None)
             };
             self.phases.borrow_mut()[index] = Phase::Started(end.clone());
-            let next = self
-                .attempt(&attempt, &mut end, number, &mut once_used)
-                .await;
+            let next = self.attempt(&attempt, turn, &mut end, &mut once_used).await;
             match next {
+                Next::Withdrawn => return unsent(file),
                 Next::End(outcome, reason) => {
                     end.outcome = outcome;
                     end.reason = reason;
@@ -267,6 +310,15 @@ impl Run<'_> {
         end
     }
 
+    /// Waits for a turn on the wire; none where something keeps the attempt from beginning.
+    async fn turn(&self, target: &Arc<Target>) -> Option<Turn<'_>> {
+        let turn = tokio::select! {
+            turn = self.wire.acquire() => turn.ok()?,
+            () = self.parts.stop.draining() => return None,
+        };
+        (!self.is_hindered(target).await).then_some(turn)
+    }
+
     /// Waits out a shared pause; then says whether something keeps an attempt from beginning.
     async fn is_hindered(&self, target: &Arc<Target>) -> bool {
         loop {
@@ -288,11 +340,11 @@ impl Run<'_> {
     async fn attempt(
         &self,
         attempt: &Attempt<'_>,
+        turn: Option<Turn<'_>>,
         end: &mut JobEnd,
-        number: u32,
         once_used: &mut bool,
     ) -> Next {
-        let attempted = attempt.make().await;
+        let (attempted, turn) = attempt.make(turn).await;
         let now = self.now();
         end.finished = Some(now);
         end.digest = attempt.digest();
@@ -303,10 +355,16 @@ impl Run<'_> {
                 return self.write_end(attempt, State::Failed, end, why).await;
             }
             Attempted::GateShut(error) => return self.ledger_broke(&error, Outcome::Failed, None),
+            Attempted::Withdrawn => return Next::Withdrawn,
         };
         end.http_status = status;
         match verdict {
-            Verdict::Stored(receipt) => self.stored(attempt, end, now, receipt).await,
+            Verdict::Stored(receipt) => {
+                // The next one goes while this one's end is written down. After any other verdict
+                // it first has to see what that means for all.
+                drop(turn);
+                self.stored(attempt, end, now, receipt).await
+            }
             Verdict::Rejected(why) => self.write_end(attempt, State::Rejected, end, why).await,
             Verdict::InDoubt(why) => {
                 // A success before the end was sent: the gate was still shut, but the service may
@@ -319,7 +377,7 @@ impl Run<'_> {
                 self.write_end(attempt, State::InDoubt, end, why).await
             }
             Verdict::Stop(stop) => self.stopped(attempt, end, stop).await,
-            Verdict::Retry(retry) => self.retry(attempt, end, retry, number, once_used).await,
+            Verdict::Retry(retry) => self.retry(attempt, end, retry, once_used).await,
         }
     }
 
@@ -443,9 +501,9 @@ impl Run<'_> {
         attempt: &Attempt<'_>,
         end: &JobEnd,
         retry: Retry,
-        number: u32,
         once_used: &mut bool,
     ) -> Next {
+        let number = end.attempts;
         let spent = match retry.limit {
             RetryLimit::Once => std::mem::replace(once_used, true),
             RetryLimit::Attempts => false,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::Attempt;
-use super::{Phase, Run};
+use super::{Order, Phase, Run};
 use crate::client::Receipt;
 use crate::event::Event;
 use crate::ledger::{self, Entry, Finding, LedgerError, Settlement, Settler};
@@ -362,7 +362,7 @@ impl Run<'_> {
             {
                 // The present version is a file of its own: nothing of it is stored yet.
                 self.ends.borrow_mut()[row] = None;
-                let end = self.job(row, upload).await;
+                let end = self.job(row, upload, Order::WireFirst).await;
                 self.set(row, end);
                 continue;
             }
@@ -459,7 +459,7 @@ impl Run<'_> {
         };
         self.phases.borrow_mut()[*row] = Phase::Started(unsent.clone());
         self.ends.borrow_mut()[*row] = None;
-        let end = self.job(*row, upload).await;
+        let end = self.job(*row, upload, Order::WireFirst).await;
         self.set(*row, if end.attempts > 0 { end } else { unsent });
     }
 

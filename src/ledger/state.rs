@@ -20,6 +20,8 @@ pub enum State {
     InDoubt,
     /// The service may have stored it, and the user chose to send it again all the same.
     Abandoned,
+    /// The end of the body was free to leave, and nothing of it did: the run ended first.
+    Withdrawn,
     /// The user, or a move, took the file out of the ledger.
     Forgotten,
 }
@@ -35,7 +37,7 @@ pub enum Relation {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Opened,
         Self::Committing,
         Self::Stored,
@@ -43,6 +45,7 @@ impl State {
         Self::Failed,
         Self::InDoubt,
         Self::Abandoned,
+        Self::Withdrawn,
         Self::Forgotten,
     ];
 
@@ -57,6 +60,7 @@ impl State {
             Self::Failed => "failed",
             Self::InDoubt => "in_doubt",
             Self::Abandoned => "abandoned",
+            Self::Withdrawn => "withdrawn",
             Self::Forgotten => "forgotten",
         }
     }
@@ -69,6 +73,7 @@ impl State {
             Self::Rejected => Outcome::Rejected,
             Self::Opened | Self::Failed | Self::Forgotten => Outcome::Failed,
             Self::Committing | Self::InDoubt | Self::Abandoned => Outcome::InDoubt,
+            Self::Withdrawn => Outcome::NotAttempted,
         }
     }
 
@@ -99,7 +104,12 @@ impl State {
             }
             Some((Self::Committing, Relation::SameAttempt)) => matches!(
                 self,
-                Self::Stored | Self::Rejected | Self::Failed | Self::InDoubt | Self::Abandoned
+                Self::Stored
+                    | Self::Rejected
+                    | Self::Failed
+                    | Self::InDoubt
+                    | Self::Abandoned
+                    | Self::Withdrawn
             ),
             Some((Self::InDoubt, Relation::SameAttempt)) => {
                 matches!(self, Self::Stored | Self::Failed | Self::Abandoned)
@@ -122,7 +132,9 @@ mod tests {
     #[test]
     fn only_what_passed_the_gate_can_be_stored_or_in_doubt() {
         use Relation::{OtherAttempt, SameAttempt};
-        use State::{Abandoned, Committing, Failed, Forgotten, InDoubt, Opened, Rejected, Stored};
+        use State::{
+            Abandoned, Committing, Failed, Forgotten, InDoubt, Opened, Rejected, Stored, Withdrawn,
+        };
         for (before, allowed) in [
             (None, vec![Opened, Committing, Rejected, Failed]),
             (
@@ -135,7 +147,7 @@ mod tests {
             ),
             (
                 Some((Committing, SameAttempt)),
-                vec![Stored, Rejected, Failed, InDoubt, Abandoned],
+                vec![Stored, Rejected, Failed, InDoubt, Abandoned, Withdrawn],
             ),
             (Some((Committing, OtherAttempt)), vec![]),
             (Some((Stored, SameAttempt)), vec![Forgotten]),
@@ -159,6 +171,11 @@ mod tests {
             (Some((InDoubt, OtherAttempt)), vec![]),
             (
                 Some((Abandoned, OtherAttempt)),
+                vec![Opened, Committing, Rejected, Failed],
+            ),
+            (Some((Withdrawn, SameAttempt)), vec![Forgotten]),
+            (
+                Some((Withdrawn, OtherAttempt)),
                 vec![Opened, Committing, Rejected, Failed],
             ),
         ] {

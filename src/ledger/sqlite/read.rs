@@ -171,9 +171,9 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     let state = match State::of_word(&word) {
         Some(State::Stored) => KnownState::Stored,
         // A run that died before the gate left it `opened`: the service cannot have it.
-        Some(State::Opened | State::Rejected | State::Failed | State::Abandoned) => {
-            KnownState::NotStored
-        }
+        Some(
+            State::Opened | State::Rejected | State::Failed | State::Abandoned | State::Withdrawn,
+        ) => KnownState::NotStored,
         // A run that died between gate and answer left it `committing`.
         Some(State::Committing | State::InDoubt) => {
             if row.get::<_, Option<String>>(13)?.as_deref() != Some(word.as_str()) {
@@ -272,7 +272,8 @@ struct Last {
     state: State,
     /// Whether an attempt of this run, not only the settling of an earlier one, is meant.
     own: Option<(u32, Timestamp)>,
-    end: JobEnd,
+    /// None where nothing was sent after all.
+    end: Option<JobEnd>,
 }
 
 pub(super) fn rows(connection: &Connection, id: &RunId) -> Result<Vec<RunRow>, Failure> {
@@ -306,8 +307,9 @@ pub(super) fn rows(connection: &Connection, id: &RunId) -> Result<Vec<RunRow>, F
         // Rows that were never to be sent share the path of one that was.
         let decision: String = row.get(3)?;
         let sent = matches!(decision.as_str(), "upload" | "hold");
-        match lasts.get(&(target_id, path.clone())) {
-            Some(last) if sent => end = last.end.clone(),
+        let last = lasts.get(&(target_id, path.clone()));
+        match last.and_then(|last| last.end.clone()) {
+            Some(last) if sent => end = last,
             _ if end.outcome == Outcome::NotAttempted => end.reason = Some(unattempted.clone()),
             _ => {}
         }
@@ -409,7 +411,7 @@ fn replay(connection: &Connection, run: i64) -> Result<HashMap<(i64, String), La
                 attempt,
                 state,
                 own,
-                end,
+                end: (state != State::Withdrawn).then_some(end),
             },
         );
     }

@@ -590,10 +590,12 @@ fn only_what_is_not_stored_nor_in_doubt_is_adopted() {
     bring(&mut ledger, "stored", "1", State::Stored);
     bring(&mut ledger, "doubt", "2", State::InDoubt);
     bring(&mut ledger, "failed", "3", State::Failed);
+    bring(&mut ledger, "withdrawn", "4", State::Withdrawn);
     for (path, is_adopted) in [
         ("stored", false),
         ("doubt", false),
         ("failed", true),
+        ("withdrawn", true),
         ("new", true),
     ] {
         let result = ledger.write(&[adoption(path, AdoptedFrom::Import)]);
@@ -777,7 +779,7 @@ proptest! {
     /// A map from path to its latest attempt is the model; every kind of entry, legal or not.
     #[test]
     fn agrees_with_a_naive_model(
-        steps in prop::collection::vec(("[ab]", 0_u8..4, 0_usize..11), 0..40)
+        steps in prop::collection::vec(("[ab]", 0_u8..4, 0_usize..12), 0..40)
     ) {
         let (_folder, mut ledger) = fresh();
         let mut model: BTreeMap<String, Model> = BTreeMap::new();
@@ -788,8 +790,8 @@ proptest! {
                 model.get(path).is_some_and(|m| m.attempt == attempt && m.state.is_doubtful())
             };
             let (entry, legal, next) = match kind {
-                0..=5 => {
-                    let state = State::ALL[kind];
+                0..=5 | 11 => {
+                    let state = if kind == 11 { State::Withdrawn } else { State::ALL[kind] };
                     let before = known.as_ref().map(|m| {
                         let same = m.attempt == attempt;
                         (m.state, if same { Relation::SameAttempt } else { Relation::OtherAttempt })

@@ -321,7 +321,13 @@ fn adopt(transaction: &Transaction<'_>, ids: &mut Ids, adoption: &Adoption) -> R
     if let Some((_, word)) = before
         && !matches!(
             State::of_word(&word),
-            Some(State::Opened | State::Failed | State::Rejected | State::Abandoned)
+            Some(
+                State::Opened
+                    | State::Failed
+                    | State::Rejected
+                    | State::Abandoned
+                    | State::Withdrawn
+            )
         )
     {
         return Err(Failure::Refused(LedgerError::Illegal {
