@@ -123,3 +123,33 @@ fn the_state_may_lie_elsewhere_and_a_tree_may_move_with_its_state() {
         again.all()
     );
 }
+
+#[test]
+fn one_file_under_two_roots_is_one_file_and_sent_by_neither_rule() {
+    let manifest = "version: 1
+uploads:
+- {name: near, root: in, include: '*.txt'}
+- {name: far, root: .., include: '**/*.txt'}
+";
+    let workspace = Workspace::with("", &[("job/in/b.txt", "b"), ("a.txt", "a")]);
+    workspace.write("job/manifest.yaml", manifest);
+    let ran = workspace.run(&["apply", "job/manifest.yaml", "--sandbox"]);
+    assert_eq!(ran.code, 1, "{}", ran.all());
+    let report = workspace.json("job/.roe-batch/reports/manifest.json");
+    let rows = report["files"].as_array().expect("rows");
+    let outside = workspace.path().canonicalize().expect("a path");
+    let outside = outside.join("a.txt");
+    let found: Vec<_> = rows
+        .iter()
+        .map(|row| [&row["rule"], &row["path"], &row["outcome"]].map(|v| v.as_str().expect("text")))
+        .collect();
+    let expected = [
+        ["near", "in/b.txt", "failed"],
+        ["far", outside.to_str().expect("UTF-8"), "stored"],
+        ["far", "in/b.txt", "failed"],
+    ];
+    assert_eq!(found, expected);
+    let again = workspace.run(&["report", "job/manifest.yaml", "--format", "json"]);
+    let again: serde_json::Value = serde_json::from_str(&again.stdout).expect("JSON");
+    assert_eq!(again, report);
+}

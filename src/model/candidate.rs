@@ -32,15 +32,35 @@ pub enum Entry {
 pub struct RootCandidates {
     /// What precedes relative paths in a [`SourcePath`]: empty, or ending in `/`.
     pub prefix: String,
-    /// In the order of their paths' bytes.
+    /// Where the root holds the folder that source paths are relative to: the way from one to the
+    /// other, ending in `/`. Below it a file has the path that any other root would give it.
+    pub home_below: Option<String>,
+    /// In the order of their source paths' bytes.
     pub found: Vec<Candidate>,
 }
 
 impl RootCandidates {
+    /// Puts the candidates in order.
+    pub fn sort(&mut self) {
+        let mut found = std::mem::take(&mut self.found);
+        if self.home_below.is_none() {
+            // What precedes them is the same for all.
+            found.sort_by(|a, b| a.relative.cmp(&b.relative));
+        } else {
+            found.sort_by_cached_key(|candidate| self.source_path(&candidate.relative));
+        }
+        self.found = found;
+    }
+
     /// What the ledger knows a candidate of this root by.
     #[must_use]
     pub fn source_path(&self, relative: &RelativePath) -> SourcePath {
-        SourcePath::new(format!("{}{}", self.prefix, relative.as_str()))
+        let relative = relative.as_str();
+        let at_home = self.home_below.as_ref();
+        match at_home.and_then(|way| relative.strip_prefix(way.as_str())) {
+            Some(below) => SourcePath::new(below),
+            None => SourcePath::new(format!("{}{relative}", self.prefix)),
+        }
     }
 }
 

@@ -43,6 +43,7 @@ fn candidates(rules: usize, found: Vec<Candidate>) -> Candidates {
     Candidates {
         roots: vec![RootCandidates {
             prefix: "in/".to_owned(),
+            home_below: None,
             found,
         }],
         rule_roots: vec![Some(RootId(0)); rules],

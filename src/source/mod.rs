@@ -1,7 +1,7 @@
 //! Finds candidates and opens them. The only room that knows that files lie on a disk.
 //!
-//! One walk for each root; what it finds is in the order of the paths' bytes, so the same tree
-//! gives the same plan.
+//! One walk for each root; what it finds is in the order of the source paths' bytes, so the same
+//! tree gives the same plan.
 
 mod open;
 
@@ -134,10 +134,13 @@ pub fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
     let mut ordered: Vec<_> = by_root.into_iter().collect();
     ordered.sort_by_key(|(_, (id, _))| *id);
     for (root, (_, wants)) in ordered {
-        survey.candidates.roots.push(RootCandidates {
+        let mut candidates = RootCandidates {
             prefix: prefix(&root, home),
+            home_below: home_below(&root, home),
             found: walk(&root, &wants, skip),
-        });
+        };
+        candidates.sort();
+        survey.candidates.roots.push(candidates);
         survey.roots.0.push(root);
     }
     survey
@@ -166,6 +169,12 @@ fn prefix(root: &Path, home: &Path) -> String {
         text if text.ends_with('/') => text.into_owned(),
         text => format!("{text}/"),
     }
+}
+
+fn home_below(root: &Path, home: &Path) -> Option<String> {
+    let way = home.strip_prefix(root).ok()?;
+    let way = way.to_str().filter(|way| !way.is_empty())?;
+    Some(format!("{way}/"))
 }
 
 fn walk(root: &Path, wants: &[Want], skip: &[PathBuf]) -> Vec<Candidate> {
@@ -200,9 +209,7 @@ fn walk(root: &Path, wants: &[Want], skip: &[PathBuf]) -> Vec<Candidate> {
         })
     });
     drop(sender);
-    let mut found: Vec<Candidate> = receiver.into_iter().collect();
-    found.sort_by(|a, b| a.relative.cmp(&b.relative));
-    found
+    receiver.into_iter().collect()
 }
 
 fn wants_folder(wants: &[Want], folder: &str) -> bool {

@@ -97,6 +97,34 @@ fn a_root_outside_home_has_absolute_source_paths() {
 }
 
 #[test]
+fn a_file_has_one_source_path_whatever_root_it_is_found_below() {
+    let folder = tree(&["b.txt", "home/a.txt", "home/in/c.txt", "homely.txt"]);
+    let outer = fs::canonicalize(folder.path()).expect("a folder");
+    let home = outer.join("home");
+    let wants = [
+        want(&outer, &["**"], &[]),
+        want(&home.join("in"), &["**"], &[]),
+    ];
+    let survey = survey(&wants, &home, &[]);
+    let paths = |root: usize| -> Vec<String> {
+        let candidates = &survey.candidates.roots[root];
+        let found = candidates.found.iter();
+        found
+            .map(|one| candidates.source_path(&one.relative).as_str().to_owned())
+            .collect()
+    };
+    let outside = |name: &str| outer.join(name).to_str().expect("UTF-8").to_owned();
+    let expected = [
+        outside("b.txt"),
+        outside("homely.txt"),
+        "a.txt".to_owned(),
+        "in/c.txt".to_owned(),
+    ];
+    assert_eq!(paths(0), expected, "in the order of these paths");
+    assert_eq!(paths(1), ["in/c.txt"]);
+}
+
+#[test]
 fn missing_roots_and_files_as_roots_are_named_by_rule() {
     let folder = tree(&["a.txt"]);
     let wants = [
