@@ -499,7 +499,10 @@ fn a_success_with_an_id_is_stored_in_whatever_shape_it_comes() {
 fn a_success_without_a_readable_id_is_stored_and_never_sent_again() {
     let answers = [
         ("no id", Act::answer(http(200, &[], r#"{"name": "n"}"#))),
-        ("null id", Act::answer(http(200, &[], r#"{"id": null}"#))),
+        (
+            "null id",
+            Act::answer(http(200, &[], r#"{"id": null, "size": 1}"#)),
+        ),
     ];
     let cases = answers
         .into_iter()
@@ -567,6 +570,14 @@ fn a_success_that_the_api_cannot_have_said_is_in_doubt() {
             Act::answer("HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
         ),
         ("garbage", Act::answer(http(200, &[], "{\"id\": \u{1}]]"))),
+        (
+            "an error",
+            Act::answer(http(200, &[], r#"{"error": "disk full"}"#)),
+        ),
+        (
+            "nothing of a file",
+            Act::answer(http(200, &[], r#"{"id": null}"#)),
+        ),
         (
             "a page of HTML",
             Act::answer(http(200, &[], "<title>Sign in</title>")),

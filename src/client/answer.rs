@@ -73,6 +73,12 @@ pub struct Receipt {
     pub dataset_name: Option<String>,
 }
 
+/// What the API says of a stored file beside its id.
+const RECEIPT_KEYS: [&str; 5] = ["dataset", "name", "size", "creator", "created_at"];
+
+/// Where the API says what went wrong.
+const ERROR_KEYS: [&str; 3] = ["error", "detail", "message"];
+
 #[derive(Deserialize, Default)]
 struct Upload {
     id: Option<Value>,
@@ -83,10 +89,16 @@ struct Upload {
 
 impl Receipt {
     /// Reads an answer's body. Missing, null, unknown and oddly typed fields are no error; ids may
-    /// be text or numbers. None where the body is no JSON object: then the API did not say it.
+    /// be text or numbers. None where the body is no JSON object that tells of a stored file: with
+    /// an id, or with anything else of a receipt and no word of an error.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+        let says = |key: &&str| fields.get(*key).is_some_and(|value| !value.is_null());
+        let is_receipt = RECEIPT_KEYS.iter().any(says) && !ERROR_KEYS.iter().any(says);
+        if !is_receipt && fields.get("id").and_then(id).is_none() {
+            return None;
+        }
         let upload: Upload = serde_json::from_value(Value::Object(fields)).ok()?;
         let dataset = upload.dataset.unwrap_or_default();
         Some(Self {
@@ -147,7 +159,7 @@ fn json_message(value: &Value, depth: usize) -> Option<String> {
             (!texts.is_empty()).then(|| texts.join("; "))
         }
         Value::Object(fields) => {
-            for key in ["error", "detail", "message"] {
+            for key in ERROR_KEYS {
                 if let Some(found) = fields.get(key).and_then(|v| json_message(v, depth + 1)) {
                     return Some(found);
                 }
@@ -230,10 +242,24 @@ mod tests {
         let odd = parse(r#"{"id": 7, "name": null, "size": null, "dataset": "d"}"#);
         assert_eq!(odd.file_id, Some(FileId::new("7")));
         assert_eq!(odd.dataset_id.as_deref(), Some("d"));
-        for without in ["{}", r#"{"id": null}"#, r#"{"id": "  "}"#, r#"{"id": {}}"#] {
-            assert_eq!(parse(without).file_id, None, "{without}");
+        for id in ["null", "\"  \"", "{}"] {
+            let without = parse(&format!(r#"{{"id": {id}, "name": "a"}}"#));
+            assert_eq!(without.file_id, None, "{id}");
         }
-        for foreign in ["", "[]", "\"id\"", "<p>", "{"] {
+        let insistent = parse(r#"{"id": "f", "message": "stored"}"#);
+        assert_eq!(insistent.file_id, Some(FileId::new("f")));
+        for foreign in [
+            "",
+            "[]",
+            "\"id\"",
+            "<p>",
+            "{",
+            "{}",
+            r#"{"id": null}"#,
+            r#"{"error": "no space"}"#,
+            r#"{"id": null, "name": null, "size": null}"#,
+            r#"{"id": "", "name": "a", "detail": "not stored"}"#,
+        ] {
             assert_eq!(Receipt::parse(foreign.as_bytes()), None, "{foreign}");
         }
         let long = parse(&format!(r#"{{"id": "x", "name": "{}"}}"#, "n".repeat(9999)));

@@ -237,14 +237,22 @@ mod tests {
             assert_eq!(word(Complete, &with_id), "stored");
             assert_eq!(word(Incomplete, &with_id), "in doubt");
         }
-        for body in ["", "<html>Login</html>", "[1]", "{\"id\": \"f"] {
+        for body in [
+            "",
+            "<html>Login</html>",
+            "[1]",
+            "{\"id\": \"f",
+            "{}",
+            r#"{"id": null}"#,
+            r#"{"error": "disk full"}"#,
+        ] {
             assert_eq!(
                 word(Complete, &answer(200, body, None)),
                 "in doubt",
                 "{body}"
             );
         }
-        for body in ["{}", r#"{"id": null}"#] {
+        for body in [r#"{"name": "a"}"#, r#"{"id": null, "size": 3}"#] {
             let without = answer(200, body, None);
             assert_eq!(word(Complete, &without), "stored, id unknown");
             assert_eq!(word(Incomplete, &without), "in doubt");
