@@ -118,6 +118,7 @@ impl World {
                 inode: 0,
             },
             digest: Some(Digest(*blake3_of(content).as_bytes())),
+            metadata: Metadata::default().digest(),
             tag,
             began: now,
             since: now,
@@ -165,6 +166,7 @@ impl World {
             remote_name: doubt.remote_name,
             path: doubt.path,
             digest: doubt.digest.expect("a digest"),
+            metadata: doubt.metadata,
             planted: (tag == Tag::Planted).then_some(doubt.attempt),
         });
     }
@@ -340,6 +342,19 @@ async fn twins_in_doubt_are_not_told_apart_by_their_bytes() {
     assert_eq!(looks[0], matched(id));
     assert!(matches!(looks[1], Look::AbsentSince { .. }), "{looks:?}");
     assert_eq!(looks[2], looks[0]);
+}
+
+#[tokio::test]
+async fn somebody_elses_file_with_our_bytes_and_name_is_told_by_its_metadata() {
+    let (_folder, server) = sandbox();
+    let mut world = World::of(&server);
+    world.sample("known report.txt", "sample", Tag::None).await;
+    let (theirs, id) = world.stored("readme.txt", "content", Tag::None).await;
+    let mut ours = world.attempt("readme.txt", "content", Tag::None);
+    ours.metadata = Metadata(vec![("vendor".to_owned(), "acme".to_owned())]).digest();
+    let why = world.held(&ours).await;
+    assert!(why.contains("but other metadata"), "{why}");
+    assert_eq!(world.look(&theirs).await, matched(id));
 }
 
 #[tokio::test]
@@ -667,6 +682,7 @@ async fn a_listing_of_another_hash_is_calibrated_by_its_sample() {
         remote_name: sample.remote_name,
         path: sample.path,
         digest: sample.digest.expect("a digest"),
+        metadata: sample.metadata,
         planted: None,
     });
     let doubt = world.attempt("invoice.pdf", "content", Tag::None);

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::answer::{self, Answer};
 use super::verdict::describe;
 use super::{Client, Progress, UPLOAD_PATH, classify, stalled};
-use crate::model::{DatasetId, FileId, TAG_KEY, shown_bounded};
+use crate::model::{DatasetId, Digest, FileId, Metadata, TAG_KEY, shown_bounded};
 
 /// Longest page that is read, in MiB: 100 entries with their metadata.
 const PAGE_MIB_MAX: usize = 8;
@@ -35,6 +35,8 @@ pub struct Listed {
     pub hash: Option<String>,
     /// What its metadata says of the attempt that sent it.
     pub mark: Mark,
+    /// The digest of its metadata without that, where all of it is shown.
+    pub metadata: Option<Digest>,
     /// When it was stored, by the clock there.
     pub created_at: Option<Timestamp>,
     /// Whether it is still there.
@@ -237,6 +239,7 @@ fn parse(body: &[u8], server_time: Option<Timestamp>) -> Option<Page> {
 
 fn listed(value: &Value) -> Option<Listed> {
     let field = |name: &str| value.get(name);
+    let metadata = field("metadata").and_then(object);
     Some(Listed {
         id: FileId::new(answer::id(field("id")?)?),
         name: field("name").and_then(answer::text),
@@ -245,7 +248,11 @@ fn listed(value: &Value) -> Option<Listed> {
             let text = text.trim();
             (!text.is_empty() && text.len() <= HASH_CHARS_MAX).then(|| text.to_owned())
         }),
-        mark: field("metadata").map_or(Mark::Unshown, mark),
+        mark: metadata.as_ref().map_or(Mark::Unshown, mark),
+        metadata: metadata.and_then(|mut fields| {
+            fields.shift_remove(TAG_KEY);
+            Metadata::from_fields(fields).map(|metadata| metadata.digest())
+        }),
         created_at: field("created_at")
             .and_then(Value::as_str)
             .and_then(|text| text.parse().ok()),
@@ -258,19 +265,15 @@ fn listed(value: &Value) -> Option<Listed> {
 }
 
 /// Metadata is uploaded as a text that holds an object, so it may be shown as either.
-fn mark(metadata: &Value) -> Mark {
-    let inner: Value;
-    let fields = match metadata {
-        Value::Object(fields) => fields,
-        Value::String(text) => {
-            inner = serde_json::from_str(text).unwrap_or_default();
-            match &inner {
-                Value::Object(fields) => fields,
-                _ => return Mark::Unshown,
-            }
-        }
-        _ => return Mark::Unshown,
-    };
+fn object(metadata: &Value) -> Option<Map<String, Value>> {
+    match metadata {
+        Value::Object(fields) => Some(fields.clone()),
+        Value::String(text) => serde_json::from_str(text).ok(),
+        _ => None,
+    }
+}
+
+fn mark(fields: &Map<String, Value>) -> Mark {
     match fields.get(TAG_KEY) {
         None => Mark::Absent,
         Some(value) => answer::id(value).map_or(Mark::Unshown, Mark::Attempt),
@@ -400,6 +403,7 @@ mod tests {
                 size: None,
                 hash: None,
                 mark: Mark::Unshown,
+                metadata: None,
                 created_at: None,
                 presence: Presence::Live,
             }
@@ -439,6 +443,28 @@ mod tests {
         ] {
             let entry = one(&format!(r#"{{"id": "f", "metadata": {metadata}}}"#));
             assert_eq!(entry.mark, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_compared_only_where_all_of_it_is_shown_as_texts() {
+        let sent = |pairs: &[(&str, &str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            Some(Metadata(pairs.collect()).digest())
+        };
+        for (metadata, expected) in [
+            ("null", None),
+            ("[]", None),
+            (r#"{"a": 1}"#, None),
+            ("{}", sent(&[])),
+            (r#"{"b": "2", "a": "1"}"#, sent(&[("a", "1"), ("b", "2")])),
+            (r#""{\"a\": \"1\"}""#, sent(&[("a", "1")])),
+            (r#"{"roe_batch_key": "x", "a": "1"}"#, sent(&[("a", "1")])),
+        ] {
+            let entry = one(&format!(r#"{{"id": "f", "metadata": {metadata}}}"#));
+            assert_eq!(entry.metadata, expected, "{metadata}");
         }
     }
 

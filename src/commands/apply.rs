@@ -18,13 +18,11 @@ use crate::error::{Exit, Failure};
 use crate::event::Event;
 use crate::execute::{self, Chance, Doubts, Parts, StopLight, execute};
 use crate::ledger::{
-    AdoptedFrom, Adoption, Entry, Ledger, LedgerError, PlannedRow, Refreshed, RunEnd, RunKind,
-    RunStart, SqliteLedger, Writer,
+    AdoptedFrom, Adoption, Entry, Ledger, LedgerError, Refreshed, RunEnd, RunKind, RunStart,
+    SqliteLedger, Writer,
 };
 use crate::manifest::Manifest;
-use crate::model::{
-    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId,
-};
+use crate::model::{ApiKey, AttemptId, Clock, Doubt, JobEnd, Outcome, ReportFormat, RunId};
 use crate::pace::Backoff;
 use crate::plan::{Decision, Note, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
@@ -91,12 +89,7 @@ fn service_for(
     plan: &Plan,
     key: Option<ApiKey>,
 ) -> Result<Option<Service>, Failure> {
-    let is_asked = |file: &PlannedFile| match &file.decision {
-        Decision::Upload(_) => true,
-        Decision::Hold(held) => held.policy == InDoubt::Verify,
-        _ => false,
-    };
-    if !plan.files.iter().any(is_asked) {
+    if !plan.files.iter().any(PlannedFile::asks_service) {
         return Ok(None);
     }
     let connections = usize::try_from(concurrency(settings, &draft.manifest).get());
@@ -199,7 +192,6 @@ fn noted(plan: &Plan) -> usize {
 
 /// Writes down the run, its plan, and what the plan found out beside it.
 fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan) -> Result<(), LedgerError> {
-    let rows: Vec<PlannedRow<'_>> = plan.files.iter().map(|file| planned(plan, file)).collect();
     let start = RunStart {
         run: draft.run.clone(),
         stream: plan.manifest.clone(),
@@ -207,7 +199,7 @@ fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan) -> Result<()
         at: draft.started,
         vanished: plan.vanished,
     };
-    ledger.begin_run(&start, &rows)?;
+    ledger.begin_run(&start, &report::planned_rows(plan))?;
     let news: Vec<Entry> = plan
         .files
         .iter()
@@ -217,22 +209,6 @@ fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan) -> Result<()
         return Ok(());
     }
     ledger.write(&news)
-}
-
-fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
-    let sending = file.sending.as_ref();
-    PlannedRow {
-        rule_index: file.rule,
-        rule: &plan.rules[file.rule].name,
-        target: &plan.rules[file.rule].target,
-        path: &file.path,
-        decision: file.decision.action(),
-        unattempted: report::unattempted(file),
-        remote_name: sending.map(|s| s.remote_name.as_str()),
-        size: file.stat.map(|stat| stat.size),
-        content_type: sending.map(|s| s.content_type.as_str()),
-        metadata: sending.map(|s| &s.metadata),
-    }
 }
 
 /// What a planned row tells the ledger before anything is sent.

@@ -86,6 +86,7 @@ impl Past for History {
                 remote_name: sample.remote_name,
                 path: sample.path,
                 digest: sample.digest,
+                metadata: sample.metadata,
                 planted: sample.planted,
             };
             Ok(Known {

@@ -45,18 +45,9 @@ pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
         PlanFormat::Jsonl => json_lines(&plan, &draft.origin)?,
     })?;
     Ok(match settings.exit {
-        PlanExit::Detailed if plan.files.iter().any(is_pending) => Exit::Pending,
+        PlanExit::Detailed if plan.files.iter().any(PlannedFile::asks_service) => Exit::Pending,
         PlanExit::Detailed | PlanExit::Plain => Exit::Done,
     })
-}
-
-/// Whether `apply` would ask the service about a file.
-fn is_pending(file: &PlannedFile) -> bool {
-    match &file.decision {
-        Decision::Upload(_) => true,
-        Decision::Hold(held) => held.policy == InDoubt::Verify,
-        _ => false,
-    }
 }
 
 /// The plan for people: by rule, with counts, bytes and samples.

@@ -161,6 +161,7 @@ impl<'a> Attempt<'a> {
             remote_name: name.to_owned(),
             path: self.upload.file.path.clone(),
             digest,
+            metadata: self.upload.sending.metadata.digest(),
             planted: match self.run.parts.settings.tag {
                 Tag::Planted => Some(self.id.clone()),
                 Tag::None => None,

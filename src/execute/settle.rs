@@ -200,6 +200,7 @@ impl Run<'_> {
             remote_name: upload.sending.remote_name.as_str().to_owned(),
             stat: upload.stat,
             digest: end.digest,
+            metadata: upload.sending.metadata.digest(),
             tag: self.parts.settings.tag,
             began,
             since: end.finished.unwrap_or(began),

@@ -44,6 +44,8 @@ pub struct Doubt {
     pub stat: Stat,
     /// The digest of the bytes sent.
     pub digest: Option<Digest>,
+    /// The digest of the metadata sent, without a planted key.
+    pub metadata: Digest,
     /// Whether the attempt's id was planted in the metadata.
     pub tag: Tag,
     /// When its bytes began to be read, by this machine's clock.

@@ -197,7 +197,12 @@ impl Metadata {
     /// Reads what [`Metadata::to_json`] wrote.
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
-        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).ok()?;
+        Self::from_fields(serde_json::from_str(text).ok()?)
+    }
+
+    /// Takes an object's fields; none where one is no text.
+    #[must_use]
+    pub fn from_fields(fields: serde_json::Map<String, serde_json::Value>) -> Option<Self> {
         let pairs = fields.into_iter().map(|(key, value)| match value {
             serde_json::Value::String(value) => Some((key, value)),
             _ => None,

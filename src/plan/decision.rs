@@ -342,6 +342,16 @@ impl PlannedFile {
     pub fn is_upload(&self) -> bool {
         matches!(self.decision, Decision::Upload(_))
     }
+
+    /// Whether a run asks the service about it: to store it, or whether it is stored.
+    #[must_use]
+    pub fn asks_service(&self) -> bool {
+        match &self.decision {
+            Decision::Upload(_) => true,
+            Decision::Hold(held) => held.policy == InDoubt::Verify,
+            _ => false,
+        }
+    }
 }
 
 impl Plan {

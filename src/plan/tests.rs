@@ -592,6 +592,7 @@ fn a_file_in_doubt_that_was_moved_is_held_and_not_sent_as_a_new_one() {
         remote_name: "a".to_owned(),
         stat: stat(5, 100),
         digest: Some(digest("bytes")),
+        metadata: digest("metadata"),
         tag: crate::model::Tag::None,
         began: Timestamp::UNIX_EPOCH,
         since: Timestamp::UNIX_EPOCH,

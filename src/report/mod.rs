@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::model::{Outcome, RunId};
 
-pub use self::row::{Row, rows, rows_of_ledger, unattempted};
+pub use self::row::{Row, planned_rows, rows, rows_of_ledger, unattempted};
 pub use self::write::{probe, render, write};
 
 /// The version of the report's form; grows when a field changes its meaning.

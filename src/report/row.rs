@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::ledger::RunRow;
+use crate::ledger::{PlannedRow, RunRow};
 use crate::model::{
     AttemptId, DatasetId, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome, RuleName,
     SourcePath, Target,
@@ -103,6 +103,28 @@ pub fn unattempted(file: &PlannedFile) -> JobEnd {
         _ => {}
     }
     end
+}
+
+/// A plan's rows as the ledger keeps them, so that the report of any run can be had again.
+#[must_use]
+pub fn planned_rows(plan: &Plan) -> Vec<PlannedRow<'_>> {
+    plan.files.iter().map(|file| planned(plan, file)).collect()
+}
+
+fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
+    let sending = file.sending.as_ref();
+    PlannedRow {
+        rule_index: file.rule,
+        rule: &plan.rules[file.rule].name,
+        target: &plan.rules[file.rule].target,
+        path: &file.path,
+        decision: file.decision.action(),
+        unattempted: unattempted(file),
+        remote_name: sending.map(|s| s.remote_name.as_str()),
+        size: file.stat.map(|stat| stat.size),
+        content_type: sending.map(|s| s.content_type.as_str()),
+        metadata: sending.map(|s| &s.metadata),
+    }
 }
 
 fn row<'a>(plan: &'a Plan, file: &'a PlannedFile, end: JobEnd) -> Row<'a> {

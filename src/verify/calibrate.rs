@@ -15,6 +15,8 @@ pub struct Sample {
     pub path: SourcePath,
     /// The BLAKE3 digest of the bytes sent.
     pub digest: Digest,
+    /// The digest of the metadata sent, without a planted key.
+    pub metadata: Digest,
     /// The attempt whose id was planted in its metadata, where one was.
     pub planted: Option<AttemptId>,
 }
@@ -28,6 +30,8 @@ pub struct Calibration {
     pub shows: Shows,
     /// Whether it shows planted keys.
     pub marks: Marks,
+    /// Whether it shows metadata as it was sent.
+    pub metadata: ShownMetadata,
     /// What its hashes are.
     pub algorithm: Option<Algorithm>,
 }
@@ -64,6 +68,16 @@ pub enum Marks {
     Shown,
 }
 
+/// Whether a listing shows metadata as it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShownMetadata {
+    /// Nothing says otherwise: a file with other metadata may be somebody else's.
+    #[default]
+    AsSent,
+    /// It showed a sample with other metadata than was sent.
+    Otherwise,
+}
+
 impl Calibration {
     /// Learns from a sample that the listing showed.
     pub(super) fn learn(&mut self, sample: &Sample, entry: &Listed) {
@@ -72,6 +86,9 @@ impl Calibration {
             && planted.as_str() == shown
         {
             self.marks = Marks::Shown;
+        }
+        if entry.metadata.is_some_and(|shown| shown != sample.metadata) {
+            self.metadata = ShownMetadata::Otherwise;
         }
     }
 }
@@ -116,6 +133,7 @@ mod tests {
             remote_name: "a".to_owned(),
             path: SourcePath::new("a"),
             digest: Digest([0; 32]),
+            metadata: Digest([0; 32]),
             planted: planted.map(AttemptId::new),
         };
         let entry = |mark| Listed {
@@ -124,6 +142,7 @@ mod tests {
             size: None,
             hash: None,
             mark,
+            metadata: None,
             created_at: None,
             presence: Presence::Live,
         };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::calibrate::{Calibration, Marks, Search, Shows};
+use super::calibrate::{Calibration, Marks, Search, ShownMetadata, Shows};
 use super::hash::decode;
 use super::name::{Likeness, likeness};
 use super::reading::{Coverage, Reading, Scope};
@@ -107,6 +107,8 @@ enum Claim {
     Foreign,
     /// Maybe, by all that is shown.
     Possible,
+    /// The same bytes and a name that may be ours, with other metadata than was sent.
+    OtherMetadata,
     /// The same bytes under another name than a service would make of ours.
     BytesElsewhere,
     /// The same bytes under our name, with an addition.
@@ -182,6 +184,7 @@ fn claim(evidence: &Evidence<'_>, entry: &Listed, marks_shown: bool) -> Claim {
         (Likeness::Other, _) | (_, Some(false)) => Claim::Foreign,
         // Without its time, the same bytes may be an older file's.
         (_, Some(true)) if of_another_attempt || moment != Moment::Within => Claim::Possible,
+        (_, Some(true)) if has_other_metadata(evidence, entry) => Claim::OtherMetadata,
         (Likeness::Same, Some(true)) => Claim::Bytes,
         (Likeness::Renamed, Some(true)) => Claim::BytesRenamed,
         (Likeness::Possible, Some(true)) => Claim::BytesElsewhere,
@@ -227,6 +230,15 @@ fn same_bytes(evidence: &Evidence<'_>, entry: &Listed) -> Option<bool> {
     Some(listed == evidence.own?)
 }
 
+/// Whether a listed file is shown with other metadata than was sent, by a listing that is not known
+/// to change it.
+fn has_other_metadata(evidence: &Evidence<'_>, entry: &Listed) -> bool {
+    evidence.calibration.metadata == ShownMetadata::AsSent
+        && entry
+            .metadata
+            .is_some_and(|shown| shown != evidence.doubt.metadata)
+}
+
 fn by_key(evidence: &Evidence<'_>, entry: &Listed) -> Sight {
     let id = &entry.id;
     if (evidence.known)(id) {
@@ -262,6 +274,10 @@ fn by_bytes(evidence: &Evidence<'_>, claim: Claim, entry: &Listed) -> Sight {
         }
         (Claim::Bytes | Claim::BytesRenamed, _) => Sight::Unclear(format!(
             "file {} has these bytes, and so has another file that is not settled",
+            entry.id
+        )),
+        (Claim::OtherMetadata, _) => Sight::Unclear(format!(
+            "file {} has these bytes but other metadata, and nothing proves that it is this one",
             entry.id
         )),
         (Claim::BytesElsewhere, _) => Sight::Unclear(format!(

@@ -24,7 +24,7 @@ use crate::model::{
     AttemptId, Clock, DatasetId, Digest, Doubt, FileId, RemoteName, SourcePath, StoredName, Target,
 };
 
-pub use self::calibrate::{Calibration, Marks, Sample, Search, Shows};
+pub use self::calibrate::{Calibration, Marks, Sample, Search, ShownMetadata, Shows};
 pub use self::hash::{Algorithm, Hashes};
 pub use self::judge::{Evidence, Rivals, Sight, judge};
 pub use self::reading::{Coverage, Reading, Scope};
@@ -497,6 +497,7 @@ mod tests {
                 inode: 0,
             },
             digest: None,
+            metadata: Digest([0; 32]),
             tag: Tag::None,
             began: at(since),
             since: at(since),

@@ -142,6 +142,7 @@ mod tests {
             size: None,
             hash: None,
             mark: Mark::Unshown,
+            metadata: None,
             created_at: None,
             presence: Presence::Live,
         });

@@ -29,8 +29,8 @@ use roe_batch::model::{
     Target,
 };
 use roe_batch::pace::Backoff;
-use roe_batch::plan::{Inputs, Plan, PlannedFile, absent, plan, undecided};
-use roe_batch::report::unattempted;
+use roe_batch::plan::{Inputs, Plan, absent, plan, undecided};
+use roe_batch::report::{planned_rows, unattempted};
 use roe_batch::source::{Survey, Want, gone, survey};
 use roe_batch::verify::{Algorithm, Hashes, LocalFiles, Sample};
 use uuid::Uuid;
@@ -118,7 +118,7 @@ impl Engine {
         let run = RunId::new(Uuid::now_v7().to_string());
         let started = Timestamp::now();
         let plan = self.plan(&*ledger, (&run, started));
-        let rows: Vec<PlannedRow<'_>> = plan.files.iter().map(|f| planned(&plan, f)).collect();
+        let rows = planned_rows(&plan);
         let start = RunStart {
             run: run.clone(),
             stream: plan.manifest.clone(),
@@ -201,22 +201,6 @@ impl Engine {
         let digests = self.survey.roots.digests(undecided(&inputs));
         inputs.digests = &digests;
         plan(&inputs)
-    }
-}
-
-fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
-    let sending = file.sending.as_ref();
-    PlannedRow {
-        rule_index: file.rule,
-        rule: &plan.rules[file.rule].name,
-        target: &plan.rules[file.rule].target,
-        path: &file.path,
-        decision: file.decision.action(),
-        unattempted: unattempted(file),
-        remote_name: sending.map(|s| s.remote_name.as_str()),
-        size: file.stat.map(|stat| stat.size),
-        content_type: sending.map(|s| s.content_type.as_str()),
-        metadata: sending.map(|s| &s.metadata),
     }
 }
 
@@ -345,6 +329,7 @@ impl Ledger for MemoryLedger {
                 remote_name: step.remote_name.clone(),
                 stat: step.stat,
                 digest: step.digest,
+                metadata: step.metadata,
                 tag: step.tag,
                 began: step.read_at,
                 since: step.at,

@@ -32,7 +32,7 @@ pub(super) fn doubts(connection: &Connection) -> rusqlite::Result<Vec<Doubt>> {
     let mut select = connection.prepare(
         "SELECT f.attempt_id, g.origin, g.organization_id, g.dataset_id, f.path, t.remote_name,
                 t.size, t.mtime_ns, t.inode, t.blake3, t.tagged, t.read_at,
-                t.at, f.absent_since, t.reason, f.last_look
+                t.at, f.absent_since, t.reason, f.last_look, t.metadata_blake3
          FROM file_states f
          JOIN targets g USING (target_id)
          JOIN transitions t USING (transition_id)
@@ -66,6 +66,7 @@ fn doubt(row: &Row<'_>) -> rusqlite::Result<Doubt> {
         absent_since: optional_time(row, 13)?,
         reason: row.get(14)?,
         last_look: row.get(15)?,
+        metadata: digest(row, 16)?.ok_or_else(|| unreadable(16, "no digest"))?,
     })
 }
 
@@ -108,7 +109,8 @@ pub(super) fn stored_samples(
 ) -> rusqlite::Result<Vec<StoredSample>> {
     // Empty files have the hash of nothing, and short names are found everywhere.
     let mut select = connection.prepare(
-        "SELECT f.file_id, f.stored_remote_name, f.path, f.stored_blake3, t.attempt_id, t.tagged
+        "SELECT f.file_id, f.stored_remote_name, f.path, f.stored_blake3, t.attempt_id, t.tagged,
+                f.stored_metadata_blake3
          FROM (SELECT s.* FROM file_states s JOIN targets g USING (target_id)
                WHERE g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3
                    AND s.state = 'stored' AND s.file_id IS NOT NULL
@@ -126,6 +128,7 @@ pub(super) fn stored_samples(
                 remote_name: row.get(1)?,
                 path: SourcePath::new(row.get::<_, String>(2)?),
                 digest: digest(row, 3)?.ok_or_else(|| unreadable(3, "no digest"))?,
+                metadata: digest(row, 6)?.ok_or_else(|| unreadable(6, "no digest"))?,
                 planted: row.get::<_, bool>(5)?.then_some(attempt),
             })
         })?

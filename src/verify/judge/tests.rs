@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{AttemptId, DatasetId, Origin, SourcePath, Stat, Target};
+use crate::model::{AttemptId, DatasetId, Digest, Origin, SourcePath, Stat, Target};
 use crate::verify::Algorithm;
 
 const BEGAN: i64 = 1_000_000;
@@ -12,6 +12,9 @@ const SIZE: u64 = 10;
 const NAME: &str = "scan 7.pdf";
 const OURS: [u8; 32] = [1; 32];
 const THEIRS: [u8; 32] = [2; 32];
+const OUR_METADATA: Digest = Digest([3; 32]);
+const THEIR_METADATA: Digest = Digest([4; 32]);
+const NO_METADATA: Digest = Digest([5; 32]);
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
@@ -40,6 +43,7 @@ fn doubt(tag: Tag) -> Doubt {
             inode: 0,
         },
         digest: None,
+        metadata: OUR_METADATA,
         tag,
         began: at(BEGAN),
         since: at(SINCE),
@@ -57,6 +61,7 @@ fn listed(id: &str) -> Listed {
         size: Some(SIZE),
         hash: Some(hex(&OURS)),
         mark: Mark::Unshown,
+        metadata: None,
         created_at: Some(at(SINCE + SKEW)),
         presence: Presence::Live,
     }
@@ -86,6 +91,7 @@ impl Case {
                 search: Search::Proven,
                 shows: Shows::Samples,
                 marks: Marks::Unproven,
+                metadata: ShownMetadata::AsSent,
                 algorithm: Some(Algorithm::Sha256),
             },
             own: Some(OURS),
@@ -276,6 +282,21 @@ fn a_size_that_the_service_cannot_hold_excludes_nothing() {
 }
 
 #[test]
+fn other_metadata_prove_nothing_unless_the_listing_changes_them() {
+    let entry = with("f", |f| f.metadata = Some(THEIR_METADATA));
+    let mut case = Case::new(&[entry]);
+    assert_eq!(
+        case.line(),
+        "unclear: file f has these bytes but other metadata, and nothing proves that it is this one"
+    );
+    case.calibration.metadata = ShownMetadata::Otherwise;
+    assert_eq!(case.line(), "f: its name, size, time and SHA-256 match");
+    let ours = with("f", |f| f.metadata = Some(OUR_METADATA));
+    let line = Case::new(&[ours]).line();
+    assert_eq!(line, "f: its name, size, time and SHA-256 match");
+}
+
+#[test]
 fn a_renamed_file_is_known_by_its_hash_only() {
     let renamed = named("a", "scan 7_Ab12.pdf");
     assert_eq!(
@@ -455,7 +476,7 @@ fn absence_needs_a_reading_that_would_show_the_file() {
 
 /// Whether a service's listing shows metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ShownMetadata {
+enum ListedMetadata {
     Faithfully,
     /// It lost them: an empty object everywhere.
     Emptied,
@@ -470,8 +491,9 @@ enum ShownMetadata {
 )]
 struct World {
     tag: Tag,
-    metadata: ShownMetadata,
+    metadata: ListedMetadata,
     marks_calibrated: bool,
+    metadata_calibrated: bool,
     hashes_calibrated: bool,
     own_hash_known: bool,
     skew_known: bool,
@@ -507,15 +529,17 @@ struct Other {
     name: usize,
     same_size: bool,
     same_bytes: bool,
+    same_metadata: bool,
     within: bool,
     known: bool,
     planted: bool,
 }
 
 impl Other {
-    /// Whether nothing that a service could ever show tells it from the file in doubt.
-    fn is_twin(&self) -> bool {
-        self.same_bytes && !self.known
+    /// Whether nothing that this service shows tells it from the file in doubt.
+    fn is_twin(&self, metadata: ListedMetadata) -> bool {
+        let is_told = metadata == ListedMetadata::Faithfully && self.shown.metadata;
+        self.same_bytes && !self.known && (self.same_metadata || !is_told)
     }
 }
 
@@ -535,20 +559,26 @@ impl World {
         id: String,
         name: &str,
         shown: Shown,
-        file: (u64, [u8; 32], i64, Option<&str>),
+        file: (u64, [u8; 32], Digest, i64, Option<&str>),
     ) -> Listed {
-        let (size, bytes, created, planted) = file;
+        let (size, bytes, metadata, created, planted) = file;
         Listed {
             id: FileId::new(id),
             name: shown.name.then(|| name.to_owned()),
             size: shown.size.then_some(size),
             hash: shown.hash.then(|| hex(&bytes)),
             mark: match (self.metadata, planted) {
-                (ShownMetadata::Never, _) => Mark::Unshown,
+                (ListedMetadata::Never, _) => Mark::Unshown,
                 _ if !shown.metadata => Mark::Unshown,
-                (ShownMetadata::Emptied, _) | (_, None) => Mark::Absent,
-                (ShownMetadata::Faithfully, Some(id)) => Mark::Attempt(id.to_owned()),
+                (ListedMetadata::Emptied, _) | (_, None) => Mark::Absent,
+                (ListedMetadata::Faithfully, Some(id)) => Mark::Attempt(id.to_owned()),
             },
+            metadata: match self.metadata {
+                ListedMetadata::Faithfully => Some(metadata),
+                ListedMetadata::Emptied => Some(NO_METADATA),
+                ListedMetadata::Never => None,
+            }
+            .filter(|_| shown.metadata),
             created_at: shown.time.then(|| at(created + SKEW)),
             presence: if shown.deleted {
                 Presence::Deleted
@@ -561,7 +591,7 @@ impl World {
     fn case(&self) -> Case {
         let planted = (self.tag == Tag::Planted).then_some("mine");
         let own = self.own.map(|shown| {
-            let file = (SIZE, OURS, SINCE, planted);
+            let file = (SIZE, OURS, OUR_METADATA, SINCE, planted);
             self.entry("own".to_owned(), OWN_NAMES[shown.rename % 4], shown, file)
         });
         let others = self.others.iter().enumerate().map(|(number, other)| {
@@ -572,7 +602,13 @@ impl World {
                 SIZE + 1
             };
             let created = if other.within { SINCE } else { BEGAN - 5000 };
-            let file = (size, bytes, created, other.planted.then_some("theirs"));
+            let metadata = if other.same_metadata {
+                OUR_METADATA
+            } else {
+                THEIR_METADATA
+            };
+            let planted = other.planted.then_some("theirs");
+            let file = (size, bytes, metadata, created, planted);
             let name = OTHER_NAMES[other.name % 5];
             self.entry(format!("other-{number}"), name, other.shown, file)
         });
@@ -588,8 +624,11 @@ impl World {
         case.doubt.tag = self.tag;
         case.own = self.own_hash_known.then_some(OURS);
         // What a calibration claims is true.
-        if self.marks_calibrated && self.metadata == ShownMetadata::Faithfully {
+        if self.marks_calibrated && self.metadata == ListedMetadata::Faithfully {
             case.calibration.marks = Marks::Shown;
+        }
+        if self.metadata_calibrated && self.metadata == ListedMetadata::Emptied {
+            case.calibration.metadata = ShownMetadata::Otherwise;
         }
         if !self.hashes_calibrated {
             case.calibration.algorithm = None;
@@ -621,7 +660,7 @@ fn shown() -> impl Strategy<Value = Shown> {
 }
 
 fn other() -> impl Strategy<Value = Other> {
-    let facts = (any::<bool>(), any::<bool>(), any::<bool>());
+    let facts = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (
         shown(),
         0..5_usize,
@@ -630,11 +669,12 @@ fn other() -> impl Strategy<Value = Other> {
         any::<bool>(),
     )
         .prop_map(
-            |(shown, name, (same_size, same_bytes, within), known, planted)| Other {
+            |(shown, name, (same_size, same_bytes, same_metadata, within), known, planted)| Other {
                 shown,
                 name,
                 same_size,
                 same_bytes,
+                same_metadata,
                 within,
                 known,
                 planted,
@@ -645,21 +685,22 @@ fn other() -> impl Strategy<Value = Other> {
 fn world() -> impl Strategy<Value = World> {
     let tag = prop_oneof![Just(Tag::Planted), Just(Tag::None)];
     let metadata = prop_oneof![
-        Just(ShownMetadata::Faithfully),
-        Just(ShownMetadata::Emptied),
-        Just(ShownMetadata::Never),
+        Just(ListedMetadata::Faithfully),
+        Just(ListedMetadata::Emptied),
+        Just(ListedMetadata::Never),
     ];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = prop::array::uniform5(any::<bool>());
     let own = prop::option::of(shown());
     let others = prop::collection::vec(other(), 0..4);
     (tag, metadata, flags, prop::bool::weighted(0.1), own, others).prop_map(
         |(tag, metadata, flags, partial, own, others)| World {
             tag,
             metadata,
-            marks_calibrated: flags.0,
-            hashes_calibrated: flags.1,
-            own_hash_known: flags.2,
-            skew_known: flags.3,
+            marks_calibrated: flags[0],
+            hashes_calibrated: flags[1],
+            own_hash_known: flags[2],
+            skew_known: flags[3],
+            metadata_calibrated: flags[4],
             partial,
             own,
             others,
@@ -687,7 +728,7 @@ proptest! {
             Sight::Stored { id, .. } => {
                 let number = id.as_str().strip_prefix("other-").expect("another file");
                 let number: usize = number.parse().expect("a number");
-                prop_assert!(world.others[number].is_twin(), "{world:?}");
+                prop_assert!(world.others[number].is_twin(world.metadata), "{world:?}");
                 prop_assert!(!world.others[number].shown.deleted);
             }
             Sight::Unclear(_) => {}
@@ -702,6 +743,7 @@ proptest! {
         let mut world = world;
         world.own = is_there.then_some(full);
         world.hashes_calibrated = true;
+        world.metadata_calibrated = true;
         world.own_hash_known = true;
         world.skew_known = true;
         world.partial = false;
