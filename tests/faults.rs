@@ -1380,6 +1380,29 @@ fn what_is_ready_and_not_sent_when_the_run_ends_is_withdrawn_and_leaves_no_doubt
 }
 
 #[test]
+fn files_in_doubt_are_sent_again_side_by_side() {
+    let both = Signal::new();
+    let world = {
+        let both = Arc::clone(&both);
+        World::new(move |upload| match upload.number {
+            0 | 1 => Act::swallow(),
+            number => {
+                if number == 3 {
+                    both.set();
+                }
+                both.wait();
+                Act::store(upload)
+            }
+        })
+    };
+    let world = world.file("a.bin", SMALL).file("b.bin", LARGE);
+    let ran = world.apply(&["--concurrency", "2", "--in-doubt", "resend"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.outcomes(), [("a.bin", "stored"), ("b.bin", "stored")]);
+    assert_eq!(world.finish().len(), 4);
+}
+
+#[test]
 fn a_key_that_the_service_repeats_is_not_shown() {
     let told = format!(r#"{{"detail": "Invalid token {KEY}"}}"#);
     let place = format!("/login?token={KEY}");

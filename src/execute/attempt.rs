@@ -200,7 +200,7 @@ impl<'a> Attempt<'a> {
     pub(super) async fn release(&self) -> Result<(), LedgerError> {
         // Before asking: the row is written even if nobody waits for it to the end, because of an
         // abort or an early answer.
-        self.run.released(self.index, self.digest.get());
+        self.run.release(self.index, self.digest.get());
         self.released.set(true);
         let step = self.step(State::Committing, self.run.parts.clock.now());
         self.run.parts.ledger.record(step).await
@@ -356,6 +356,7 @@ impl Drop for Unsent<'_, '_> {
     fn drop(&mut self) {
         let (attempt, run) = (self.0, self.0.run);
         run.phases.borrow_mut()[attempt.index] = Phase::Waiting;
+        run.released.borrow_mut().remove(&attempt.index);
         // If it cannot be written, the file stays in doubt until it is looked up.
         run.parts.ledger.note(Transition {
             reason: Some(WITHDRAWN.to_owned()),

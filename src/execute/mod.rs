@@ -6,9 +6,10 @@
 mod attempt;
 mod settle;
 mod stop;
+mod wire;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::client::{Client, Pause, Reach, Receipt, Retry, RetryLimit, Stop, Verdict};
@@ -29,10 +30,11 @@ use crate::pace::{Backoff, retry_after_wait};
 use crate::plan::{Decision, Plan, PlannedFile, Upload, UploadReason};
 use crate::source::Roots;
 
-use self::attempt::{Attempt, Attempted, is_read_whole};
+use self::attempt::{Attempt, Attempted};
 use self::settle::Stored;
 pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
+use self::wire::{Order, Turn};
 
 /// How a run is to be carried out.
 #[derive(Debug, Clone, Copy)]
@@ -112,16 +114,18 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         refused: RefCell::new(HashSet::new()),
         pause: RefCell::new(None),
         stored: RefCell::default(),
+        released: RefCell::default(),
+        settled: RefCell::default(),
         parts,
     };
-    let in_hand = concurrency.saturating_add(concurrency / WIRE_FOR_ONE_READY);
-    let uploads = futures::stream::iter(&jobs).for_each_concurrent(in_hand, |&(index, upload)| {
-        let run = &run;
-        async move {
-            let end = run.job(index, upload, Order::of(upload)).await;
-            run.ended(index, upload, end);
-        }
-    });
+    let uploads =
+        futures::stream::iter(&jobs).for_each_concurrent(run.in_hand(), |&(index, upload)| {
+            let run = &run;
+            async move {
+                let end = run.job(index, upload, Order::of(upload)).await;
+                run.ended(index, upload, end);
+            }
+        });
     let work = run.settling(uploads);
     tokio::select! {
         () = work => {}
@@ -140,36 +144,6 @@ enum Phase {
     Released(JobEnd),
 }
 
-/// For how many files on their way one more is read, written down and ready to leave, so that the
-/// wire does not wait for the ledger. More would bring nothing (`benches/gate`), and what is in hand
-/// is what a crash can leave in doubt. One at a time stays one at a time, in the plan's order.
-const WIRE_FOR_ONE_READY: usize = 4;
-
-/// What an attempt waits for first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// The ledger: it is ready to leave when its turn on the wire comes. If the run ends before
-    /// that, it is withdrawn, and the file's row is as it was planned.
-    LedgerFirst,
-    /// Its turn on the wire.
-    WireFirst,
-}
-
-/// A turn on the wire.
-type Turn<'a> = SemaphorePermit<'a>;
-
-impl Order {
-    /// A streamed file is written down while it is sent, and one that is to be sent a second time
-    /// has a history that a withdrawal would hide.
-    fn of(upload: Upload<'_>) -> Self {
-        match &upload.file.decision {
-            Decision::Upload(UploadReason::Resend(_)) => Self::WireFirst,
-            Decision::Upload(_) if is_read_whole(upload.stat.size) => Self::LedgerFirst,
-            _ => Self::WireFirst,
-        }
-    }
-}
-
 struct Run<'a> {
     parts: Parts<'a>,
     /// Turns on the wire: as many as files may be on their way at once.
@@ -182,6 +156,11 @@ struct Run<'a> {
     pause: RefCell<Option<Instant>>,
     /// What this run stored.
     stored: RefCell<Stored>,
+    /// Rows that this run opened the gate for, and of which it is not known that they are not, or
+    /// under which id they are, stored.
+    released: RefCell<BTreeSet<usize>>,
+    /// Attempts whose doubt this run ended.
+    settled: RefCell<HashSet<AttemptId>>,
 }
 
 /// How a row stands that is to be sent and was not.
@@ -214,6 +193,13 @@ impl Run<'_> {
             size: upload.stat.size,
             end: end.clone(),
         });
+        self.keep(index, end);
+    }
+
+    fn keep(&self, index: usize, end: JobEnd) {
+        if end.outcome != Outcome::InDoubt {
+            self.released.borrow_mut().remove(&index);
+        }
         self.ends.borrow_mut()[index] = Some(end);
     }
 
@@ -308,32 +294,6 @@ impl Run<'_> {
             }
         }
         end
-    }
-
-    /// Waits for a turn on the wire; none where something keeps the attempt from beginning.
-    async fn turn(&self, target: &Arc<Target>) -> Option<Turn<'_>> {
-        let turn = tokio::select! {
-            turn = self.wire.acquire() => turn.ok()?,
-            () = self.parts.stop.draining() => return None,
-        };
-        (!self.is_hindered(target).await).then_some(turn)
-    }
-
-    /// Waits out a shared pause; then says whether something keeps an attempt from beginning.
-    async fn is_hindered(&self, target: &Arc<Target>) -> bool {
-        loop {
-            if self.parts.stop.cause().is_some() || self.refused.borrow().contains(target) {
-                return true;
-            }
-            let until = *self.pause.borrow();
-            match until {
-                Some(until) if until > Instant::now() => tokio::select! {
-                    () = tokio::time::sleep_until(until) => {}
-                    () = self.parts.stop.draining() => {}
-                },
-                _ => return false,
-            }
-        }
     }
 
     /// Makes one attempt and writes down how it ended.
@@ -553,7 +513,8 @@ impl Run<'_> {
     }
 
     /// From now on an abort leaves this job in doubt.
-    fn released(&self, index: usize, digest: Option<Digest>) {
+    fn release(&self, index: usize, digest: Option<Digest>) {
+        self.released.borrow_mut().insert(index);
         let phase = &mut self.phases.borrow_mut()[index];
         if let Phase::Started(end) = phase {
             let end = JobEnd {
@@ -566,17 +527,5 @@ impl Run<'_> {
 
     fn now(&self) -> Timestamp {
         self.parts.clock.now()
-    }
-
-    fn pause_all(&self, why: &str, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut pause = self.pause.borrow_mut();
-        if pause.is_none_or(|earlier| earlier < until) {
-            *pause = Some(until);
-            (self.parts.events)(&Event::Paused {
-                why: why.to_owned(),
-                wait,
-            });
-        }
     }
 }

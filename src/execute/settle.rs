@@ -10,6 +10,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+
 use super::attempt::Attempt;
 use super::{Order, Phase, Run};
 use crate::client::Receipt;
@@ -130,11 +132,10 @@ impl Run<'_> {
         self.wait(&cases).await;
         verifier.begin_pass();
         self.look_at(&verifier, &cases).await;
-        for case in &cases {
-            if case.looked.get() == Looked::Resend {
-                self.resend(case, Outcome::Failed).await;
-            }
-        }
+        let absent = cases.iter().filter(|c| c.looked.get() == Looked::Resend);
+        futures::stream::iter(absent)
+            .for_each_concurrent(self.in_hand(), |case| self.resend(case, Outcome::Failed))
+            .await;
     }
 
     /// The rows that wait for the end of earlier runs' doubt.
@@ -212,25 +213,21 @@ impl Run<'_> {
 
     /// Every attempt to a target that may have stored its file without anybody knowing.
     fn open(&self, target: &Target) -> Vec<Doubt> {
-        let ends = self.ends.borrow();
-        let phases = self.phases.borrow();
-        let settled: HashSet<&AttemptId> = ends
-            .iter()
-            .flatten()
-            .filter(|end| end.outcome != Outcome::InDoubt)
-            .filter_map(|end| end.request_id.as_ref())
-            .collect();
-        let own = phases.iter().enumerate().filter_map(|(index, phase)| {
-            let end = match (&ends[index], phase) {
+        let (ends, phases) = (self.ends.borrow(), self.phases.borrow());
+        let settled = self.settled.borrow();
+        let released = self.released.borrow();
+        let own = released.iter().filter_map(|&index| {
+            let end = match (&ends[index], &phases[index]) {
                 (Some(end), _) if end.outcome == Outcome::InDoubt && end.attempts > 0 => end,
                 (None, Phase::Released(end)) => end,
                 _ => return None,
             };
             self.doubt(index, end)
         });
-        let earlier = self.parts.doubts.earlier.iter().cloned();
+        let earlier = self.parts.doubts.earlier.iter();
         earlier
             .filter(|doubt| !settled.contains(&doubt.attempt))
+            .cloned()
             .chain(own)
             .filter(|doubt| doubt.target == *target)
             .collect()
@@ -297,7 +294,14 @@ impl Run<'_> {
             by: Settler::Policy,
             reason: "sent again, as `in_doubt: resend` says".to_owned(),
         };
-        self.parts.ledger.write(Entry::Settled(settlement)).await
+        self.end_doubt(settlement).await
+    }
+
+    async fn end_doubt(&self, settlement: Settlement) -> Result<(), LedgerError> {
+        let attempt = settlement.attempt.clone();
+        self.parts.ledger.write(Entry::Settled(settlement)).await?;
+        self.settled.borrow_mut().insert(attempt);
+        Ok(())
     }
 
     /// Ends a doubt in the ledger.
@@ -316,7 +320,7 @@ impl Run<'_> {
             at,
             reason: how.to_owned(),
         };
-        self.parts.ledger.write(Entry::Settled(settlement)).await?;
+        self.end_doubt(settlement).await?;
         Ok(at)
     }
 
@@ -466,10 +470,10 @@ impl Run<'_> {
 
     /// The policy `resend`: what this run left in doubt is sent once more.
     async fn send_again(&self) {
-        for case in self.doubtful() {
+        let again = |case: Case| async move {
             let target = &self.parts.plan.rules[self.parts.plan.files[case.rows[0]].rule].target;
             if self.is_hindered(target).await {
-                continue;
+                return;
             }
             match self.abandon(&case.doubt.attempt).await {
                 Ok(()) => self.resend(&case, Outcome::InDoubt).await,
@@ -477,7 +481,10 @@ impl Run<'_> {
                     self.unsettled(&case, &error);
                 }
             }
-        }
+        };
+        futures::stream::iter(self.doubtful())
+            .for_each_concurrent(self.in_hand(), again)
+            .await;
     }
 
     fn show(&self, case: &Case, end: impl Fn(&JobEnd) -> JobEnd) {
@@ -494,7 +501,7 @@ impl Run<'_> {
             path: file.path.clone(),
             end: end.clone(),
         });
-        self.ends.borrow_mut()[row] = Some(end);
+        self.keep(row, end);
     }
 
     /// Keeps what an attempt stored, to learn from it.
