@@ -5,16 +5,19 @@ mod bad_server;
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bad_server::{Act, BadServer, Signal, http};
 use common::service::{Service, apply_after, assert_each_stored_once, rows, settle_by_records};
 use common::{DATASET, KEY, Ran, Workspace};
+use roe_batch::ledger::SqliteLedger;
 use rustix::process::{Pid, Signal as Posix, kill_process};
 
 /// All that a run may ever end with; 2 is for `plan` alone.
@@ -284,4 +287,44 @@ fn codes_129_130_and_143_are_for_the_signals_that_end_a_run() {
         let outcomes: Vec<_> = rows(&report).iter().map(|row| &row["outcome"]).collect();
         assert_eq!(outcomes, ["stored", "not_attempted"], "{name}: {line}");
     }
+}
+
+/// Whether a process has a handler for a signal (`SigCgt` in proc(5)).
+fn catches(pid: u32, signal: Posix) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = u64::from_str_radix(line.expect("a mask").trim(), 16).expect("hexadecimal");
+    mask >> (signal.as_raw() - 1) & 1 == 1
+}
+
+#[test]
+fn a_signal_that_comes_while_the_plan_is_written_down_leaves_a_report_too() {
+    let server = BadServer::start(0, 0, Act::store);
+    let mut workspace = workspace();
+    at_port(&mut workspace, server.port());
+    fs::create_dir(workspace.at(".roe-batch")).expect("a folder");
+    let path = workspace.at(".roe-batch/ledger.sqlite");
+    drop(SqliteLedger::open(&path).expect("a ledger"));
+
+    // As anybody may hold it who has the ledger open.
+    let other = rusqlite::Connection::open(&path).expect("a ledger");
+    other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    let mut child = workspace
+        .command(&["apply", "manifest.yaml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    while !catches(child.id(), Posix::TERM) {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended");
+        thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&child), Posix::TERM).expect("a signal is sent");
+    other.execute_batch("ROLLBACK").expect("no lock");
+    let status = child.wait().expect("its end");
+    assert_eq!(status.code(), Some(143), "{status}");
+    let report = workspace.report();
+    assert_eq!(report["header"]["exit_code"], 143);
+    assert_eq!(rows(&report)[0]["outcome"], "not_attempted");
+    assert_eq!(server.finish().len(), 0);
 }

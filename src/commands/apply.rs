@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
 use super::draft::{Draft, ledger_failure, lock};
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{Beside, report_failure, report_paths, summary};
-use super::run::{SystemChance, SystemClock, runtime, signals};
+use super::run::{Signals, SystemChance, SystemClock, runtime, signals};
 use super::service::{self, Service};
 use super::{narrate, say};
 use crate::cli::{ApplySettings, Mode};
@@ -61,10 +63,13 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     }
 
     let service = service_for(settings, &draft, &plan, key)?;
+    // Before the run begins: from then on whatever ends it leaves its report.
+    let runtime = service.is_some().then(runtime).transpose()?;
+    let signals = runtime.as_ref().map(signals).transpose()?;
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     let stop = StopLight::default();
-    let (ledger, ends) = match &service {
-        Some(service) => {
+    let (ledger, ends) = match (&service, runtime, signals) {
+        (Some(service), Some(runtime), Some(signals)) => {
             let uploading = Uploading {
                 settings,
                 draft: &draft,
@@ -73,9 +78,9 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
                 earlier: &earlier,
                 stop: &stop,
             };
-            upload(&uploading, Box::new(ledger))?
+            upload(&uploading, Box::new(ledger), runtime, signals)?
         }
-        None => (Some(Box::new(ledger) as Box<dyn Ledger>), Vec::new()),
+        _ => (Some(Box::new(ledger) as Box<dyn Ledger>), Vec::new()),
     };
     drop(service);
 
@@ -266,7 +271,12 @@ struct Uploading<'a> {
     stop: &'a StopLight,
 }
 
-fn upload(what: &Uploading<'_>, ledger: Box<dyn Ledger>) -> Result<Uploaded, Failure> {
+fn upload(
+    what: &Uploading<'_>,
+    ledger: Box<dyn Ledger>,
+    runtime: Runtime,
+    signals: Signals,
+) -> Result<Uploaded, Failure> {
     let Uploading {
         settings,
         draft,
@@ -282,9 +292,7 @@ fn upload(what: &Uploading<'_>, ledger: Box<dyn Ledger>) -> Result<Uploaded, Fai
     let settle = settings.settle.or(draft.manifest.run.settle);
     let files: Arc<dyn LocalFiles> = Arc::new(Home::of(&draft.state));
     let past = History::of(&draft.state, earlier, draft.started);
-    let runtime = runtime()?;
     let ends = runtime.block_on(async {
-        let signals = signals()?;
         let events = |event: &Event| progress.event(event);
         let run = execute(Parts {
             plan,
@@ -311,10 +319,10 @@ fn upload(what: &Uploading<'_>, ledger: Box<dyn Ledger>) -> Result<Uploaded, Fai
             },
         });
         tokio::select! {
-            ends = run => Ok::<_, Failure>(ends),
+            ends = run => ends,
             never = signals.steer(stop, settings.grace, |line| progress.say(line)) => match never {},
         }
-    })?;
+    });
     progress.finish();
     // A file being read when the run was aborted is nobody's concern any more.
     runtime.shutdown_background();

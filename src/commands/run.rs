@@ -65,8 +65,9 @@ pub(super) struct Signals {
     hangup: unix::Signal,
 }
 
-/// Begins to listen for signals.
-pub(super) fn signals() -> Result<Signals, Failure> {
+/// Begins to listen for signals: what comes before anybody waits for it is not lost.
+pub(super) fn signals(runtime: &Runtime) -> Result<Signals, Failure> {
+    let _entered = runtime.enter();
     let listen = |kind| {
         unix::signal(kind)
             .map_err(|error| Failure::new(Exit::Internal, format!("no signals: {error}")))

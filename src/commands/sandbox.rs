@@ -51,7 +51,11 @@ pub(super) fn sandbox(settings: &SandboxSettings) -> Result<Exit, Failure> {
         crate::model::shown(&settings.data.to_string_lossy()),
         more.concat(),
     ))?;
-    let signal = runtime()?.block_on(async { Ok(signals()?.next().await) })?;
+    let signal = {
+        let runtime = runtime()?;
+        let mut signals = signals(&runtime)?;
+        runtime.block_on(signals.next())
+    };
     let stats = server.stats();
     server.stop();
     super::narrate(&format!(

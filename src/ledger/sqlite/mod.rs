@@ -176,7 +176,7 @@ impl SqliteLedger {
         // What a failed transaction made known is not there.
         let mut ids = self.ids.clone();
         let result = (|| {
-            let transaction = self.connection.transaction()?;
+            let transaction = schema::write_lock(&mut self.connection)?;
             let done = work(&transaction, &mut ids)?;
             transaction.commit()?;
             Ok(done)

@@ -3,7 +3,7 @@
 //! A column's meaning stands in the README's chapter on the ledger; the views are what people are
 //! told to query, so they change less than the tables.
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The schema version this code reads and writes (`PRAGMA user_version`).
 pub(super) const VERSION: i64 = 2;
@@ -199,11 +199,17 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
     })
 }
 
+/// Begins a transaction that writes. It takes the lock at once: SQLite does not wait for a lock that
+/// somebody else holds once the transaction has read anything.
+pub(super) fn write_lock(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
 fn in_one_step(
     connection: &mut Connection,
     work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
+    let transaction = write_lock(connection)?;
     work(&transaction)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
