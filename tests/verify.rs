@@ -568,6 +568,29 @@ async fn the_next_page_is_asked_for_here_whatever_address_the_service_gives() {
 }
 
 #[tokio::test]
+async fn a_whole_listing_is_read_once_for_all_files_that_were_in_doubt_by_then() {
+    let server = always(listing(&[
+        json!({"id": "f", "name": "else.txt", "size": 9}),
+    ]));
+    let mut world = World::bad(&server);
+    let [one, two] = ["one.txt", "two.txt"].map(|name| world.attempt(name, "content", Tag::None));
+    world.clock.advance(Duration::from_secs(1));
+    let late = world.attempt("late.txt", "content", Tag::None);
+    let is_absent = |look: &Look| matches!(look, Look::AbsentSince { .. });
+    let looks = world.looks(&[&one, &two]).await;
+    assert!(looks.iter().all(is_absent), "{looks:?}");
+    let asked = |what: &str| {
+        let others = server.others();
+        others.iter().filter(|line| line.contains(what)).count()
+    };
+    assert_eq!((asked("?page=1"), asked("search=")), (1, 1));
+    // The reading says nothing of what began with it.
+    let looks = world.looks(&[&one, &late]).await;
+    assert!(looks.iter().all(is_absent), "{looks:?}");
+    assert_eq!(asked("?page=1"), 3);
+}
+
+#[tokio::test]
 async fn an_endless_listing_is_bounded_and_proves_no_absence() {
     let server = BadServer::others_by(|number, _| {
         let body = json!({
@@ -581,10 +604,10 @@ async fn an_endless_listing_is_bounded_and_proves_no_absence() {
     let doubt = world.attempt("invoice.pdf", "content", Tag::None);
     let why = world.held(&doubt).await;
     assert!(
-        why.contains("only 50 pages of the listing were read"),
+        why.contains("only 500 pages of the listing were read"),
         "{why}"
     );
-    assert_eq!(server.others().len(), 70);
+    assert_eq!(server.others().len(), 520);
 }
 
 #[tokio::test]

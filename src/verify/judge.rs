@@ -25,6 +25,8 @@ pub struct Evidence<'a> {
     pub name: &'a StoredName,
     /// What the listing showed.
     pub reading: &'a Reading,
+    /// What a search found beside that.
+    pub found: &'a [Listed],
     /// When the reading began.
     pub now: Timestamp,
     /// What the listing is known to show.
@@ -35,6 +37,12 @@ pub struct Evidence<'a> {
     pub known: &'a dyn Fn(&FileId) -> bool,
     /// Whether other attempts may have stored the same bytes.
     pub rivals: Rivals,
+}
+
+impl Evidence<'_> {
+    fn entries(&self) -> impl Iterator<Item = &Listed> {
+        self.reading.entries.iter().chain(self.found)
+    }
 }
 
 impl std::fmt::Debug for Evidence<'_> {
@@ -124,13 +132,11 @@ enum Claim {
 pub fn judge(evidence: &Evidence<'_>) -> Sight {
     let marks_shown = evidence.calibration.marks == Marks::Shown
         || evidence
-            .reading
-            .entries
-            .iter()
+            .entries()
             .any(|entry| matches!(entry.mark, Mark::Attempt(_)));
     // An entry that moved from page to page while they were read is one all the same.
     let mut claims: HashMap<&FileId, (Claim, &Listed)> = HashMap::new();
-    for entry in &evidence.reading.entries {
+    for entry in evidence.entries() {
         let claim = claim(evidence, entry, marks_shown);
         let best = claims.entry(&entry.id).or_insert((claim, entry));
         let deleted_since = claim == best.0 && entry.presence == Presence::Deleted;
@@ -176,10 +182,14 @@ fn claim(evidence: &Evidence<'_>, entry: &Listed, marks_shown: bool) -> Claim {
     let size = doubt.stat.size;
     let other_size = size <= SIZE_RELIABLE_MAX && entry.size.is_some_and(|listed| listed != size);
     let moment = moment(evidence, entry);
-    if (evidence.known)(&entry.id) || other_size || moment == Moment::Before {
+    // What is looked up comes last: most entries are told by what they show.
+    if other_size || moment == Moment::Before {
         return Claim::Foreign;
     }
     let likeness = likeness(entry.name.as_deref(), evidence.name);
+    if likeness == Likeness::Other || (evidence.known)(&entry.id) {
+        return Claim::Foreign;
+    }
     match (likeness, same_bytes(evidence, entry)) {
         (Likeness::Other, _) | (_, Some(false)) => Claim::Foreign,
         // Without its time, the same bytes may be an older file's.

@@ -14,12 +14,13 @@ mod reading;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::client::{Client, ListError, Page};
+use crate::client::{Client, ListError, Listed, Page};
 use crate::model::{
     AttemptId, Clock, DatasetId, Digest, Doubt, FileId, RemoteName, SourcePath, StoredName, Target,
 };
@@ -36,8 +37,8 @@ use self::reading::{Next, Pages};
 /// Pages read of what a search finds.
 const SEARCH_PAGES_MAX: u32 = 20;
 
-/// Pages read of a whole listing.
-const EVERYTHING_PAGES_MAX: u32 = 50;
+/// Pages read of a whole listing, which is read once for all files in doubt.
+const EVERYTHING_PAGES_MAX: u32 = 500;
 
 /// Pages read to find a sample.
 const SAMPLE_PAGES_MAX: u32 = 5;
@@ -101,10 +102,26 @@ pub struct Verifier<'a> {
     /// Targets whose listing could not be read in this pass, and why.
     failing: RefCell<HashMap<Target, String>>,
     calibrations: RefCell<HashMap<Target, Calibration>>,
+    /// Whole listings, read in this pass.
+    everything: RefCell<HashMap<Target, Rc<Read>>>,
     /// The hashes of files in doubt.
     own: RefCell<HashMap<(AttemptId, Algorithm), Vec<u8>>>,
     /// Files found to be those of attempts, which no other attempt may claim.
     adopted: RefCell<HashMap<(Target, FileId), AttemptId>>,
+}
+
+/// A reading, and when it was made.
+#[derive(Debug)]
+struct Read {
+    reading: Reading,
+    span: Span,
+}
+
+/// From the first request to the last answer.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    begun: Timestamp,
+    ended: Timestamp,
 }
 
 /// What a look found.
@@ -142,17 +159,21 @@ impl<'a> Verifier<'a> {
             without: RefCell::default(),
             failing: RefCell::default(),
             calibrations: RefCell::default(),
+            everything: RefCell::default(),
             own: RefCell::default(),
             adopted: RefCell::default(),
         }
     }
 
-    /// Begins another round of looks: listings that could not be read are tried again.
+    /// Begins another round of looks: whole listings, and those that could not be read, are read
+    /// again.
     pub fn begin_pass(&self) {
         self.failing.borrow_mut().clear();
+        self.everything.borrow_mut().clear();
     }
 
-    /// Reads the listing once and says what is certain by now.
+    /// Reads the listing and says what is certain by then. A whole listing serves all files that
+    /// were in doubt before it was read.
     pub async fn look(&self, doubt: &Doubt) -> Look {
         let target = &doubt.target;
         let Some(dataset) = &target.dataset_id else {
@@ -169,16 +190,15 @@ impl<'a> Verifier<'a> {
         if let Some(why) = self.failing.borrow().get(target) {
             return Look::Held(why.clone());
         }
-        let begun = self.parts.clock.now();
-        match self.sight(doubt, dataset, begun).await {
-            Ok(Sight::Stored { id, how }) => {
+        match self.sight(doubt, dataset).await {
+            Ok((Sight::Stored { id, how }, _)) => {
                 self.adopted
                     .borrow_mut()
                     .insert((target.clone(), id.clone()), doubt.attempt.clone());
                 Look::Stored { id, how }
             }
-            Ok(Sight::Absent) => absent(doubt, self.parts.settle, begun, self.parts.clock.now()),
-            Ok(Sight::Unclear(why)) => Look::Held(why),
+            Ok((Sight::Absent, span)) => absent(doubt, self.parts.settle, span),
+            Ok((Sight::Unclear(why), _)) => Look::Held(why),
             Err(ListError::Absent(why)) => {
                 let why = format!("the service has no file listing for {target} ({why})");
                 self.without
@@ -199,35 +219,56 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    async fn sight(
-        &self,
-        doubt: &Doubt,
-        dataset: &DatasetId,
-        now: Timestamp,
-    ) -> Result<Sight, ListError> {
+    async fn sight(&self, doubt: &Doubt, dataset: &DatasetId) -> Result<(Sight, Span), ListError> {
+        let now = self.parts.clock.now();
         let Ok(name) = RemoteName::new(&doubt.remote_name) else {
-            return Ok(Sight::Unclear(
-                "the name it was sent under is none that the service would store".to_owned(),
-            ));
+            let why = "the name it was sent under is none that the service would store";
+            let span = Span {
+                begun: now,
+                ended: now,
+            };
+            return Ok((Sight::Unclear(why.to_owned()), span));
         };
         let name = name.stored();
         let mut calibration = self.calibration(&doubt.target, dataset).await?;
         let mut found = Vec::new();
-        if let Some(term) = Term::of(&name) {
+        let known = self.everything_known(doubt);
+        let is_known = known.is_some_and(|read| read.reading.coverage == Coverage::Complete);
+        if let Some(term) = Term::of(&name)
+            && !(is_known && calibration.search == Search::Unproven)
+        {
             let search = Some(term.as_str());
-            let reading = self.read(dataset, search, SEARCH_PAGES_MAX).await?;
-            let sight = self.judged(doubt, &name, now, calibration, &reading).await;
+            let read = self.read(dataset, search, SEARCH_PAGES_MAX).await?;
+            let sight = self.judged(doubt, &name, calibration, &read, &[]).await;
             let settled = matches!(sight, Sight::Stored { .. });
             if settled || calibration.search == Search::Proven {
-                return Ok(sight);
+                return Ok((sight, read.span));
             }
-            found = reading.entries;
+            found = read.reading.entries;
         }
-        let mut reading = self.read(dataset, None, EVERYTHING_PAGES_MAX).await?;
-        self.learn_from(&doubt.target, &mut calibration, &reading)
+        let everything = self.everything(doubt, dataset).await?;
+        self.learn_from(&doubt.target, &mut calibration, &everything.reading)
             .await;
-        reading.entries.append(&mut found);
-        Ok(self.judged(doubt, &name, now, calibration, &reading).await)
+        let sight = self.judged(doubt, &name, calibration, &everything, &found);
+        Ok((sight.await, everything.span))
+    }
+
+    /// The whole listing, where this pass has read it since the file came into doubt.
+    fn everything_known(&self, doubt: &Doubt) -> Option<Rc<Read>> {
+        let known = self.everything.borrow().get(&doubt.target).cloned();
+        known.filter(|read| doubt.since < read.span.begun)
+    }
+
+    /// The whole listing, as it was read since the file came into doubt.
+    async fn everything(&self, doubt: &Doubt, dataset: &DatasetId) -> Result<Rc<Read>, ListError> {
+        if let Some(read) = self.everything_known(doubt) {
+            return Ok(read);
+        }
+        let read = Rc::new(self.read(dataset, None, EVERYTHING_PAGES_MAX).await?);
+        self.everything
+            .borrow_mut()
+            .insert(doubt.target.clone(), Rc::clone(&read));
+        Ok(read)
     }
 
     /// Judges a reading; hashes the file in doubt only where that can make a difference.
@@ -235,17 +276,18 @@ impl<'a> Verifier<'a> {
         &self,
         doubt: &Doubt,
         name: &StoredName,
-        now: Timestamp,
         calibration: Calibration,
-        reading: &Reading,
+        read: &Read,
+        found: &[Listed],
     ) -> Sight {
         let open = (self.parts.open)(&doubt.target);
         let known = |id: &FileId| self.is_anothers(doubt, id);
         let mut evidence = Evidence {
             doubt,
             name,
-            reading,
-            now,
+            reading: &read.reading,
+            found,
+            now: read.span.begun,
             calibration,
             own: None,
             known: &known,
@@ -331,8 +373,8 @@ impl<'a> Verifier<'a> {
             let Some(probe) = term.probe() else {
                 continue;
             };
-            let reading = self.read(dataset, Some(probe), SAMPLE_PAGES_MAX).await?;
-            if self.learn(&mut calibration, sample, &reading).await {
+            let read = self.read(dataset, Some(probe), SAMPLE_PAGES_MAX).await?;
+            if self.learn(&mut calibration, sample, &read.reading).await {
                 calibration.search = Search::Proven;
             }
             if calibration.search == Search::Proven && calibration.algorithm.is_some() {
@@ -394,7 +436,8 @@ impl<'a> Verifier<'a> {
         dataset: &DatasetId,
         search: Option<&str>,
         pages_max: u32,
-    ) -> Result<Reading, ListError> {
+    ) -> Result<Read, ListError> {
+        let begun = self.parts.clock.now();
         let mut pages = Pages::new();
         let mut number = 1;
         loop {
@@ -416,10 +459,16 @@ impl<'a> Verifier<'a> {
             }
             number += 1;
         }
-        Ok(pages.finish(match search {
-            None => Scope::Everything,
-            Some(_) => Scope::Search,
-        }))
+        Ok(Read {
+            reading: pages.finish(match search {
+                None => Scope::Everything,
+                Some(_) => Scope::Search,
+            }),
+            span: Span {
+                begun,
+                ended: self.parts.clock.now(),
+            },
+        })
     }
 
     async fn page(
@@ -442,8 +491,8 @@ impl<'a> Verifier<'a> {
     }
 }
 
-/// What a reading means that showed the file absent, made from `begun` to `ended`.
-fn absent(doubt: &Doubt, settle: Duration, begun: Timestamp, ended: Timestamp) -> Look {
+/// What a reading means that showed the file absent.
+fn absent(doubt: &Doubt, settle: Duration, Span { begun, ended }: Span) -> Look {
     // What a clock that went backwards left behind counts for nothing.
     let first = doubt
         .absent_since
@@ -511,7 +560,11 @@ mod tests {
     fn only_two_readings_a_settle_time_apart_settle_it() {
         let look = |since, first, begun, ended| {
             let settle = Duration::from_mins(2);
-            match absent(&doubt(since, first), settle, at(begun), at(ended)) {
+            let span = Span {
+                begun: at(begun),
+                ended: at(ended),
+            };
+            match absent(&doubt(since, first), settle, span) {
                 Look::NotStored { .. } => "not stored".to_owned(),
                 Look::AbsentSince { since, again } => {
                     format!("{} {}", since.as_second(), again.as_second())

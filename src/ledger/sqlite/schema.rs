@@ -199,7 +199,7 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
     })
 }
 
-/// Begins a transaction that writes. It takes the lock at once: SQLite does not wait for a lock that
+/// Begins a transaction that writes. It takes the lock at once: `SQLite` does not wait for a lock that
 /// somebody else holds once the transaction has read anything.
 pub(super) fn write_lock(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)

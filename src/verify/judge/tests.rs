@@ -119,6 +119,7 @@ impl Case {
             doubt: &self.doubt,
             name: &name.stored(),
             reading: &self.reading,
+            found: &[],
             now: at(NOW),
             calibration: self.calibration,
             own: self.own.as_ref().map(|own| &own[..]),
