@@ -8,7 +8,7 @@ use std::fs;
 
 use common::{DATASET, KEY, Ran, Workspace, sandbox};
 use jiff::{SignedDuration, Timestamp};
-use proxy::Fate::{LostUnanswered, StoredUnanswered};
+use proxy::Fate::{LostUnanswered, StoredUnanswered, StoredUnnamed};
 use proxy::{Fate, Listing, Proxy};
 use roe_batch::ledger::{Ledger, SqliteLedger};
 use roe_batch::sandbox::{Sandbox, StoredFile, records};
@@ -382,4 +382,29 @@ fn a_version_that_is_not_stored_is_not_sent_where_an_earlier_one_is() {
     let ran = bench.apply(&[]);
     assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
     assert_eq!(bench.stored("plain.txt"), 1);
+}
+
+/// Two files with the same bytes and name: the service has one, and did not say under which id.
+#[test]
+fn a_file_that_is_stored_under_an_unknown_id_is_not_taken_for_its_twin() {
+    let fates: &[(&str, &[Fate])] = &[("content of twins", &[StoredUnnamed, LostUnanswered])];
+    for in_one_run in [true, false] {
+        let bench = Bench::new("concurrency: 1", Listing::Works, fates);
+        let twin = |folder: &str| {
+            let path = format!("in/{folder}/quarterly.txt");
+            bench.workspace.write(&path, "content of twins");
+        };
+        twin("1");
+        if !in_one_run {
+            let ran = bench.apply(&[]);
+            assert_eq!(ran.code, 0, "{}", ran.all());
+        }
+        twin("2");
+        let ran = bench.apply(&["--settle", "0.1"]);
+        assert_eq!(ran.code, 76, "{}", ran.all());
+        let row = bench.row("in/2/quarterly.txt");
+        assert_eq!(row["outcome"], "in_doubt", "{row}");
+        assert_eq!(bench.stored("quarterly.txt"), 1);
+        bench.assert_report_is_the_ledgers();
+    }
 }

@@ -1403,6 +1403,110 @@ fn files_in_doubt_are_sent_again_side_by_side() {
 }
 
 #[test]
+fn a_doubt_is_not_given_up_before_its_turn_to_be_sent_again() {
+    let told = Signal::new();
+    let world = {
+        let told = Arc::clone(&told);
+        World::new(move |upload| {
+            if upload.number < 6 {
+                return Act::swallow();
+            }
+            told.wait();
+            Act::store(upload)
+        })
+    };
+    let world = (0..6).fold(world, |world, n| world.file(&format!("{n}.bin"), SMALL));
+    let arguments = [
+        "--concurrency",
+        "4",
+        "--in-doubt",
+        "resend",
+        "--grace",
+        "60",
+    ];
+    let mut running = world.start(&arguments);
+    let since = Instant::now();
+    while world.server().count() < 10 {
+        assert!(since.elapsed() < SAFETY_NET, "{}", world.server().count());
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.terminate();
+    running.until_it_says("SIGTERM");
+    told.set();
+    let ran = world.end(running);
+    assert_eq!(ran.code, 143, "{}", ran.stderr);
+    let with = |outcome: &str| -> Vec<String> {
+        let outcomes = ran.outcomes().into_iter();
+        let those = outcomes.filter(|row| row.1 == outcome);
+        those.map(|row| format!("inbox/{}", row.0)).collect()
+    };
+    assert_eq!((with("stored").len(), with("in_doubt").len()), (4, 2));
+    assert_eq!(world.in_doubt(), with("in_doubt"));
+    assert_eq!(world.told_again(), ran.report);
+    world.finish();
+}
+
+#[test]
+fn what_is_withdrawn_stays_stored_as_it_was() {
+    let told = Signal::new();
+    let world = {
+        let told = Arc::clone(&told);
+        World::new(move |upload| {
+            if upload.number >= 6 {
+                told.wait();
+            }
+            Act::store(upload)
+        })
+    };
+    let manifest = |value: &str| {
+        format!(
+            "version: 1\nname: faults\nuploads:\n- {{name: all, root: inbox, include: '**', \
+             on_metadata_change: upload, metadata: {{edition: {value}}}}}\n"
+        )
+    };
+    let mut world = world.manifest(&manifest("first"));
+    for n in 0..6 {
+        world = world.file(&format!("{n}.bin"), SMALL + n);
+    }
+    let first = world.apply(&[]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let world = world.manifest(&manifest("second"));
+    let mut running = world.start(&["--concurrency", "4", "--grace", "60"]);
+    let since = Instant::now();
+    while world.server().count() < 10 || world.in_doubt().len() < 5 {
+        assert!(since.elapsed() < SAFETY_NET, "{:?}", world.in_doubt());
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.terminate();
+    running.until_it_says("SIGTERM");
+    told.set();
+    let ran = world.end(running);
+    assert_eq!(ran.code, 143, "{}", ran.stderr);
+    let unsent: Vec<&str> = ran
+        .outcomes()
+        .into_iter()
+        .filter(|row| row.1 == "not_attempted")
+        .map(|row| row.0)
+        .collect();
+    assert_eq!(unsent.len(), 2, "{}", ran.stderr);
+    // The service has them as the first run sent them, so they keep their ids wherever they go.
+    fs::create_dir(world.inbox("moved")).expect("a folder");
+    for name in &unsent {
+        let moved = world.inbox(&format!("moved/{name}"));
+        fs::rename(world.inbox(name), moved).expect("moved");
+    }
+    let world = world.manifest(&manifest("first"));
+    let last = world.apply(&[]);
+    assert_eq!(last.code, 0, "{}", last.stderr);
+    for name in unsent {
+        let row = last.row(&format!("moved/{name}"));
+        assert_eq!(row["outcome"], "skipped", "{row}");
+        assert_eq!(row["file_id"], first.row(name)["file_id"]);
+    }
+    world.finish();
+}
+
+#[test]
 fn a_key_that_the_service_repeats_is_not_shown() {
     let told = format!(r#"{{"detail": "Invalid token {KEY}"}}"#);
     let place = format!("/login?token={KEY}");

@@ -109,6 +109,10 @@ impl Ledger for Ungated {
         self.inner.ids(target, since)
     }
 
+    fn unnamed(&self, target: &Target, since: Timestamp) -> Result<Vec<Doubt>, LedgerError> {
+        self.inner.unnamed(target, since)
+    }
+
     fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError> {
         self.inner.stored_samples(target)
     }

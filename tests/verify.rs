@@ -166,7 +166,7 @@ impl World {
             remote_name: doubt.remote_name,
             path: doubt.path,
             digest: doubt.digest.expect("a digest"),
-            metadata: doubt.metadata,
+            metadata: Some(doubt.metadata),
             planted: (tag == Tag::Planted).then_some(doubt.attempt),
         });
     }
@@ -705,7 +705,7 @@ async fn a_listing_of_another_hash_is_calibrated_by_its_sample() {
         remote_name: sample.remote_name,
         path: sample.path,
         digest: sample.digest.expect("a digest"),
-        metadata: sample.metadata,
+        metadata: Some(sample.metadata),
         planted: None,
     });
     let doubt = world.attempt("invoice.pdf", "content", Tag::None);

@@ -77,7 +77,7 @@ pub struct Receipt {
 const RECEIPT_KEYS: [&str; 5] = ["dataset", "name", "size", "creator", "created_at"];
 
 /// Where the API says what went wrong.
-const ERROR_KEYS: [&str; 3] = ["error", "detail", "message"];
+const ERROR_KEYS: [&str; 5] = ["error", "detail", "message", "errors", "non_field_errors"];
 
 #[derive(Deserialize, Default)]
 struct Upload {

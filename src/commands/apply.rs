@@ -62,14 +62,18 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         report::probe(path).map_err(|error| report_failure(path, &error))?;
     }
 
+    // Listening before the run is written down: a signal from then on leaves its report.
+    let listening = |service| {
+        let runtime = runtime()?;
+        let signals = signals(&runtime)?;
+        Ok::<_, Failure>((service, runtime, signals))
+    };
     let service = service_for(settings, &draft, &plan, key)?;
-    // Before the run begins: from then on whatever ends it leaves its report.
-    let runtime = service.is_some().then(runtime).transpose()?;
-    let signals = runtime.as_ref().map(signals).transpose()?;
+    let service = service.map(listening).transpose()?;
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     let stop = StopLight::default();
-    let (ledger, ends) = match (&service, runtime, signals) {
-        (Some(service), Some(runtime), Some(signals)) => {
+    let (ledger, ends) = match service {
+        Some((service, runtime, signals)) => {
             let uploading = Uploading {
                 settings,
                 draft: &draft,
@@ -80,9 +84,8 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
             };
             upload(&uploading, Box::new(ledger), runtime, signals)?
         }
-        _ => (Some(Box::new(ledger) as Box<dyn Ledger>), Vec::new()),
+        None => (Some(Box::new(ledger) as Box<dyn Ledger>), Vec::new()),
     };
-    drop(service);
 
     conclude(&draft, &plan, ends, ledger, &stop, &reports)
 }

@@ -50,6 +50,7 @@ pub(super) struct History {
 #[derive(Debug)]
 struct Known {
     ids: HashSet<FileId>,
+    unnamed: Vec<Doubt>,
     samples: Vec<Sample>,
 }
 
@@ -93,6 +94,9 @@ impl Past for History {
                 ids: ledger
                     .ids(target, self.since)
                     .map_err(|error| error.to_string())?,
+                unnamed: ledger
+                    .unnamed(target, self.since)
+                    .map_err(|error| error.to_string())?,
                 samples: samples.into_iter().map(sample).collect(),
             })
         };
@@ -106,6 +110,13 @@ impl Past for History {
         targets
             .get(target)
             .is_some_and(|known| known.ids.contains(id))
+    }
+
+    fn unnamed(&self, target: &Target) -> Vec<Doubt> {
+        let targets = self.targets.borrow();
+        targets
+            .get(target)
+            .map_or_else(Vec::new, |known| known.unnamed.clone())
     }
 
     fn samples(&self, target: &Target) -> Vec<Sample> {

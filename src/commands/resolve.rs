@@ -118,7 +118,7 @@ fn verify(
         let known = |target: &Target, id: &FileId| history.has(target, id);
         let open = |target: &Target| {
             let open = doubts.iter().filter(|doubt| doubt.target == *target);
-            open.cloned().collect()
+            open.cloned().chain(history.unnamed(target)).collect()
         };
         let verifier = Verifier::new(verify::Parts {
             client: &service.client,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Phase, Run, Turn};
+use super::{Run, Turn};
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
 use crate::ledger::{LedgerError, State, Transition};
 use crate::model::{
@@ -31,7 +31,7 @@ pub(super) fn is_read_whole(size: u64) -> bool {
 }
 
 /// Why an attempt was withdrawn, as the ledger says it.
-const WITHDRAWN: &str = "nothing of it was sent: the run ended before its turn";
+pub(super) const WITHDRAWN: &str = "nothing of it was sent: its turn did not come";
 
 /// How an attempt went.
 pub(super) enum Attempted {
@@ -41,8 +41,8 @@ pub(super) enum Attempted {
     Unreadable(ReadError),
     /// The ledger refused to open the gate; nothing whole was sent.
     GateShut(LedgerError),
-    /// The run ended before its turn on the wire; nothing was sent.
-    Withdrawn,
+    /// Its turn on the wire did not come; nothing was sent. Whether that could be written down.
+    Withdrawn(Result<(), LedgerError>),
 }
 
 /// Why a body was not fed to its end.
@@ -161,7 +161,7 @@ impl<'a> Attempt<'a> {
             remote_name: name.to_owned(),
             path: self.upload.file.path.clone(),
             digest,
-            metadata: self.upload.sending.metadata.digest(),
+            metadata: Some(self.upload.sending.metadata.digest()),
             planted: match self.run.parts.settings.tag {
                 Tag::Planted => Some(self.id.clone()),
                 Tag::None => None,
@@ -258,7 +258,7 @@ impl<'a> Attempt<'a> {
         };
         let turn = match turn {
             Ok(Some(turn)) => turn,
-            Ok(None) => return (Attempted::Withdrawn, None),
+            Ok(None) => return (Attempted::Withdrawn(self.withdraw().await), None),
             Err(error) => return (Attempted::GateShut(error), None),
         };
         let (body, progress) = Body::whole(bytes);
@@ -267,17 +267,29 @@ impl<'a> Attempt<'a> {
         (judged(sent), Some(turn))
     }
 
-    /// Passes the gate and waits for a turn on the wire: none where the run ends before it.
+    /// Passes the gate and waits for a turn on the wire: none where that does not come. If the run
+    /// is aborted in the meantime, the attempt is withdrawn.
     async fn ready(&self) -> Result<Option<Turn<'a>>, LedgerError> {
-        let unsent = Unsent(self);
+        let guard = WithdrawnOnDrop(self);
         let turn = match self.release().await {
-            Ok(()) => self.run.turn(self.target()).await.map(Ok),
-            Err(error) => Some(Err(error)),
+            Ok(()) => Ok(self.run.turn(self.target()).await),
+            Err(error) => Err(error),
         };
-        if turn.is_some() {
-            mem::forget(unsent);
+        mem::forget(guard);
+        turn
+    }
+
+    /// Writes down that nothing was sent, after all.
+    async fn withdraw(&self) -> Result<(), LedgerError> {
+        self.run.withdrawn(self.index);
+        self.run.parts.ledger.record(self.withdrawal()).await
+    }
+
+    fn withdrawal(&self) -> Transition {
+        Transition {
+            reason: Some(WITHDRAWN.to_owned()),
+            ..self.step(State::Withdrawn, self.run.now())
         }
-        turn.transpose()
     }
 
     async fn streamed(&self, envelope: Envelope) -> Attempted {
@@ -349,19 +361,15 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// An attempt that may leave and has not: dropped like this, by an abort too, it is withdrawn.
-struct Unsent<'a, 'r>(&'a Attempt<'r>);
+/// An attempt that may leave and has not. Nobody waits for what an abort drops; if it cannot be
+/// written down, the file stays in doubt.
+struct WithdrawnOnDrop<'a, 'r>(&'a Attempt<'r>);
 
-impl Drop for Unsent<'_, '_> {
+impl Drop for WithdrawnOnDrop<'_, '_> {
     fn drop(&mut self) {
-        let (attempt, run) = (self.0, self.0.run);
-        run.phases.borrow_mut()[attempt.index] = Phase::Waiting;
-        run.released.borrow_mut().remove(&attempt.index);
-        // If it cannot be written, the file stays in doubt until it is looked up.
-        run.parts.ledger.note(Transition {
-            reason: Some(WITHDRAWN.to_owned()),
-            ..attempt.step(State::Withdrawn, run.now())
-        });
+        let Self(attempt) = self;
+        attempt.run.withdrawn(attempt.index);
+        attempt.run.parts.ledger.note(attempt.withdrawal());
     }
 }
 

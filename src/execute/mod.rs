@@ -30,7 +30,7 @@ use crate::pace::{Backoff, retry_after_wait};
 use crate::plan::{Decision, Plan, PlannedFile, Upload, UploadReason};
 use crate::source::Roots;
 
-use self::attempt::{Attempt, Attempted};
+use self::attempt::{Attempt, Attempted, WITHDRAWN, is_read_whole};
 use self::settle::Stored;
 pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
@@ -122,7 +122,8 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         futures::stream::iter(&jobs).for_each_concurrent(run.in_hand(), |&(index, upload)| {
             let run = &run;
             async move {
-                let end = run.job(index, upload, Order::of(upload)).await;
+                let standing = unsent(upload.file);
+                let end = run.job(index, upload, Order::of(upload), standing).await;
                 run.ended(index, upload, end);
             }
         });
@@ -138,10 +139,20 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Waiting,
+    /// A file that is read whole before any of it is sent is being read for an attempt.
+    Reading(Box<Reading>),
     /// An attempt is under way, or another one is waited for: the row so far.
-    Started(JobEnd),
+    Started(Box<JobEnd>),
     /// The gate is open for the attempt under way: the service may store the file.
-    Released(JobEnd),
+    Released(Box<JobEnd>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reading {
+    /// How the row stands without the attempt.
+    before: JobEnd,
+    /// The row so far.
+    end: JobEnd,
 }
 
 struct Run<'a> {
@@ -156,8 +167,7 @@ struct Run<'a> {
     pause: RefCell<Option<Instant>>,
     /// What this run stored.
     stored: RefCell<Stored>,
-    /// Rows that this run opened the gate for, and of which it is not known that they are not, or
-    /// under which id they are, stored.
+    /// Rows that this run opened the gate for, and of which a listed file may be ([`JobEnd::is_named`]).
     released: RefCell<BTreeSet<usize>>,
     /// Attempts whose doubt this run ended.
     settled: RefCell<HashSet<AttemptId>>,
@@ -197,7 +207,7 @@ impl Run<'_> {
     }
 
     fn keep(&self, index: usize, end: JobEnd) {
-        if end.outcome != Outcome::InDoubt {
+        if end.is_named() {
             self.released.borrow_mut().remove(&index);
         }
         self.ends.borrow_mut()[index] = Some(end);
@@ -213,18 +223,19 @@ impl Run<'_> {
             }
             ends[index].get_or_insert_with(|| match phase {
                 Phase::Waiting => unsent(&self.parts.plan.files[index]),
+                Phase::Reading(reading) => reading.before.clone(),
                 Phase::Started(end) => JobEnd {
                     outcome: Outcome::Failed,
                     reason: end
                         .reason
                         .clone()
                         .or(Some(JobEnd::CUT_BEFORE_SENT.to_owned())),
-                    ..end.clone()
+                    ..JobEnd::clone(end)
                 },
                 Phase::Released(end) => JobEnd {
                     outcome: Outcome::InDoubt,
                     reason: Some(JobEnd::CUT_BEFORE_ANSWER.to_owned()),
-                    ..end.clone()
+                    ..JobEnd::clone(end)
                 },
             });
         }
@@ -239,38 +250,53 @@ impl Run<'_> {
         ends
     }
 
-    async fn job(&self, index: usize, upload: Upload<'_>, order: Order) -> JobEnd {
+    /// Sends a file, as often as it takes; `standing` is how its row stands before.
+    async fn job(
+        &self,
+        index: usize,
+        upload: Upload<'_>,
+        order: Order<'_>,
+        standing: JobEnd,
+    ) -> JobEnd {
         let file = upload.file;
         let target = &self.parts.plan.rules[file.rule].target;
-        let mut end = unsent(file);
-        let mut once_used = false;
+        let mut end = standing;
+        let (mut order, mut started, mut once_used) = (order, None, false);
         for number in 1..=self.parts.settings.max_attempts.get() {
-            let turn = match (order, number) {
-                (Order::LedgerFirst, 1) if self.is_hindered(target).await => return end,
-                (Order::LedgerFirst, 1) => None,
-                _ => match self.turn(target).await {
-                    Some(turn) => Some(turn),
-                    None => return end,
-                },
+            let turn = if order == Order::LedgerFirst {
+                if self.is_hindered(target).await {
+                    return end;
+                }
+                None
+            } else {
+                let turn = self.turn(target).await;
+                if turn.is_none() {
+                    return end;
+                }
+                turn
             };
-            // Only now is the earlier attempt given up: until then it is in doubt.
-            if let (1, Decision::Upload(UploadReason::Resend(earlier))) = (number, &file.decision)
+            if let Order::GivingUp(earlier) = order
                 && let Err(error) = self.abandon(earlier).await
             {
-                self.stop(StopCause::Ledger(error.to_string()));
+                if !error.is_refusal() {
+                    self.stop(StopCause::Ledger(error.to_string()));
+                }
                 return end;
             }
-            let attempt = Attempt::new(self, index, upload, number, end.started);
+            order = Order::WireFirst;
+            let attempt = Attempt::new(self, index, upload, number, started);
+            started = Some(attempt.started_at());
+            let before = end;
             end = JobEnd {
                 attempts: number,
-                started: Some(attempt.started_at()),
+                started,
                 request_id: Some(attempt.id().clone()),
                 ..JobEnd::without_attempt(Outcome::Failed, None)
             };
-            self.phases.borrow_mut()[index] = Phase::Started(end.clone());
+            self.begin(index, upload, &before, &end);
             let next = self.attempt(&attempt, turn, &mut end, &mut once_used).await;
             match next {
-                Next::Withdrawn => return unsent(file),
+                Next::Withdrawn => return before,
                 Next::End(outcome, reason) => {
                     end.outcome = outcome;
                     end.reason = reason;
@@ -285,7 +311,7 @@ impl Run<'_> {
                         wait,
                     });
                     end.reason = Some(why);
-                    self.phases.borrow_mut()[index] = Phase::Started(end.clone());
+                    self.phases.borrow_mut()[index] = Phase::Started(Box::new(end.clone()));
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = self.parts.stop.draining() => {}
@@ -315,7 +341,11 @@ impl Run<'_> {
                 return self.write_end(attempt, State::Failed, end, why).await;
             }
             Attempted::GateShut(error) => return self.ledger_broke(&error, Outcome::Failed, None),
-            Attempted::Withdrawn => return Next::Withdrawn,
+            Attempted::Withdrawn(Ok(())) => return Next::Withdrawn,
+            // The ledger will go on saying that it may have left.
+            Attempted::Withdrawn(Err(error)) => {
+                return self.ledger_broke(&error, Outcome::InDoubt, Some(WITHDRAWN.to_owned()));
+            }
         };
         end.http_status = status;
         match verdict {
@@ -512,17 +542,39 @@ impl Run<'_> {
         }
     }
 
+    /// An attempt is under way: how its row stood before says nothing any more, unless the file is
+    /// still to be read.
+    fn begin(&self, index: usize, upload: Upload<'_>, before: &JobEnd, end: &JobEnd) {
+        self.ends.borrow_mut()[index] = None;
+        self.phases.borrow_mut()[index] = if is_read_whole(upload.stat.size) {
+            Phase::Reading(Box::new(Reading {
+                before: before.clone(),
+                end: end.clone(),
+            }))
+        } else {
+            Phase::Started(Box::new(end.clone()))
+        };
+    }
+
     /// From now on an abort leaves this job in doubt.
     fn release(&self, index: usize, digest: Option<Digest>) {
         self.released.borrow_mut().insert(index);
         let phase = &mut self.phases.borrow_mut()[index];
-        if let Phase::Started(end) = phase {
-            let end = JobEnd {
-                digest,
-                ..end.clone()
-            };
-            *phase = Phase::Released(end);
-        }
+        let end = match phase {
+            Phase::Reading(reading) => &reading.end,
+            Phase::Started(end) => end,
+            Phase::Waiting | Phase::Released(_) => return,
+        };
+        *phase = Phase::Released(Box::new(JobEnd {
+            digest,
+            ..end.clone()
+        }));
+    }
+
+    /// Nothing of the job was sent, although the gate was open.
+    fn withdrawn(&self, index: usize) {
+        self.released.borrow_mut().remove(&index);
+        self.phases.borrow_mut()[index] = Phase::Waiting;
     }
 
     fn now(&self) -> Timestamp {

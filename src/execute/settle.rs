@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::attempt::Attempt;
-use super::{Order, Phase, Run};
+use super::{Order, Phase, Run, unsent};
 use crate::client::Receipt;
 use crate::event::Event;
 use crate::ledger::{self, Entry, Finding, LedgerError, Settlement, Settler};
@@ -59,6 +59,9 @@ pub trait Past {
 
     /// Whether a file is known.
     fn has(&self, target: &Target, id: &FileId) -> bool;
+
+    /// Attempts that stored their file under an id which nobody knows.
+    fn unnamed(&self, target: &Target) -> Vec<Doubt>;
 
     /// A few files that are known.
     fn samples(&self, target: &Target) -> Vec<Sample>;
@@ -134,7 +137,7 @@ impl Run<'_> {
         self.look_at(&verifier, &cases).await;
         let absent = cases.iter().filter(|c| c.looked.get() == Looked::Resend);
         futures::stream::iter(absent)
-            .for_each_concurrent(self.in_hand(), |case| self.resend(case, Outcome::Failed))
+            .for_each_concurrent(self.in_hand(), |case| self.resend(case, Order::WireFirst))
             .await;
     }
 
@@ -218,7 +221,7 @@ impl Run<'_> {
         let released = self.released.borrow();
         let own = released.iter().filter_map(|&index| {
             let end = match (&ends[index], &phases[index]) {
-                (Some(end), _) if end.outcome == Outcome::InDoubt && end.attempts > 0 => end,
+                (Some(end), _) if !end.is_named() && end.attempts > 0 => end,
                 (None, Phase::Released(end)) => end,
                 _ => return None,
             };
@@ -230,6 +233,7 @@ impl Run<'_> {
             .cloned()
             .chain(own)
             .filter(|doubt| doubt.target == *target)
+            .chain(self.parts.doubts.past.unnamed(target))
             .collect()
     }
 
@@ -269,7 +273,17 @@ impl Run<'_> {
                 }
             }
             Look::NotStored { how } => match self.settle(case, Finding::NotStored, &how).await {
-                Ok(_) => Looked::Resend,
+                Ok(at) => {
+                    self.show(case, |before| JobEnd {
+                        outcome: Outcome::Failed,
+                        reason: Some(how.clone()),
+                        digest: case.doubt.digest,
+                        http_status: None,
+                        finished: Some(at),
+                        ..before.clone()
+                    });
+                    Looked::Resend
+                }
                 Err(error) => self.unsettled(case, &error),
             },
             Look::AbsentSince { since, again } => {
@@ -366,8 +380,8 @@ impl Run<'_> {
                 && self.has_changed(case, upload).await
             {
                 // The present version is a file of its own: nothing of it is stored yet.
-                self.ends.borrow_mut()[row] = None;
-                let end = self.job(row, upload, Order::WireFirst).await;
+                let standing = unsent(file);
+                let end = self.job(row, upload, Order::WireFirst, standing).await;
                 self.set(row, end);
                 continue;
             }
@@ -423,9 +437,9 @@ impl Run<'_> {
         }
     }
 
-    /// Sends a file again whose earlier attempt is settled as not stored, or given up.
-    /// If its turn does not come, `outcome` is what is known of it.
-    async fn resend(&self, case: &Case, outcome: Outcome) {
+    /// Sends a file again whose earlier attempt is settled as not stored, or is to be given up. If
+    /// its turn does not come, its row stays as it is.
+    async fn resend(&self, case: &Case, order: Order<'_>) {
         let [row] = case.rows.as_slice() else {
             self.show(case, |before| JobEnd {
                 outcome: Outcome::Failed,
@@ -456,34 +470,21 @@ impl Run<'_> {
         let Some(upload) = file.sendable() else {
             return;
         };
-        // What holds if its turn does not come.
-        let unsent = JobEnd {
-            outcome,
-            reason: Some("it was to be sent again, and its turn did not come".to_owned()),
-            ..case.before[0].clone()
-        };
-        self.phases.borrow_mut()[*row] = Phase::Started(unsent.clone());
-        self.ends.borrow_mut()[*row] = None;
-        let end = self.job(*row, upload, Order::WireFirst).await;
-        self.set(*row, if end.attempts > 0 { end } else { unsent });
+        let standing = self.ends.borrow()[*row].clone();
+        let standing = standing.unwrap_or_else(|| case.before[0].clone());
+        let end = self.job(*row, upload, order, standing.clone()).await;
+        if end != standing {
+            self.set(*row, end);
+        }
     }
 
     /// The policy `resend`: what this run left in doubt is sent once more.
     async fn send_again(&self) {
-        let again = |case: Case| async move {
-            let target = &self.parts.plan.rules[self.parts.plan.files[case.rows[0]].rule].target;
-            if self.is_hindered(target).await {
-                return;
-            }
-            match self.abandon(&case.doubt.attempt).await {
-                Ok(()) => self.resend(&case, Outcome::InDoubt).await,
-                Err(error) => {
-                    self.unsettled(&case, &error);
-                }
-            }
-        };
-        futures::stream::iter(self.doubtful())
-            .for_each_concurrent(self.in_hand(), again)
+        let cases = self.doubtful();
+        futures::stream::iter(&cases)
+            .for_each_concurrent(self.in_hand(), |case| {
+                self.resend(case, Order::GivingUp(&case.doubt.attempt))
+            })
             .await;
     }
 

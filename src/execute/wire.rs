@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Run;
 use super::attempt::is_read_whole;
 use crate::event::Event;
-use crate::model::Target;
+use crate::model::{AttemptId, Target};
 use crate::plan::{Decision, Upload, UploadReason};
 
 /// For how many files on their way one more is read, written down and ready to leave, so that the
@@ -20,23 +20,25 @@ const WIRE_FOR_ONE_READY: usize = 4;
 
 /// What an attempt waits for first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    /// The ledger: it is ready to leave when its turn on the wire comes. If the run ends before
-    /// that, it is withdrawn, and the file's row is as it was planned.
+pub(super) enum Order<'a> {
+    /// The ledger: it is ready to leave when its turn on the wire comes. If the turn does not come,
+    /// it is withdrawn, and the file's row is as it was planned.
     LedgerFirst,
     /// Its turn on the wire.
     WireFirst,
+    /// Its turn on the wire, and then the end of this attempt's doubt: until then it is in doubt.
+    GivingUp(&'a AttemptId),
 }
 
 /// A turn on the wire.
 pub(super) type Turn<'a> = SemaphorePermit<'a>;
 
-impl Order {
+impl<'a> Order<'a> {
     /// A streamed file is written down while it is sent, and one that is to be sent a second time
     /// has a history that a withdrawal would hide.
-    pub(super) fn of(upload: Upload<'_>) -> Self {
+    pub(super) fn of(upload: Upload<'a>) -> Self {
         match &upload.file.decision {
-            Decision::Upload(UploadReason::Resend(_)) => Self::WireFirst,
+            Decision::Upload(UploadReason::Resend(earlier)) => Self::GivingUp(earlier),
             Decision::Upload(_) if is_read_whole(upload.stat.size) => Self::LedgerFirst,
             _ => Self::WireFirst,
         }

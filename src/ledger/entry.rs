@@ -336,8 +336,8 @@ pub struct StoredSample {
     pub path: SourcePath,
     /// The digest of the bytes sent.
     pub digest: Digest,
-    /// The digest of the metadata sent, without a planted key.
-    pub metadata: Digest,
+    /// The digest of the metadata sent, without a planted key; none where another program sent it.
+    pub metadata: Option<Digest>,
     /// The attempt whose id was planted in its metadata, where one was.
     pub planted: Option<AttemptId>,
 }

@@ -65,6 +65,14 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage cannot be read.
     fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError>;
 
+    /// Every attempt of the runs that were under way then, and those since, that a target stored
+    /// under an id which nobody knows: a listed file may be that attempt's.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    fn unnamed(&self, target: &Target, since: Timestamp) -> Result<Vec<Doubt>, LedgerError>;
+
     /// A few files that a target has for sure: small ones, with names that tell them apart.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub enum State {
     InDoubt,
     /// The service may have stored it, and the user chose to send it again all the same.
     Abandoned,
-    /// The end of the body was free to leave, and nothing of it did: the run ended first.
+    /// The body was free to leave, and nothing of it did: its turn did not come.
     Withdrawn,
     /// The user, or a move, took the file out of the ledger.
     Forgotten,

@@ -58,6 +58,8 @@ impl RootCandidates {
         let relative = relative.as_str();
         let at_home = self.home_below.as_ref();
         match at_home.and_then(|way| relative.strip_prefix(way.as_str())) {
+            // The folder itself, where it cannot be listed.
+            Some("") => SourcePath::new("./"),
             Some(below) => SourcePath::new(below),
             None => SourcePath::new(format!("{}{relative}", self.prefix)),
         }

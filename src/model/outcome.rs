@@ -92,6 +92,16 @@ impl JobEnd {
     /// Why a file is in doubt whose attempt was cut off behind the gate.
     pub const CUT_BEFORE_ANSWER: &str = "the run ended before the service answered";
 
+    /// Whether it is known what the service has of it: nothing new, or a file by its id.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        match self.outcome {
+            Outcome::InDoubt => false,
+            Outcome::Stored => self.file_id.is_some(),
+            _ => true,
+        }
+    }
+
     /// Adds what a look at the service's listing said of a file in doubt.
     pub fn add_look(&mut self, seen: Option<&str>) {
         if let Some(seen) = seen {

@@ -27,8 +27,10 @@ pub fn absent(inputs: &Inputs<'_>) -> Vec<SourcePath> {
     paths.into_iter().collect()
 }
 
+/// Whatever became of later attempts: what is stored is stored.
 fn is_ours_and_stored(file: &KnownFile) -> bool {
-    file.owner == Owner::ThisStream && file.state == KnownState::Stored && file.stored.is_some()
+    let is_settled = !matches!(file.state, KnownState::InDoubt(..));
+    file.owner == Owner::ThisStream && is_settled && file.stored.is_some()
 }
 
 /// The stored files whose source is gone, by what a file moved from there looks like.

@@ -2,7 +2,7 @@
 
 use super::hash::{Algorithm, Hashes, decode};
 use crate::client::{Listed, Mark};
-use crate::model::{AttemptId, Digest, FileId, SourcePath};
+use crate::model::{AttemptId, Digest, FileId, Metadata, SourcePath};
 
 /// A file that the ledger knows to be stored in a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct Sample {
     pub path: SourcePath,
     /// The BLAKE3 digest of the bytes sent.
     pub digest: Digest,
-    /// The digest of the metadata sent, without a planted key.
-    pub metadata: Digest,
+    /// The digest of the metadata sent, without a planted key, where that is known.
+    pub metadata: Option<Digest>,
     /// The attempt whose id was planted in its metadata, where one was.
     pub planted: Option<AttemptId>,
 }
@@ -71,10 +71,13 @@ pub enum Marks {
 /// Whether a listing shows metadata as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ShownMetadata {
-    /// Nothing says otherwise: a file with other metadata may be somebody else's.
+    /// Nothing says so, nor otherwise.
     #[default]
+    Untried,
+    /// It showed a sample with the metadata that were sent, and there were some. Another sample
+    /// that differs was changed since.
     AsSent,
-    /// It showed a sample with other metadata than was sent.
+    /// It showed samples only with other metadata than were sent.
     Otherwise,
 }
 
@@ -87,8 +90,13 @@ impl Calibration {
         {
             self.marks = Marks::Shown;
         }
-        if entry.metadata.is_some_and(|shown| shown != sample.metadata) {
-            self.metadata = ShownMetadata::Otherwise;
+        if let (Some(shown), Some(sent)) = (entry.metadata, sample.metadata) {
+            // That nothing is shown where nothing was sent says nothing of the others.
+            if shown == sent && sent != Metadata::default().digest() {
+                self.metadata = ShownMetadata::AsSent;
+            } else if shown != sent && self.metadata == ShownMetadata::Untried {
+                self.metadata = ShownMetadata::Otherwise;
+            }
         }
     }
 }
@@ -126,17 +134,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_a_samples_own_key_proves_that_keys_are_shown() {
-        let sample = |planted: Option<&str>| Sample {
+    fn sample(planted: Option<&str>) -> Sample {
+        Sample {
             id: FileId::new("f"),
             remote_name: "a".to_owned(),
             path: SourcePath::new("a"),
             digest: Digest([0; 32]),
-            metadata: Digest([0; 32]),
+            metadata: None,
             planted: planted.map(AttemptId::new),
-        };
-        let entry = |mark| Listed {
+        }
+    }
+
+    fn entry(mark: Mark) -> Listed {
+        Listed {
             id: FileId::new("f"),
             name: None,
             size: None,
@@ -145,7 +155,11 @@ mod tests {
             metadata: None,
             created_at: None,
             presence: Presence::Live,
-        };
+        }
+    }
+
+    #[test]
+    fn only_a_samples_own_key_proves_that_keys_are_shown() {
         for (planted, mark, expected) in [
             (Some("k"), Mark::Attempt("k".to_owned()), Marks::Shown),
             (Some("k"), Mark::Attempt("j".to_owned()), Marks::Unproven),
@@ -156,6 +170,43 @@ mod tests {
             calibration.learn(&sample(planted), &entry(mark));
             assert_eq!(calibration.marks, expected);
             assert_eq!(calibration.shows, Shows::Samples);
+        }
+    }
+
+    #[test]
+    fn a_listing_is_trusted_with_metadata_unless_every_sample_says_otherwise() {
+        let (sent, other) = (Digest([1; 32]), Digest([2; 32]));
+        let nothing = Metadata::default().digest();
+        for (samples, expected) in [
+            (vec![], ShownMetadata::Untried),
+            (vec![(Some(sent), None)], ShownMetadata::Untried),
+            (vec![(None, Some(other))], ShownMetadata::Untried),
+            (vec![(Some(nothing), Some(nothing))], ShownMetadata::Untried),
+            (vec![(Some(sent), Some(sent))], ShownMetadata::AsSent),
+            (vec![(Some(sent), Some(nothing))], ShownMetadata::Otherwise),
+            (vec![(Some(nothing), Some(other))], ShownMetadata::Otherwise),
+            (
+                vec![(Some(sent), Some(other)), (Some(sent), Some(sent))],
+                ShownMetadata::AsSent,
+            ),
+            (
+                vec![(Some(sent), Some(sent)), (Some(sent), Some(other))],
+                ShownMetadata::AsSent,
+            ),
+        ] {
+            let mut calibration = Calibration::default();
+            for &(metadata, shown) in &samples {
+                let sample = Sample {
+                    metadata,
+                    ..sample(None)
+                };
+                let entry = Listed {
+                    metadata: shown,
+                    ..entry(Mark::Unshown)
+                };
+                calibration.learn(&sample, &entry);
+            }
+            assert_eq!(calibration.metadata, expected, "{samples:?}");
         }
     }
 }

@@ -243,7 +243,7 @@ fn same_bytes(evidence: &Evidence<'_>, entry: &Listed) -> Option<bool> {
 /// Whether a listed file is shown with other metadata than was sent, by a listing that is not known
 /// to change it.
 fn has_other_metadata(evidence: &Evidence<'_>, entry: &Listed) -> bool {
-    evidence.calibration.metadata == ShownMetadata::AsSent
+    evidence.calibration.metadata != ShownMetadata::Otherwise
         && entry
             .metadata
             .is_some_and(|shown| shown != evidence.doubt.metadata)

@@ -40,6 +40,9 @@ const SEARCH_PAGES_MAX: u32 = 20;
 /// Pages read of a whole listing, which is read once for all files in doubt.
 const EVERYTHING_PAGES_MAX: u32 = 500;
 
+/// Times that a whole listing is read before one with gaps must do.
+const EVERYTHING_TRIES_MAX: u32 = 3;
+
 /// Pages read to find a sample.
 const SAMPLE_PAGES_MAX: u32 = 5;
 
@@ -102,8 +105,8 @@ pub struct Verifier<'a> {
     /// Targets whose listing could not be read in this pass, and why.
     failing: RefCell<HashMap<Target, String>>,
     calibrations: RefCell<HashMap<Target, Calibration>>,
-    /// Whole listings, read in this pass.
-    everything: RefCell<HashMap<Target, Rc<Read>>>,
+    /// Whole listings read in this pass, and how often that was tried.
+    everything: RefCell<HashMap<Target, (Rc<Read>, u32)>>,
     /// The hashes of files in doubt.
     own: RefCell<HashMap<(AttemptId, Algorithm), Vec<u8>>>,
     /// Files found to be those of attempts, which no other attempt may claim.
@@ -190,7 +193,12 @@ impl<'a> Verifier<'a> {
         if let Some(why) = self.failing.borrow().get(target) {
             return Look::Held(why.clone());
         }
-        match self.sight(doubt, dataset).await {
+        let Ok(name) = RemoteName::new(&doubt.remote_name).map(|name| name.stored()) else {
+            return Look::Held(
+                "the name it was sent under is none that the service would store".to_owned(),
+            );
+        };
+        match self.sight(doubt, &name, dataset).await {
             Ok((Sight::Stored { id, how }, _)) => {
                 self.adopted
                     .borrow_mut()
@@ -219,27 +227,22 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    async fn sight(&self, doubt: &Doubt, dataset: &DatasetId) -> Result<(Sight, Span), ListError> {
-        let now = self.parts.clock.now();
-        let Ok(name) = RemoteName::new(&doubt.remote_name) else {
-            let why = "the name it was sent under is none that the service would store";
-            let span = Span {
-                begun: now,
-                ended: now,
-            };
-            return Ok((Sight::Unclear(why.to_owned()), span));
-        };
-        let name = name.stored();
+    async fn sight(
+        &self,
+        doubt: &Doubt,
+        name: &StoredName,
+        dataset: &DatasetId,
+    ) -> Result<(Sight, Span), ListError> {
         let mut calibration = self.calibration(&doubt.target, dataset).await?;
         let mut found = Vec::new();
         let known = self.everything_known(doubt);
         let is_known = known.is_some_and(|read| read.reading.coverage == Coverage::Complete);
-        if let Some(term) = Term::of(&name)
+        if let Some(term) = Term::of(name)
             && !(is_known && calibration.search == Search::Unproven)
         {
             let search = Some(term.as_str());
             let read = self.read(dataset, search, SEARCH_PAGES_MAX).await?;
-            let sight = self.judged(doubt, &name, calibration, &read, &[]).await;
+            let sight = self.judged(doubt, name, calibration, &read, &[]).await;
             let settled = matches!(sight, Sight::Stored { .. });
             if settled || calibration.search == Search::Proven {
                 return Ok((sight, read.span));
@@ -249,25 +252,31 @@ impl<'a> Verifier<'a> {
         let everything = self.everything(doubt, dataset).await?;
         self.learn_from(&doubt.target, &mut calibration, &everything.reading)
             .await;
-        let sight = self.judged(doubt, &name, calibration, &everything, &found);
+        let sight = self.judged(doubt, name, calibration, &everything, &found);
         Ok((sight.await, everything.span))
     }
 
     /// The whole listing, where this pass has read it since the file came into doubt.
     fn everything_known(&self, doubt: &Doubt) -> Option<Rc<Read>> {
-        let known = self.everything.borrow().get(&doubt.target).cloned();
-        known.filter(|read| doubt.since < read.span.begun)
+        let everything = self.everything.borrow();
+        let (read, tries) = everything.get(&doubt.target)?;
+        let is_whole = read.reading.coverage == Coverage::Complete;
+        let is_final = is_whole || *tries >= EVERYTHING_TRIES_MAX;
+        (is_final && doubt.since < read.span.begun).then(|| Rc::clone(read))
     }
 
-    /// The whole listing, as it was read since the file came into doubt.
+    /// The whole listing, as it was read since the file came into doubt. Files that come and go
+    /// while it is read are no reason to hold all that are in doubt: then it is read again.
     async fn everything(&self, doubt: &Doubt, dataset: &DatasetId) -> Result<Rc<Read>, ListError> {
         if let Some(read) = self.everything_known(doubt) {
             return Ok(read);
         }
         let read = Rc::new(self.read(dataset, None, EVERYTHING_PAGES_MAX).await?);
-        self.everything
-            .borrow_mut()
-            .insert(doubt.target.clone(), Rc::clone(&read));
+        let mut everything = self.everything.borrow_mut();
+        let tries = everything
+            .get(&doubt.target)
+            .map_or(1, |(_, tries)| tries + 1);
+        everything.insert(doubt.target.clone(), (Rc::clone(&read), tries));
         Ok(read)
     }
 

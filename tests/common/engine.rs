@@ -217,6 +217,10 @@ impl Past for Nothing {
         true
     }
 
+    fn unnamed(&self, _: &Target) -> Vec<Doubt> {
+        Vec::new()
+    }
+
     fn samples(&self, _: &Target) -> Vec<Sample> {
         Vec::new()
     }
@@ -344,6 +348,10 @@ impl Ledger for MemoryLedger {
 
     fn ids(&self, _: &Target, _: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
         Err(not_kept("ids"))
+    }
+
+    fn unnamed(&self, _: &Target, _: Timestamp) -> Result<Vec<Doubt>, LedgerError> {
+        Err(not_kept("history"))
     }
 
     fn stored_samples(&self, _: &Target) -> Result<Vec<StoredSample>, LedgerError> {

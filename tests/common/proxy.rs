@@ -21,6 +21,8 @@ const SAFETY_NET: Duration = Duration::from_mins(1);
 pub enum Fate {
     /// It is stored, and the answer is lost.
     StoredUnanswered,
+    /// It is stored, and the answer does not say under which id.
+    StoredUnnamed,
     /// All of it is taken, nothing is stored, and no answer comes.
     LostUnanswered,
 }
@@ -142,6 +144,15 @@ fn serve(plan: &Plan, mut client: TcpStream) -> io::Result<()> {
         };
         if fate == Some(Fate::StoredUnanswered) {
             return client.shutdown(Shutdown::Both);
+        }
+        if fate == Some(Fate::StoredUnnamed) {
+            let body = r#"{"name": "x", "size": null, "creator": "c"}"#;
+            let length = body.len();
+            write!(
+                client,
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+            )?;
+            continue;
         }
         client.write_all(head.as_bytes())?;
         client.write_all(&body)?;

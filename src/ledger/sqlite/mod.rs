@@ -245,6 +245,10 @@ impl Ledger for SqliteLedger {
         read::ids(&self.connection, target, since).map_err(|error| storage(&self.path, &error))
     }
 
+    fn unnamed(&self, target: &Target, since: Timestamp) -> Result<Vec<Doubt>, LedgerError> {
+        read::unnamed(&self.connection, target, since).map_err(|error| storage(&self.path, &error))
+    }
+
     fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError> {
         read::stored_samples(&self.connection, target).map_err(|error| storage(&self.path, &error))
     }

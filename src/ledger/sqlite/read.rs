@@ -103,6 +103,30 @@ pub(super) fn ids(
         .collect()
 }
 
+pub(super) fn unnamed(
+    connection: &Connection,
+    target: &Target,
+    since: Timestamp,
+) -> rusqlite::Result<Vec<Doubt>> {
+    let [origin, organization, dataset] = target_key(target);
+    let mut select = connection.prepare(
+        "SELECT t.attempt_id, g.origin, g.organization_id, g.dataset_id, t.path, t.remote_name,
+                t.size, t.mtime_ns, t.inode, t.blake3, t.tagged, t.read_at,
+                t.at, NULL, t.reason, NULL, t.metadata_blake3
+         FROM transitions t JOIN targets g USING (target_id)
+         WHERE t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
+                                WHERE started_at <= ?4)
+             AND t.state = 'stored' AND t.file_id IS NULL
+             AND g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3",
+    )?;
+    select
+        .query_map(
+            params![origin, organization, dataset, since.to_string()],
+            doubt,
+        )?
+        .collect()
+}
+
 pub(super) fn stored_samples(
     connection: &Connection,
     target: &Target,
@@ -110,7 +134,7 @@ pub(super) fn stored_samples(
     // Empty files have the hash of nothing, and short names are found everywhere.
     let mut select = connection.prepare(
         "SELECT f.file_id, f.stored_remote_name, f.path, f.stored_blake3, t.attempt_id, t.tagged,
-                f.stored_metadata_blake3
+                CASE WHEN t.settled_by = 'import' THEN NULL ELSE f.stored_metadata_blake3 END
          FROM (SELECT s.* FROM file_states s JOIN targets g USING (target_id)
                WHERE g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3
                    AND s.state = 'stored' AND s.file_id IS NOT NULL
@@ -128,7 +152,7 @@ pub(super) fn stored_samples(
                 remote_name: row.get(1)?,
                 path: SourcePath::new(row.get::<_, String>(2)?),
                 digest: digest(row, 3)?.ok_or_else(|| unreadable(3, "no digest"))?,
-                metadata: digest(row, 6)?.ok_or_else(|| unreadable(6, "no digest"))?,
+                metadata: digest(row, 6)?,
                 planted: row.get::<_, bool>(5)?.then_some(attempt),
             })
         })?
@@ -163,20 +187,26 @@ pub(super) fn known(
         let mut rows = select.query(params![id, stream])?;
         while let Some(row) = rows.next()? {
             let path: String = row.get(0)?;
-            known.insert(target, SourcePath::new(path), known_file(row)?);
+            if let Some(file) = known_file(row)? {
+                known.insert(target, SourcePath::new(path), file);
+            }
         }
     }
     Ok(known)
 }
 
-fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
+/// None where nothing of the file ever left.
+fn known_file(row: &Row<'_>) -> rusqlite::Result<Option<KnownFile>> {
     let word: String = row.get(1)?;
+    let size: Option<i64> = row.get(5)?;
     let state = match State::of_word(&word) {
-        Some(State::Stored) => KnownState::Stored,
+        Some(State::Withdrawn) if size.is_none() => return Ok(None),
+        // What was withdrawn changed nothing of what is stored.
+        Some(State::Stored | State::Withdrawn) => KnownState::Stored,
         // A run that died before the gate left it `opened`: the service cannot have it.
-        Some(
-            State::Opened | State::Rejected | State::Failed | State::Abandoned | State::Withdrawn,
-        ) => KnownState::NotStored,
+        Some(State::Opened | State::Rejected | State::Failed | State::Abandoned) => {
+            KnownState::NotStored
+        }
         // A run that died between gate and answer left it `committing`.
         Some(State::Committing | State::InDoubt) => {
             if row.get::<_, Option<String>>(13)?.as_deref() != Some(word.as_str()) {
@@ -191,15 +221,15 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
     } else {
         Owner::AnotherStream
     };
-    let Some(size) = row.get::<_, Option<i64>>(5)? else {
+    let Some(size) = size else {
         if state == KnownState::Stored {
             return Err(unreadable(5, "stored, but nothing says what"));
         }
-        return Ok(KnownFile {
+        return Ok(Some(KnownFile {
             state,
             stored: None,
             owner,
-        });
+        }));
     };
     let stored = StoredVersion {
         stat: Stat {
@@ -213,11 +243,11 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
         read_at: time(row, 10)?,
         remote_name: row.get(11)?,
     };
-    Ok(KnownFile {
+    Ok(Some(KnownFile {
         state,
         stored: Some(stored),
         owner,
-    })
+    }))
 }
 
 const RUN_COLUMNS: &str = "run_id, stream, kind, started_at, ended_at, exit_code, planned, \
@@ -485,22 +515,30 @@ pub(super) fn files(connection: &Connection) -> Result<Vec<RunRow>, Failure> {
             size: row.get::<_, Option<i64>>(7)?.map(i64::cast_unsigned),
             content_type: None,
             metadata: None,
-            end: JobEnd {
-                outcome: state.outcome(),
-                reason: match state {
-                    State::Opened => Some(JobEnd::CUT_BEFORE_SENT.to_owned()),
-                    State::Committing => Some(JobEnd::CUT_BEFORE_ANSWER.to_owned()),
-                    _ => row.get(5)?,
-                },
-                file_id: row.get::<_, Option<String>>(4)?.map(FileId::new),
-                digest: digest(row, 8)?,
-                attempts: row.get(9)?,
-                http_status: row.get(10)?,
-                request_id: Some(AttemptId::new(row.get::<_, String>(11)?)),
-                started: Some(time(row, 12)?),
-                finished: Some(time(row, 13)?),
-                returned_name: row.get(14)?,
-                returned_dataset: row.get(15)?,
+            end: if state == State::Withdrawn {
+                let reason = row.get(5)?;
+                JobEnd {
+                    file_id: row.get::<_, Option<String>>(4)?.map(FileId::new),
+                    ..JobEnd::without_attempt(state.outcome(), reason)
+                }
+            } else {
+                JobEnd {
+                    outcome: state.outcome(),
+                    reason: match state {
+                        State::Opened => Some(JobEnd::CUT_BEFORE_SENT.to_owned()),
+                        State::Committing => Some(JobEnd::CUT_BEFORE_ANSWER.to_owned()),
+                        _ => row.get(5)?,
+                    },
+                    file_id: row.get::<_, Option<String>>(4)?.map(FileId::new),
+                    digest: digest(row, 8)?,
+                    attempts: row.get(9)?,
+                    http_status: row.get(10)?,
+                    request_id: Some(AttemptId::new(row.get::<_, String>(11)?)),
+                    started: Some(time(row, 12)?),
+                    finished: Some(time(row, 13)?),
+                    returned_name: row.get(14)?,
+                    returned_dataset: row.get(15)?,
+                }
             },
         });
     }

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The schema version this code reads and writes (`PRAGMA user_version`).
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE run_log (
@@ -117,7 +117,9 @@ CREATE INDEX plan_rows_by_run ON plan_rows (stream, first_run);
 const VIEWS: &str = "
 CREATE VIEW files AS
 SELECT g.origin, g.organization_id, g.dataset_id, f.stream, t.rule, f.path,
-       CASE f.state WHEN 'committing' THEN 'in_doubt' WHEN 'opened' THEN 'failed' ELSE f.state
+       CASE f.state WHEN 'committing' THEN 'in_doubt' WHEN 'opened' THEN 'failed'
+            WHEN 'withdrawn' THEN iif(f.stored_size IS NULL, 'not_attempted', 'stored')
+            ELSE f.state
        END AS state, f.file_id,
        f.stored_size AS size,
        strftime('%Y-%m-%dT%H:%M:%SZ', f.stored_mtime_ns / 1000000000, 'unixepoch') AS modified_at,
@@ -178,6 +180,13 @@ DROP TABLE targets_1;
 DROP TABLE runs_1;
 ";
 
+/// Version 2 knew no `withdrawn`.
+const FROM_2: &str = "
+DROP VIEW files;
+DROP VIEW runs;
+DROP VIEW in_doubt;
+";
+
 /// Makes the schema in an empty database.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     in_one_step(connection, |transaction| {
@@ -188,14 +197,15 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
 
 /// Brings an older version's database to the present one, whole or not at all.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
-    if from >= VERSION {
-        return Ok(());
-    }
+    let steps: &[&str] = match from {
+        ..=1 => &[FROM_1, TABLES, FROM_1_DATA, VIEWS],
+        2 => &[FROM_2, VIEWS],
+        _ => return Ok(()),
+    };
     in_one_step(connection, |transaction| {
-        transaction.execute_batch(FROM_1)?;
-        transaction.execute_batch(TABLES)?;
-        transaction.execute_batch(FROM_1_DATA)?;
-        transaction.execute_batch(VIEWS)
+        steps
+            .iter()
+            .try_for_each(|step| transaction.execute_batch(step))
     })
 }
 

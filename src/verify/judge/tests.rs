@@ -91,7 +91,7 @@ impl Case {
                 search: Search::Proven,
                 shows: Shows::Samples,
                 marks: Marks::Unproven,
-                metadata: ShownMetadata::AsSent,
+                metadata: ShownMetadata::Untried,
                 algorithm: Some(Algorithm::Sha256),
             },
             own: Some(OURS),
