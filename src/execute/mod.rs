@@ -138,6 +138,7 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
 /// How far a job has come: what an abort leaves behind depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
+    /// No attempt is under way.
     Waiting,
     /// A file that is read whole before any of it is sent is being read for an attempt.
     Reading(Box<Reading>),
@@ -211,6 +212,7 @@ impl Run<'_> {
             self.released.borrow_mut().remove(&index);
         }
         self.ends.borrow_mut()[index] = Some(end);
+        self.phases.borrow_mut()[index] = Phase::Waiting;
     }
 
     /// Gives every job that did not end its end: after an abort some are cut off in the middle.
