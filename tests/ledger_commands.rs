@@ -545,3 +545,24 @@ fn a_manifest_that_cannot_be_read_has_no_status() {
     let ran = workspace.run(&["status", "manifest.yaml"]);
     assert_eq!(ran.code, 65, "{}", ran.all());
 }
+
+#[test]
+fn files_that_are_new_only_because_the_target_is_another_are_warned_of() {
+    let mut workspace = three_files();
+    assert_eq!(workspace.apply().code, 0);
+    workspace.write("in/d.txt", "d");
+    let quiet = workspace.run(&["plan", "manifest.yaml", "--sandbox"]);
+    assert_eq!(quiet.stderr, "");
+    workspace.env("ROE_ORGANIZATION_ID", "team-7");
+    let expected = format!(
+        "warning: 3 files of the new ones are stored at dataset {DATASET} at sandbox; they will be \
+         stored at the target of this plan too\n"
+    );
+    let plan = workspace.run(&["plan", "manifest.yaml", "--sandbox"]);
+    assert_eq!(plan.stderr, expected);
+    let ran = workspace.apply();
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert!(ran.stderr.starts_with(&expected), "{}", ran.all());
+    let again = workspace.run(&["plan", "manifest.yaml", "--sandbox"]);
+    assert_eq!(again.stderr, "", "nothing is new any more");
+}

@@ -24,7 +24,7 @@ use roe_batch::ledger::{
     Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart, SqliteLedger,
     State, StoredSample, Transition,
 };
-use roe_batch::model::{AttemptId, Doubt, FileId, Known, Outcome, RunId, Target};
+use roe_batch::model::{AttemptId, Doubt, FileId, Known, Outcome, RunId, SourcePath, Target};
 use roe_batch::sandbox::records;
 
 const CONCURRENCY: u32 = 8;
@@ -119,6 +119,15 @@ impl Ledger for Ungated {
 
     fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError> {
         self.inner.known(targets, stream)
+    }
+
+    fn elsewhere(
+        &self,
+        targets: &[Arc<Target>],
+        stream: &str,
+        paths: &HashSet<&SourcePath>,
+    ) -> Result<Vec<(Target, usize)>, LedgerError> {
+        self.inner.elsewhere(targets, stream, paths)
     }
 
     fn runs(&self, stream: &str) -> Result<Vec<RunRecord>, LedgerError> {

@@ -162,3 +162,40 @@ fn a_run_that_finds_another_under_way_does_not_wait_for_it() {
     }
     eprintln!("stepping back took {longest:?} at most");
 }
+
+#[test]
+fn who_looks_while_a_run_is_under_way_is_told_so() {
+    let (begun, told) = (Signal::new(), Signal::new());
+    let server = {
+        let (begun, told) = (Arc::clone(&begun), Arc::clone(&told));
+        BadServer::start(0, 0, move |upload| {
+            begun.set();
+            told.wait();
+            Act::store(upload)
+        })
+    };
+    let mut workspace = workspace();
+    workspace.write("in/a.txt", "a");
+    workspace.env("ROE_API_KEY", KEY);
+    let url = format!("http://127.0.0.1:{}", server.port());
+    workspace.env("ROE_BASE_URL", &url);
+    let child = start(&workspace);
+    begun.wait();
+    let in_use = format!("in use now (process {}, run ", child.id());
+    let status = workspace.run(&["status", "manifest.yaml"]);
+    assert!(status.stdout.contains(&in_use), "{}", status.all());
+    assert!(
+        status.stdout.contains("under way; 1 planned"),
+        "{}",
+        status.all()
+    );
+    let plan = workspace.run(&["plan", "manifest.yaml"]);
+    assert!(plan.stderr.contains(&in_use), "{}", plan.all());
+    told.set();
+    assert_did_the_work(&workspace, &end(child), 1);
+    let status = workspace.run(&["status", "manifest.yaml"]);
+    assert!(!status.stdout.contains("in use"), "{}", status.all());
+    let plan = workspace.run(&["plan", "manifest.yaml"]);
+    assert_eq!(plan.stderr, "");
+    assert_eq!(server.finish().len(), 1);
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::draft::{Draft, ledger_failure, lock};
+use super::draft::{Draft, ledger_failure, lock, warn_of_other_targets};
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{Beside, report_failure, report_paths, summary};
 use super::run::{Signals, SystemChance, SystemClock, runtime, signals};
@@ -57,6 +57,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     let plan = draft.plan(&earlier, |targets, stream| ledger.known(targets, stream))?;
+    warn_of_other_targets(&plan, &ledger)?;
     let reports = report_paths(settings, &draft)?;
     for (path, _) in &reports {
         report::probe(path).map_err(|error| report_failure(path, &error))?;

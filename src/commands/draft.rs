@@ -13,10 +13,14 @@ use super::service::{self, Place};
 use crate::cli::PlanSettings;
 use crate::client::Endpoint;
 use crate::error::{Exit, Failure};
-use crate::ledger::{LedgerError, RunLock, StateFolder};
+use crate::ledger::{Ledger, LedgerError, RunLock, StateFolder};
 use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Rule, Severity, Source};
-use crate::model::{Digests, Doubt, InDoubt, Known, Origin, RunId, Target, shown};
-use crate::plan::{Inputs, Plan, absent, plan, undecided, unmatched};
+use crate::model::{
+    Digests, Doubt, InDoubt, Known, Origin, RunId, SourcePath, Target, count, shown,
+};
+use crate::plan::{
+    Decision, Inputs, Plan, PlannedFile, UploadReason, absent, plan, undecided, unmatched,
+};
 use crate::source::{Roots, Survey, Want, gone, survey};
 use crate::template::Values;
 
@@ -144,6 +148,39 @@ impl<'a> Draft<'a> {
         inputs.digests = &digests;
         Ok(plan(&inputs))
     }
+}
+
+/// New files that this manifest stored already, at other targets: another organization, dataset or
+/// host in the manifest or the environment makes everything new, and that may not be meant.
+pub(super) fn warn_of_other_targets(plan: &Plan, ledger: &dyn Ledger) -> Result<(), Failure> {
+    let is_new = |file: &&PlannedFile| file.decision == Decision::Upload(UploadReason::New);
+    let new: HashSet<&SourcePath> = plan.files.iter().filter(is_new).map(|f| &f.path).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let targets: Vec<Arc<Target>> = plan.rules.iter().map(|r| Arc::clone(&r.target)).collect();
+    let elsewhere = ledger
+        .elsewhere(&targets, &plan.manifest, &new)
+        .map_err(|error| ledger_failure(&error))?;
+    for (target, files) in elsewhere {
+        super::narrate(&format!(
+            "warning: {} of the new ones {} stored at {target}; {} stored at the target of this \
+             plan too",
+            count(files, "file"),
+            if files == 1 { "is" } else { "are" },
+            if files == 1 {
+                "it will be"
+            } else {
+                "they will be"
+            },
+        ));
+    }
+    Ok(())
+}
+
+/// Says that somebody uses the ledger now.
+pub(super) fn in_use(holder: &str) -> String {
+    format!("in use now ({holder}): files on their way show as in doubt")
 }
 
 /// Reports that a rule would take for files to upload, in this run or the next.

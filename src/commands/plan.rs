@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::draft::{Draft, ledger_failure};
+use super::draft::{Draft, in_use, ledger_failure, warn_of_other_targets};
 use crate::cli::{PlanExit, PlanFormat, PlanSettings};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
@@ -39,6 +39,12 @@ pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
         Some(ledger) => ledger.known(targets, stream),
         None => Ok(Known::default()),
     })?;
+    if let Some(ledger) = &ledger {
+        warn_of_other_targets(&plan, ledger)?;
+    }
+    if let Some(holder) = draft.state.holder().map_err(|e| ledger_failure(&e))? {
+        super::narrate(&in_use(&holder));
+    }
     super::say(&match settings.format {
         PlanFormat::Text => text(&plan),
         PlanFormat::Json => json(&plan, &draft.origin)?,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::draft::ledger_failure;
+use super::draft::{in_use, ledger_failure};
 use super::say;
 use super::stream::Stream;
 use crate::cli::{StatusFormat, StatusSettings};
@@ -35,7 +35,9 @@ pub(super) fn status(settings: &StatusSettings) -> Result<Exit, Failure> {
         None => Vec::new(),
     };
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
-    let status = Status::new(&stream.name, &runs, &rows, &doubts);
+    let holder = stream.state.holder();
+    let holder = holder.map_err(|error| ledger_failure(&error))?;
+    let status = Status::new(&stream.name, &runs, &rows, &doubts, holder.as_deref());
     say(&match settings.format {
         StatusFormat::Text => status.text(),
         StatusFormat::Json => {
@@ -58,6 +60,8 @@ struct Status<'a> {
     in_doubt: Vec<DoubtStatus<'a>>,
     not_stored: Vec<FileStatus<'a>>,
     vanished: usize,
+    /// Who uses the ledger now.
+    in_use_by: Option<&'a str>,
     runs: Vec<RunStatus<'a>>,
 }
 
@@ -111,6 +115,7 @@ impl<'a> Status<'a> {
         runs: &'a [RunRecord],
         rows: &'a [RunRow],
         doubts: &'a [Doubt],
+        holder: Option<&'a str>,
     ) -> Self {
         let mut rules: Vec<RuleStatus<'a>> = Vec::new();
         let mut total = no_outcomes();
@@ -160,6 +165,7 @@ impl<'a> Status<'a> {
                 .collect(),
             not_stored,
             vanished: runs.first().map_or(0, |run| run.vanished),
+            in_use_by: holder,
             runs: runs.iter().take(RUNS).map(run_status).collect(),
         }
     }
@@ -199,6 +205,9 @@ impl<'a> Status<'a> {
             line("total", &cells(&self.total));
         }
         self.files_text(&mut text);
+        if let Some(holder) = self.in_use_by {
+            let _ = writeln!(text, "{}", in_use(holder));
+        }
         text.push_str("runs, the latest first\n");
         for run in &self.runs {
             let _ = write!(text, "  {:.0}  {}  ", run.started, run.run_id);
@@ -211,14 +220,16 @@ impl<'a> Status<'a> {
                         .collect();
                     writeln!(text, "exit {code}  {}", parts.join(", "))
                 }
-                _ => writeln!(
-                    text,
-                    "did not end, or is under way; {} planned",
-                    run.planned
-                ),
+                _ if self.is_under_way(run) => writeln!(text, "under way; {} planned", run.planned),
+                _ => writeln!(text, "did not end; {} planned", run.planned),
             };
         }
         text
+    }
+
+    fn is_under_way(&self, run: &RunStatus<'_>) -> bool {
+        let holder = self.in_use_by.unwrap_or_default();
+        holder.ends_with(&format!("run {}", run.run_id))
     }
 
     fn files_text(&self, text: &mut String) {

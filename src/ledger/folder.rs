@@ -98,10 +98,7 @@ impl StateFolder {
     ///
     /// [`LedgerError::Locked`] at once where another run has it.
     pub fn lock(&self, holder: &str) -> Result<RunLock, LedgerError> {
-        // Taking the lock and writing down who has it must be one step for whoever comes second,
-        // who would read nobody's name or the last holder's: one after another, for this moment.
-        let turn = File::open(&self.path).map_err(|error| self.error(&error))?;
-        turn.lock().map_err(|error| self.error(&error))?;
+        let _turn = self.turn()?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -113,11 +110,8 @@ impl StateFolder {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = Vec::new();
-                let _ = (&file).take(HOLDER_MAX).read_to_end(&mut text);
-                let text = String::from_utf8_lossy(&text);
                 return Err(LedgerError::Locked {
-                    holder: crate::model::shown(text.trim()).into_owned(),
+                    holder: holder_of(&file),
                 });
             }
             Err(TryLockError::Error(error)) => return Err(self.error(&error)),
@@ -131,12 +125,48 @@ impl StateFolder {
         Ok(RunLock { _file: file })
     }
 
+    /// What the lock file says of who has the lock; none where nobody has it.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be looked into.
+    pub fn holder(&self) -> Result<Option<String>, LedgerError> {
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let file = match File::open(self.path.join("lock")) {
+            Ok(file) => file,
+            Err(error) if missing(&error) => return Ok(None),
+            Err(error) => return Err(self.error(&error)),
+        };
+        // A run that begins in this moment must not find the lock taken by a look at it.
+        let _turn = self.turn()?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(holder_of(&file))),
+            Err(TryLockError::Error(error)) => Err(self.error(&error)),
+        }
+    }
+
+    /// Taking the lock and writing down who has it must be one step for whoever comes second, who
+    /// would read nobody's name or the last holder's: one after another, for this moment.
+    fn turn(&self) -> Result<File, LedgerError> {
+        File::open(&self.path)
+            .and_then(|turn| turn.lock().map(|()| turn))
+            .map_err(|error| self.error(&error))
+    }
+
     fn error(&self, error: &io::Error) -> LedgerError {
         LedgerError::Folder {
             path: self.path.clone(),
             cause: error.to_string(),
         }
     }
+}
+
+/// What a lock file says; safe to show.
+fn holder_of(file: &File) -> String {
+    let mut text = Vec::new();
+    let _ = file.take(HOLDER_MAX).read_to_end(&mut text);
+    crate::model::shown(String::from_utf8_lossy(&text).trim()).into_owned()
 }
 
 /// The right to use a state folder, until dropped.
@@ -159,8 +189,13 @@ mod tests {
         let first = state.lock("pid 42, run abc").expect("free");
         let error = state.lock("pid 43").expect_err("taken").to_string();
         assert!(error.contains("pid 42, run abc"), "{error}");
+        let holder = || state.holder().expect("read");
+        assert_eq!(holder().as_deref(), Some("pid 42, run abc"));
         drop(first);
-        state.lock("pid 44").expect("free again");
+        assert_eq!(holder(), None);
+        drop(state.lock("pid 44").expect("free again"));
+        let new = StateFolder::at(&folder.path().join("new")).expect("a parent");
+        assert_eq!(new.holder().expect("nobody was there"), None);
     }
 
     #[test]

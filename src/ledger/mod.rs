@@ -87,6 +87,18 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage cannot be read, or holds what no version of this tool wrote.
     fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError>;
 
+    /// How many of these paths a stream of runs has stored at each other target than these.
+    ///
+    /// # Errors
+    ///
+    /// The storage cannot be read.
+    fn elsewhere(
+        &self,
+        targets: &[Arc<Target>],
+        stream: &str,
+        paths: &HashSet<&SourcePath>,
+    ) -> Result<Vec<(Target, usize)>, LedgerError>;
+
     /// The runs of a stream, the latest first.
     ///
     /// # Errors

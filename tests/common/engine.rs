@@ -382,6 +382,15 @@ impl Ledger for MemoryLedger {
         Ok(known)
     }
 
+    fn elsewhere(
+        &self,
+        _: &[Arc<Target>],
+        _: &str,
+        _: &HashSet<&SourcePath>,
+    ) -> Result<Vec<(Target, usize)>, LedgerError> {
+        Ok(Vec::new())
+    }
+
     fn runs(&self, _: &str) -> Result<Vec<RunRecord>, LedgerError> {
         Err(not_kept("runs"))
     }

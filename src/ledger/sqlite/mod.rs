@@ -3,6 +3,7 @@
 //! `transitions` is appended to and never rewritten; `file_states` holds the latest one of each
 //! file, so that planning reads one row a file. Both change in one transaction.
 
+mod doubts;
 mod plan_rows;
 mod read;
 mod schema;
@@ -26,7 +27,7 @@ use self::write::{Failure, Ids};
 use super::{
     Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart, StoredSample,
 };
-use crate::model::{Doubt, FileId, Known, RunId, Target};
+use crate::model::{Doubt, FileId, Known, RunId, SourcePath, Target};
 
 /// How long another reader, such as `sqlite3`, may hold the database up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -238,23 +239,35 @@ impl Ledger for SqliteLedger {
     }
 
     fn doubts(&self) -> Result<Vec<Doubt>, LedgerError> {
-        read::doubts(&self.connection).map_err(|error| storage(&self.path, &error))
+        doubts::doubts(&self.connection).map_err(|error| storage(&self.path, &error))
     }
 
     fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
-        read::ids(&self.connection, target, since).map_err(|error| storage(&self.path, &error))
+        doubts::ids(&self.connection, target, since).map_err(|error| storage(&self.path, &error))
     }
 
     fn unnamed(&self, target: &Target, since: Timestamp) -> Result<Vec<Doubt>, LedgerError> {
-        read::unnamed(&self.connection, target, since).map_err(|error| storage(&self.path, &error))
+        doubts::unnamed(&self.connection, target, since)
+            .map_err(|error| storage(&self.path, &error))
     }
 
     fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError> {
-        read::stored_samples(&self.connection, target).map_err(|error| storage(&self.path, &error))
+        doubts::stored_samples(&self.connection, target)
+            .map_err(|error| storage(&self.path, &error))
     }
 
     fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError> {
         read::known(&self.connection, targets, stream).map_err(|error| storage(&self.path, &error))
+    }
+
+    fn elsewhere(
+        &self,
+        targets: &[Arc<Target>],
+        stream: &str,
+        paths: &HashSet<&SourcePath>,
+    ) -> Result<Vec<(Target, usize)>, LedgerError> {
+        read::elsewhere(&self.connection, targets, stream, paths)
+            .map_err(|error| storage(&self.path, &error))
     }
 
     fn runs(&self, stream: &str) -> Result<Vec<RunRecord>, LedgerError> {

@@ -1,4 +1,4 @@
-//! What is read: doubts, what a plan needs to know, runs and the rows of their reports.
+//! What is read: what a plan needs to know, runs and the rows of their reports.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::write::target_key;
-use crate::ledger::{LedgerError, Relation, RunKind, RunRecord, RunRow, State, StoredSample};
+use crate::ledger::{LedgerError, Relation, RunKind, RunRecord, RunRow, State};
 use crate::model::{
-    AttemptId, DatasetId, Digest, Doubt, FileId, JobEnd, Known, KnownFile, KnownState, Metadata,
-    OrganizationId, Origin, Outcome, Owner, RuleName, RunId, SourcePath, Stat, StoredVersion, Tag,
+    AttemptId, DatasetId, Digest, FileId, JobEnd, Known, KnownFile, KnownState, Metadata,
+    OrganizationId, Origin, Outcome, Owner, RuleName, RunId, SourcePath, Stat, StoredVersion,
     Target,
 };
 
@@ -28,50 +28,8 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-pub(super) fn doubts(connection: &Connection) -> rusqlite::Result<Vec<Doubt>> {
-    let mut select = connection.prepare(
-        "SELECT f.attempt_id, g.origin, g.organization_id, g.dataset_id, f.path, t.remote_name,
-                t.size, t.mtime_ns, t.inode, t.blake3, t.tagged, t.read_at,
-                t.at, f.absent_since, t.reason, f.last_look, t.metadata_blake3
-         FROM file_states f
-         JOIN targets g USING (target_id)
-         JOIN transitions t USING (transition_id)
-         WHERE f.state IN ('committing', 'in_doubt')",
-    )?;
-    let mut doubts: Vec<Doubt> = select.query_map([], doubt)?.collect::<Result<_, _>>()?;
-    // Sorted here: an order in the query would have it read every file, not only these.
-    doubts.sort_by(|a, b| (&a.target, &a.path).cmp(&(&b.target, &b.path)));
-    Ok(doubts)
-}
-
-fn doubt(row: &Row<'_>) -> rusqlite::Result<Doubt> {
-    Ok(Doubt {
-        attempt: AttemptId::new(row.get::<_, String>(0)?),
-        target: target(row, 1)?,
-        path: SourcePath::new(row.get::<_, String>(4)?),
-        remote_name: row.get(5)?,
-        stat: Stat {
-            size: row.get::<_, i64>(6)?.cast_unsigned(),
-            mtime_ns: row.get(7)?,
-            inode: row.get::<_, i64>(8)?.cast_unsigned(),
-        },
-        digest: digest(row, 9)?,
-        tag: if row.get(10)? {
-            Tag::Planted
-        } else {
-            Tag::None
-        },
-        began: time(row, 11)?,
-        since: time(row, 12)?,
-        absent_since: optional_time(row, 13)?,
-        reason: row.get(14)?,
-        last_look: row.get(15)?,
-        metadata: digest(row, 16)?.ok_or_else(|| unreadable(16, "no digest"))?,
-    })
-}
-
 /// Origin, organization and dataset, from a column on.
-fn target(row: &Row<'_>, from: usize) -> rusqlite::Result<Target> {
+pub(super) fn target(row: &Row<'_>, from: usize) -> rusqlite::Result<Target> {
     let optional = |column: usize| -> rusqlite::Result<Option<String>> {
         Ok(Some(row.get::<_, String>(column)?).filter(|text| !text.is_empty()))
     };
@@ -80,83 +38,6 @@ fn target(row: &Row<'_>, from: usize) -> rusqlite::Result<Target> {
         organization_id: optional(from + 1)?.map(OrganizationId::new),
         dataset_id: optional(from + 2)?.map(DatasetId::new),
     })
-}
-
-pub(super) fn ids(
-    connection: &Connection,
-    target: &Target,
-    since: Timestamp,
-) -> rusqlite::Result<HashSet<FileId>> {
-    let [origin, organization, dataset] = target_key(target);
-    let mut select = connection.prepare(
-        "SELECT t.file_id FROM transitions t JOIN targets g USING (target_id)
-         WHERE t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
-                                WHERE started_at <= ?4)
-             AND t.file_id IS NOT NULL
-             AND g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3",
-    )?;
-    select
-        .query_map(
-            params![origin, organization, dataset, since.to_string()],
-            |row| Ok(FileId::new(row.get::<_, String>(0)?)),
-        )?
-        .collect()
-}
-
-pub(super) fn unnamed(
-    connection: &Connection,
-    target: &Target,
-    since: Timestamp,
-) -> rusqlite::Result<Vec<Doubt>> {
-    let [origin, organization, dataset] = target_key(target);
-    let mut select = connection.prepare(
-        "SELECT t.attempt_id, g.origin, g.organization_id, g.dataset_id, t.path, t.remote_name,
-                t.size, t.mtime_ns, t.inode, t.blake3, t.tagged, t.read_at,
-                t.at, NULL, t.reason, NULL, t.metadata_blake3
-         FROM transitions t JOIN targets g USING (target_id)
-         WHERE t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
-                                WHERE started_at <= ?4)
-             AND t.state = 'stored' AND t.file_id IS NULL
-             AND g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3",
-    )?;
-    select
-        .query_map(
-            params![origin, organization, dataset, since.to_string()],
-            doubt,
-        )?
-        .collect()
-}
-
-pub(super) fn stored_samples(
-    connection: &Connection,
-    target: &Target,
-) -> rusqlite::Result<Vec<StoredSample>> {
-    // Empty files have the hash of nothing, and short names are found everywhere.
-    let mut select = connection.prepare(
-        "SELECT f.file_id, f.stored_remote_name, f.path, f.stored_blake3, t.attempt_id, t.tagged,
-                CASE WHEN t.settled_by = 'import' THEN NULL ELSE f.stored_metadata_blake3 END
-         FROM (SELECT s.* FROM file_states s JOIN targets g USING (target_id)
-               WHERE g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3
-                   AND s.state = 'stored' AND s.file_id IS NOT NULL
-                   AND s.stored_blake3 IS NOT NULL AND s.stored_size > 0
-               ORDER BY length(s.stored_remote_name) < 10, s.stored_size, s.path
-               LIMIT 100) f
-         JOIN transitions t USING (transition_id)
-         ORDER BY length(f.stored_remote_name) < 10, f.stored_size, f.path",
-    )?;
-    select
-        .query_map(target_key(target), |row| {
-            let attempt = AttemptId::new(row.get::<_, String>(4)?);
-            Ok(StoredSample {
-                file_id: FileId::new(row.get::<_, String>(0)?),
-                remote_name: row.get(1)?,
-                path: SourcePath::new(row.get::<_, String>(2)?),
-                digest: digest(row, 3)?.ok_or_else(|| unreadable(3, "no digest"))?,
-                metadata: digest(row, 6)?,
-                planted: row.get::<_, bool>(5)?.then_some(attempt),
-            })
-        })?
-        .collect()
 }
 
 pub(super) fn known(
@@ -193,6 +74,38 @@ pub(super) fn known(
         }
     }
     Ok(known)
+}
+
+pub(super) fn elsewhere(
+    connection: &Connection,
+    targets: &[Arc<Target>],
+    stream: &str,
+    paths: &HashSet<&SourcePath>,
+) -> rusqlite::Result<Vec<(Target, usize)>> {
+    let mut others = connection.prepare(
+        "SELECT origin, organization_id, dataset_id, target_id FROM targets ORDER BY target_id",
+    )?;
+    let mut select = connection.prepare(
+        "SELECT path FROM file_states
+         WHERE target_id = ?1 AND stream = ?2 AND stored_size IS NOT NULL",
+    )?;
+    let others = others.query_map([], |row| Ok((target(row, 0)?, row.get::<_, i64>(3)?)))?;
+    let mut found = Vec::new();
+    for other in others {
+        let (target, id) = other?;
+        if targets.iter().any(|wanted| **wanted == target) {
+            continue;
+        }
+        let mut files = 0;
+        let mut rows = select.query(params![id, stream])?;
+        while let Some(row) = rows.next()? {
+            files += usize::from(paths.contains(&SourcePath::new(row.get::<_, String>(0)?)));
+        }
+        if files > 0 {
+            found.push((target, files));
+        }
+    }
+    Ok(found)
 }
 
 /// None where nothing of the file ever left.
@@ -562,17 +475,17 @@ fn metadata_of(column: usize, text: &str) -> rusqlite::Result<Metadata> {
     Metadata::from_json(text).ok_or_else(|| unreadable(column, "no metadata"))
 }
 
-fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
+pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| Digest::parse(&text).ok_or_else(|| unreadable(column, "no BLAKE3 digest")))
         .transpose()
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     parsed_time(column, &row.get::<_, String>(column)?)
 }
 
-fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| parsed_time(column, &text)).transpose()
 }
@@ -585,7 +498,7 @@ fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn unreadable(column: usize, what: &'static str) -> rusqlite::Error {
+pub(super) fn unreadable(column: usize, what: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
 }
 
