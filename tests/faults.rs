@@ -1293,11 +1293,7 @@ fn ready_behind_the_wire(act: impl Fn(&Upload) -> Act + Send + Sync + 'static) -
     };
     let world = (0..6).fold(world, |world, n| world.file(&format!("{n}.bin"), SMALL));
     let running = world.start(&["--concurrency", "4", "--grace", "60"]);
-    let since = Instant::now();
-    while world.server().count() < 4 || world.in_doubt().len() < 5 {
-        assert!(since.elapsed() < SAFETY_NET, "{:?}", world.in_doubt());
-        thread::sleep(Duration::from_millis(5));
-    }
+    world.until(4, 5);
     ReadyBehind {
         world,
         running,
@@ -1312,6 +1308,15 @@ struct ReadyBehind {
 }
 
 impl World {
+    /// Waits until so many uploads have begun in all, and the ledger has so many files in doubt.
+    fn until(&self, begun: usize, in_doubt: usize) {
+        let since = Instant::now();
+        while self.server().count() < begun || self.in_doubt().len() < in_doubt {
+            assert!(since.elapsed() < SAFETY_NET, "{:?}", self.in_doubt());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Paths that the ledger has as in doubt, as anybody can read it while a run goes on.
     fn in_doubt(&self) -> Vec<String> {
         let path = self.work().join(".roe-batch/ledger.sqlite");
@@ -1425,11 +1430,7 @@ fn a_doubt_is_not_given_up_before_its_turn_to_be_sent_again() {
         "60",
     ];
     let mut running = world.start(&arguments);
-    let since = Instant::now();
-    while world.server().count() < 10 {
-        assert!(since.elapsed() < SAFETY_NET, "{}", world.server().count());
-        thread::sleep(Duration::from_millis(5));
-    }
+    world.until(10, 0);
     running.terminate();
     running.until_it_says("SIGTERM");
     told.set();
@@ -1472,11 +1473,7 @@ fn what_is_withdrawn_stays_stored_as_it_was() {
     assert_eq!(first.code, 0, "{}", first.stderr);
     let world = world.manifest(&manifest("second"));
     let mut running = world.start(&["--concurrency", "4", "--grace", "60"]);
-    let since = Instant::now();
-    while world.server().count() < 10 || world.in_doubt().len() < 5 {
-        assert!(since.elapsed() < SAFETY_NET, "{:?}", world.in_doubt());
-        thread::sleep(Duration::from_millis(5));
-    }
+    world.until(10, 5);
     running.terminate();
     running.until_it_says("SIGTERM");
     told.set();

@@ -168,7 +168,8 @@ struct Run<'a> {
     pause: RefCell<Option<Instant>>,
     /// What this run stored.
     stored: RefCell<Stored>,
-    /// Rows that this run opened the gate for, and of which a listed file may be ([`JobEnd::is_named`]).
+    /// Rows that this run opened the gate for, as long as a listed file may be theirs without anybody
+    /// knowing ([`JobEnd::is_named`]).
     released: RefCell<BTreeSet<usize>>,
     /// Attempts whose doubt this run ended.
     settled: RefCell<HashSet<AttemptId>>,
