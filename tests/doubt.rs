@@ -408,3 +408,36 @@ fn a_file_that_is_stored_under_an_unknown_id_is_not_taken_for_its_twin() {
         bench.assert_report_is_the_ledgers();
     }
 }
+
+/// The default dataset and the same one by its name are two targets.
+#[test]
+fn what_is_in_doubt_at_a_target_that_was_renamed_is_held_at_the_new_one() {
+    let bench = Bench::new("in_doubt: hold", Listing::Works, BOTH);
+    let named = fs::read_to_string(bench.workspace.at("manifest.yaml")).expect("a manifest");
+    let unnamed = named.replace(&format!(", dataset_id: {DATASET}"), "");
+    bench.workspace.write("manifest.yaml", &unnamed);
+    let ran = bench.apply(&[]);
+    assert_eq!(ran.code, 76, "{}", ran.all());
+    bench.workspace.write("manifest.yaml", &named);
+    for policy in ["hold", "verify"] {
+        let ran = bench.apply(&["--in-doubt", policy, "--settle", "0.1"]);
+        assert_eq!(ran.code, 76, "{}", ran.all());
+        for name in ["stored", "lost"] {
+            let row = bench.row(&format!("in/{name}.txt"));
+            assert_eq!(row["outcome"], "in_doubt", "{row}");
+            let reason = row["reason"].as_str().expect("a reason");
+            assert!(reason.contains("at the default dataset"), "{reason}");
+        }
+        bench.assert_report_is_the_ledgers();
+    }
+    assert_eq!(
+        (bench.stored("stored.txt"), bench.stored("lost.txt")),
+        (1, 0)
+    );
+    // A source that is gone keeps its doubt all the same.
+    for name in ["stored", "lost"] {
+        fs::remove_file(bench.workspace.at(format!("in/{name}.txt"))).expect("removed");
+    }
+    let ran = bench.apply(&[]);
+    assert_eq!(ran.code, 76, "{}", ran.all());
+}

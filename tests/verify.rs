@@ -105,6 +105,7 @@ impl World {
         let now = self.clock.now();
         Doubt {
             attempt: AttemptId::new(format!("attempt-{}", self.attempts)),
+            stream: "s".to_owned(),
             target: Target {
                 origin: Origin::new("o"),
                 organization_id: None,

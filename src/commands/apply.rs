@@ -24,7 +24,7 @@ use crate::ledger::{
     SqliteLedger, Writer,
 };
 use crate::manifest::Manifest;
-use crate::model::{ApiKey, AttemptId, Clock, Doubt, JobEnd, Outcome, ReportFormat, RunId};
+use crate::model::{ApiKey, AttemptId, Clock, Doubt, JobEnd, Outcome, ReportFormat, RunId, Target};
 use crate::pace::Backoff;
 use crate::plan::{Decision, Note, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
@@ -171,7 +171,8 @@ fn conclude(
     Ok(exit)
 }
 
-/// Files that are in doubt at the plan's targets, and no longer in the plan.
+/// Files in doubt at the plan's targets, and of its manifest at the same service's others, that
+/// are not in the plan.
 fn unplanned_doubts(ledger: &dyn Ledger, plan: &Plan, rows: &[Row<'_>]) -> usize {
     let doubts = ledger.doubts().unwrap_or_default();
     if doubts.is_empty() {
@@ -182,8 +183,12 @@ fn unplanned_doubts(ledger: &dyn Ledger, plan: &Plan, rows: &[Row<'_>]) -> usize
         .filter_map(|row| row.request_id.as_ref())
         .collect();
     let is_unplanned = |doubt: &&Doubt| {
-        let mut rules = plan.rules.iter();
-        !shown.contains(&doubt.attempt) && rules.any(|rule| *rule.target == doubt.target)
+        let mut targets = plan.rules.iter().map(|rule| &*rule.target);
+        let is_ours = |target: &Target| {
+            let is_here = target.origin == doubt.target.origin;
+            *target == doubt.target || is_here && doubt.stream == plan.manifest
+        };
+        !shown.contains(&doubt.attempt) && targets.any(is_ours)
     };
     doubts.iter().filter(is_unplanned).count()
 }

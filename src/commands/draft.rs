@@ -279,6 +279,8 @@ pub(super) fn ledger_failure(error: &LedgerError) -> Failure {
     match error {
         LedgerError::Locked { .. } => Failure::new(Exit::Later, error.to_string())
             .hint("wait for it to end (`--wait 10m`), then start again"),
+        LedgerError::IdTaken { .. } => Failure::new(Exit::Usage, error.to_string())
+            .hint("no two files have one id; `report MANIFEST --all` shows which file has which"),
         LedgerError::Newer { .. } => Failure::new(Exit::LocalIo, error.to_string())
             .hint("use the newer roe-batch; nothing was changed"),
         LedgerError::Folder { .. } => Failure::new(Exit::LocalIo, error.to_string())

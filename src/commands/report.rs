@@ -1,6 +1,6 @@
 //! `report`: any run's report, or the map of all files, from the ledger.
 
-use super::draft::ledger_failure;
+use super::draft::{in_use, ledger_failure};
 use super::reports::report_failure;
 use super::say_bytes;
 use super::stream::Stream;
@@ -28,6 +28,9 @@ pub(super) fn report(settings: &ReportSettings) -> Result<Exit, Failure> {
         }
     };
     let found = found.map_err(|error| ledger_failure(&error))?;
+    if let Some(holder) = stream.state.holder().map_err(|e| ledger_failure(&e))? {
+        super::narrate(&in_use(&holder));
+    }
     let rows = rows_of_ledger(&found);
     let header = Header::new(about, &Counts::of(&rows));
     if let Some(path) = &settings.out {

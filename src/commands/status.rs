@@ -12,7 +12,9 @@ use super::stream::Stream;
 use crate::cli::{StatusFormat, StatusSettings};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, RunRecord, RunRow};
-use crate::model::{AttemptId, Doubt, FileId, Outcome, RuleName, RunId, SourcePath, count, shown};
+use crate::model::{
+    AttemptId, Doubt, FileId, JobEnd, Outcome, RuleName, RunId, SourcePath, count, shown,
+};
 
 /// The version of the printed form.
 const FORMAT: u32 = 1;
@@ -159,7 +161,7 @@ impl<'a> Status<'a> {
                     path: &doubt.path,
                     request_id: &doubt.attempt,
                     since: doubt.since,
-                    reason: doubt.reason.as_deref(),
+                    reason: doubt.reason.as_deref().or(Some(JobEnd::CUT_BEFORE_ANSWER)),
                     last_look: doubt.last_look.as_deref(),
                 })
                 .collect(),
@@ -181,6 +183,9 @@ impl<'a> Status<'a> {
             shown(self.manifest),
             count(last.planned, "file")
         );
+        if let Some(holder) = self.in_use_by {
+            let _ = writeln!(text, "{}", in_use(holder));
+        }
         let width = self
             .rules
             .iter()
@@ -204,9 +209,9 @@ impl<'a> Status<'a> {
         if self.rules.len() > 1 {
             line("total", &cells(&self.total));
         }
-        self.files_text(&mut text);
-        if let Some(holder) = self.in_use_by {
-            let _ = writeln!(text, "{}", in_use(holder));
+        // What is said of files while they are on their way is over before it is read.
+        if !self.is_under_way(last) {
+            self.files_text(&mut text);
         }
         text.push_str("runs, the latest first\n");
         for run in &self.runs {
@@ -241,9 +246,7 @@ impl<'a> Status<'a> {
             );
         }
         for doubt in self.in_doubt.iter().take(NAMED) {
-            let why = doubt
-                .reason
-                .map_or("the run ended before the answer".into(), shown);
+            let why = shown(doubt.reason.unwrap_or_default());
             let _ = write!(text, "in doubt: {}: {why}", doubt.path);
             if let Some(look) = doubt.last_look {
                 let _ = write!(text, "; looked up: {}", shown(look));

@@ -145,7 +145,9 @@ impl Run<'_> {
     fn held(&self) -> Vec<Case> {
         let mut rows: HashMap<&AttemptId, Vec<usize>> = HashMap::new();
         for (index, file) in self.parts.plan.files.iter().enumerate() {
-            if let Decision::Hold(held) = &file.decision {
+            if let Decision::Hold(held) = &file.decision
+                && held.policy == InDoubt::Verify
+            {
                 rows.entry(&held.attempt).or_default().push(index);
             }
         }
@@ -199,6 +201,7 @@ impl Run<'_> {
         let began = end.started?;
         Some(Doubt {
             attempt: end.request_id.clone()?,
+            stream: self.parts.plan.manifest.clone(),
             target: (*self.parts.plan.rules[file.rule].target).clone(),
             path: file.path.clone(),
             remote_name: upload.sending.remote_name.as_str().to_owned(),

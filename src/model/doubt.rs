@@ -34,6 +34,8 @@ pub enum InDoubt {
 pub struct Doubt {
     /// The attempt in question: its `X-Request-ID`, and the planted key where there is one.
     pub attempt: AttemptId,
+    /// The name of the manifest whose run sent it.
+    pub stream: String,
     /// Where it was sent.
     pub target: Target,
     /// The file.

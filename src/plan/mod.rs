@@ -23,7 +23,7 @@ pub use crate::manifest::OnChange;
 
 pub use self::moved::absent;
 
-use self::moved::{adopt_moved, hold_moved, moved_doubts, orphans};
+use self::moved::{adopt_moved, hold_moved, hold_retargeted, moved_doubts, orphans};
 
 pub use self::decision::{
     Decision, Held, Note, Plan, PlannedFile, PlannedRule, Sending, Skip, SkipReason, StoredBefore,
@@ -136,6 +136,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         ));
     });
     mark_conflicts(&rules, &mut files);
+    hold_retargeted(inputs, &rules, &mut files);
     hold_moved(inputs, &rules, &mut files);
     let vanished = adopt_moved(inputs, &rules, &mut files);
     note_shared_names(&rules, &mut files);

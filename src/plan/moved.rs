@@ -69,6 +69,41 @@ pub(super) fn moved_doubts<'a>(inputs: &Inputs<'a>) -> HashMap<(&'a Target, u64)
     moved
 }
 
+/// New files that are in doubt at a target of the same service which this manifest no longer has:
+/// with a dataset or an organization named otherwise they may be stored there, which may be here.
+pub(super) fn hold_retargeted(
+    inputs: &Inputs<'_>,
+    rules: &[PlannedRule],
+    files: &mut [PlannedFile],
+) {
+    if inputs.in_doubt == InDoubt::Resend {
+        return;
+    }
+    let is_left = |doubt: &&Doubt| {
+        doubt.stream == inputs.manifest.name
+            && doubt.target.origin == *inputs.origin
+            && !rules.iter().any(|rule| *rule.target == doubt.target)
+    };
+    let left = inputs.doubts.iter().filter(is_left);
+    let left: HashMap<&SourcePath, &Doubt> = left.map(|doubt| (&doubt.path, doubt)).collect();
+    for file in files {
+        if file.decision != Decision::Upload(UploadReason::New) {
+            continue;
+        }
+        let Some(doubt) = left.get(&file.path) else {
+            continue;
+        };
+        file.decision = Decision::Hold(Held {
+            attempt: doubt.attempt.clone(),
+            why: Some(format!("at {}", doubt.target)),
+            // What is found there is no proof of what is here.
+            policy: InDoubt::Hold,
+            stored: StoredBefore::No,
+        });
+        file.notes.clear();
+    }
+}
+
 /// New files with the content of one that is in doubt and gone from its path: they wait for the end
 /// of that doubt.
 pub(super) fn hold_moved(inputs: &Inputs<'_>, rules: &[PlannedRule], files: &mut [PlannedFile]) {

@@ -587,6 +587,7 @@ fn a_file_in_doubt_that_was_moved_is_held_and_not_sent_as_a_new_one() {
         .insert(&target(), path.clone(), known(in_doubt(), stat(5, 100), ""));
     case.doubts.push(Doubt {
         attempt: AttemptId::new("attempt"),
+        stream: "tests".to_owned(),
         target: target(),
         path: path.clone(),
         remote_name: "a".to_owned(),

@@ -542,6 +542,7 @@ mod tests {
     fn doubt(since: i64, absent_since: Option<i64>) -> Doubt {
         Doubt {
             attempt: AttemptId::new("a"),
+            stream: "s".to_owned(),
             target: Target {
                 origin: Origin::new("o"),
                 organization_id: None,

@@ -328,6 +328,7 @@ impl Ledger for MemoryLedger {
         let mut doubts: Vec<Doubt> = doubtful
             .map(|(step, _)| Doubt {
                 attempt: step.attempt.clone(),
+                stream: String::new(),
                 target: Target::clone(&step.target),
                 path: step.path.clone(),
                 remote_name: step.remote_name.clone(),

@@ -14,7 +14,7 @@ pub(super) fn doubts(connection: &Connection) -> rusqlite::Result<Vec<Doubt>> {
     let mut select = connection.prepare(
         "SELECT f.attempt_id, g.origin, g.organization_id, g.dataset_id, f.path, t.remote_name,
                 t.size, t.mtime_ns, t.inode, t.blake3, t.tagged, t.read_at,
-                t.at, f.absent_since, t.reason, f.last_look, t.metadata_blake3
+                t.at, f.absent_since, t.reason, f.last_look, t.metadata_blake3, f.stream
          FROM file_states f
          JOIN targets g USING (target_id)
          JOIN transitions t USING (transition_id)
@@ -29,6 +29,7 @@ pub(super) fn doubts(connection: &Connection) -> rusqlite::Result<Vec<Doubt>> {
 fn doubt(row: &Row<'_>) -> rusqlite::Result<Doubt> {
     Ok(Doubt {
         attempt: AttemptId::new(row.get::<_, String>(0)?),
+        stream: row.get(17)?,
         target: target(row, 1)?,
         path: SourcePath::new(row.get::<_, String>(4)?),
         remote_name: row.get(5)?,
@@ -82,8 +83,8 @@ pub(super) fn unnamed(
     let mut select = connection.prepare(
         "SELECT t.attempt_id, g.origin, g.organization_id, g.dataset_id, t.path, t.remote_name,
                 t.size, t.mtime_ns, t.inode, t.blake3, t.tagged, t.read_at,
-                t.at, NULL, t.reason, NULL, t.metadata_blake3
-         FROM transitions t JOIN targets g USING (target_id)
+                t.at, NULL, t.reason, NULL, t.metadata_blake3, r.stream
+         FROM transitions t JOIN targets g USING (target_id) JOIN run_log r USING (run_number)
          WHERE t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
                                 WHERE started_at <= ?4)
              AND t.state = 'stored' AND t.file_id IS NULL

@@ -121,10 +121,13 @@ SELECT g.origin, g.organization_id, g.dataset_id, f.stream, t.rule, f.path,
             WHEN 'withdrawn' THEN iif(f.stored_size IS NULL, 'not_attempted', 'stored')
             ELSE f.state
        END AS state, f.file_id,
-       f.stored_size AS size,
+       coalesce(f.stored_size, t.size) AS size,
        strftime('%Y-%m-%dT%H:%M:%SZ', f.stored_mtime_ns / 1000000000, 'unixepoch') AS modified_at,
        f.stored_blake3 AS blake3, f.stored_remote_name AS remote_name,
-       t.reason, t.http_status, t.at AS changed_at, r.run_id, f.attempt_id AS request_id
+       coalesce(t.reason, CASE f.state
+            WHEN 'opened' THEN 'the run ended before the file was sent whole'
+            WHEN 'committing' THEN 'the run ended before the service answered' END) AS reason,
+       t.http_status, t.at AS changed_at, r.run_id, f.attempt_id AS request_id
 FROM file_states f
 JOIN targets g USING (target_id)
 JOIN transitions t USING (transition_id)
@@ -138,7 +141,9 @@ SELECT run_id, stream, kind, started_at, ended_at, exit_code, planned,
 FROM run_log;
 CREATE VIEW in_doubt AS
 SELECT g.origin, g.organization_id, g.dataset_id, f.path, t.remote_name, t.size, t.blake3,
-       f.attempt_id AS request_id, t.at AS since, f.absent_since, t.reason, f.last_look, r.run_id
+       f.attempt_id AS request_id, t.at AS since, f.absent_since,
+       coalesce(t.reason, 'the run ended before the service answered') AS reason, f.last_look,
+       r.run_id
 FROM file_states f
 JOIN targets g USING (target_id)
 JOIN transitions t USING (transition_id)

@@ -30,6 +30,7 @@ fn hex(bytes: &[u8]) -> String {
 fn doubt(tag: Tag) -> Doubt {
     Doubt {
         attempt: AttemptId::new("mine"),
+        stream: "s".to_owned(),
         target: Target {
             origin: Origin::new("o"),
             organization_id: None,
