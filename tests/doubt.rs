@@ -339,6 +339,39 @@ fn doubt_about_a_file_that_left_the_plan_is_not_forgotten() {
 }
 
 #[test]
+fn doubt_about_a_file_that_left_the_plan_is_looked_up_all_the_same() {
+    let bench = Bench::new("in_doubt: hold", Listing::Works, BOTH);
+    assert_eq!(bench.apply(&[]).code, 76);
+    fs::remove_file(bench.workspace.at("in/stored.txt")).expect("removed");
+    fs::remove_file(bench.workspace.at("in/lost.txt")).expect("removed");
+    let ran = bench.apply(&["--in-doubt", "verify", "--settle", "0.1"]);
+    // The one that is not listed is not stored. Of the other the bytes are gone: a person has to say.
+    assert_eq!(ran.code, 76, "{}", ran.all());
+    let left = bench.workspace.run(&["resolve", "manifest.yaml"]);
+    assert!(left.stdout.contains("1 file in doubt"), "{}", left.all());
+    assert!(left.stdout.contains("in/stored.txt"), "{}", left.all());
+    assert!(left.stdout.contains("looked up:"), "{}", left.all());
+}
+
+#[test]
+fn a_key_that_is_refused_at_the_listing_is_a_refused_key() {
+    let bench = Bench::new("", Listing::Works, BOTH);
+    assert_eq!(bench.apply(&["--in-doubt", "hold"]).code, 76);
+    for args in [
+        &["apply", "manifest.yaml"][..],
+        &["resolve", "manifest.yaml", "--verify"],
+    ] {
+        let mut command = bench.workspace.command(args);
+        command.env("ROE_API_KEY", "a-key-that-is-refused");
+        let output = command.output().expect("it runs");
+        assert_eq!(output.status.code(), Some(77), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("refused the API key"), "{said}");
+    }
+    assert_eq!(bench.apply(&["--settle", "0.1"]).code, 0);
+}
+
+#[test]
 fn doubt_stays_doubt_until_the_file_is_really_sent_again() {
     let bench = Bench::new("in_doubt: hold", Listing::Works, BOTH);
     assert_eq!(bench.apply(&[]).code, 76);

@@ -474,8 +474,13 @@ async fn a_refused_listing_is_not_asked_for_again_in_one_look() {
         let server = always(http(status, &[], r#"{"detail": "no"}"#));
         let mut world = World::bad(&server);
         let doubt = world.attempt("invoice.pdf", "content", Tag::None);
-        let why = world.held(&doubt).await;
-        assert!(why.contains("the API key may not list"), "{why}");
+        match world.look(&doubt).await {
+            Look::KeyRefused(why) => assert_eq!((status, why.as_str()), (401, "HTTP 401: no")),
+            Look::Held(why) if status != 401 => {
+                assert!(why.contains("the API key may not list"), "{why}");
+            }
+            other => panic!("{status}: {other:?}"),
+        }
         assert_eq!(server.others().len(), 1);
     }
 }

@@ -96,6 +96,9 @@ pub enum ListError {
     /// no listing.
     #[error("{0}")]
     Absent(String),
+    /// The service does not accept the key.
+    #[error("{0}")]
+    Unauthenticated(String),
     /// The key may not read it.
     #[error("{0}")]
     Refused(String),
@@ -142,6 +145,7 @@ impl Client {
         // The key may have been escaped in the answer, where it was not found.
         page_of(&answer, page, server_time).map_err(|error| match error {
             ListError::Absent(why) => ListError::Absent(self.without_key(&why)),
+            ListError::Unauthenticated(why) => ListError::Unauthenticated(self.without_key(&why)),
             ListError::Refused(why) => ListError::Refused(self.without_key(&why)),
             ListError::Unreadable(why) => ListError::Unreadable(self.without_key(&why)),
         })
@@ -197,7 +201,8 @@ fn page_of(answer: &Answer, page: u32, server_time: Option<Timestamp>) -> Result
         200 => parse(&answer.body, server_time).ok_or_else(|| {
             ListError::Absent("the answer to the request for it is no listing".to_owned())
         }),
-        401..=403 => Err(ListError::Refused(describe(answer))),
+        401 => Err(ListError::Unauthenticated(describe(answer))),
+        402 | 403 => Err(ListError::Refused(describe(answer))),
         // The listing shrank since the page before.
         404 if page > 1 => Err(ListError::Unreadable(describe(answer))),
         404 | 405 | 410 | 501 => Err(ListError::Absent(describe(answer))),
@@ -339,6 +344,7 @@ mod tests {
         let word = |status, body: &str, page| match page_of(&answer(status, body), page, None) {
             Ok(_) => "page",
             Err(ListError::Absent(_)) => "absent",
+            Err(ListError::Unauthenticated(_)) => "unauthenticated",
             Err(ListError::Refused(_)) => "refused",
             Err(ListError::Unreadable(_)) => "unreadable",
         };
@@ -355,7 +361,7 @@ mod tests {
             (206, page, 1, "absent"),
             (302, "", 1, "absent"),
             (400, "{}", 1, "unreadable"),
-            (401, "{}", 1, "refused"),
+            (401, "{}", 1, "unauthenticated"),
             (402, "{}", 1, "refused"),
             (403, "{}", 1, "refused"),
             (404, "{}", 1, "absent"),

@@ -24,7 +24,9 @@ use crate::ledger::{
     SqliteLedger, Writer,
 };
 use crate::manifest::Manifest;
-use crate::model::{ApiKey, AttemptId, Clock, Doubt, JobEnd, Outcome, ReportFormat, RunId, Target};
+use crate::model::{
+    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, Target,
+};
 use crate::pace::Backoff;
 use crate::plan::{Decision, Note, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
@@ -69,7 +71,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         let signals = signals(&runtime)?;
         Ok::<_, Failure>((service, runtime, signals))
     };
-    let service = service_for(settings, &draft, &plan, key)?;
+    let service = service_for(settings, &draft, &plan, &earlier, key)?;
     let service = service.map(listening).transpose()?;
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     let stop = StopLight::default();
@@ -96,9 +98,13 @@ fn service_for(
     settings: &ApplySettings,
     draft: &Draft<'_>,
     plan: &Plan,
+    doubts: &[Doubt],
     key: Option<ApiKey>,
 ) -> Result<Option<Service>, Failure> {
-    if !plan.files.iter().any(PlannedFile::asks_service) {
+    let looks = draft.in_doubt() == InDoubt::Verify;
+    let asks = plan.files.iter().any(PlannedFile::asks_service)
+        || looks && doubts.iter().any(|doubt| plan.left_behind(doubt));
+    if !asks {
         return Ok(None);
     }
     let connections = usize::try_from(concurrency(settings, &draft.manifest).get());

@@ -104,23 +104,26 @@ pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
 /// The rows with an id, and the number of those without.
 fn read_table(path: &Path) -> Result<(Vec<Said>, usize), Failure> {
     let name = shown(&path.to_string_lossy()).into_owned();
-    let fail = |why: &str| {
-        Failure::new(Exit::Invalid, format!("cannot import {name}: {why}"))
-            .hint("a CSV is wanted whose first line names the columns `path` and `file_id`")
+    let fail = |why: &str| Failure::new(Exit::Invalid, format!("cannot import {name}: {why}"));
+    let unlike = |why: &str| {
+        fail(why).hint("a CSV is wanted whose first line names the columns `path` and `file_id`")
     };
     let file = File::open(path).map_err(|error| fail(&error.to_string()))?;
     let mut reader = csv::Reader::from_reader(file.take(TABLE_MAX));
     let headers = reader.headers().map_err(|error| fail(&error.to_string()))?;
+    if headers.is_empty() {
+        return Err(unlike("it is empty"));
+    }
     let column = |wanted: &str| {
         let name = |header: &str| header.trim_start_matches('\u{feff}').trim() == wanted;
         let mut found = (0..headers.len()).filter(|at| name(&headers[*at]));
         match (found.next(), found.next()) {
             (Some(at), None) => Ok(at),
-            (Some(_), Some(_)) => Err(fail(&format!("it has two columns `{wanted}`"))),
+            (Some(_), Some(_)) => Err(unlike(&format!("it has two columns `{wanted}`"))),
             (None, _) => {
                 let columns: Vec<_> = headers.iter().take(10).collect();
                 let columns = shown_bounded(&columns.join(", "));
-                Err(fail(&format!(
+                Err(unlike(&format!(
                     "it has no column `{wanted}`, only: {columns}"
                 )))
             }

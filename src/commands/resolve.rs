@@ -140,6 +140,12 @@ fn verify(
                     Ok(()) => runtime.block_on(verifier.look(&doubt)),
                     Err(why) => Look::Held(why),
                 };
+                if let Look::KeyRefused(why) = &look {
+                    return Err(Failure::new(
+                        Exit::Credentials,
+                        format!("the service refused the API key ({why})"),
+                    ));
+                }
                 let (entry, line) = note(&doubt, &look);
                 match ledger.write(&[entry]) {
                     Ok(()) => say(&line)?,
@@ -159,7 +165,7 @@ fn verify(
                             ..doubt
                         });
                     }
-                    Look::Held(_) => {}
+                    Look::Held(_) | Look::KeyRefused(_) => {}
                 }
             }
             let Some(again) = again else { break };
@@ -218,7 +224,7 @@ fn note(doubt: &Doubt, look: &Look) -> (Entry, String) {
             let seen = format!("the file listing does not show it since {since:.0}");
             (looked(Some(*since), &seen), String::new())
         }
-        Look::Held(why) => (
+        Look::Held(why) | Look::KeyRefused(why) => (
             looked(None, why),
             format!("{path}: still in doubt: {}\n", shown(why)),
         ),

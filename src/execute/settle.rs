@@ -141,7 +141,8 @@ impl Run<'_> {
             .await;
     }
 
-    /// The rows that wait for the end of earlier runs' doubt.
+    /// Earlier runs' doubts, with the rows that wait for their end: none where the file has left the
+    /// plan.
     fn held(&self) -> Vec<Case> {
         let mut rows: HashMap<&AttemptId, Vec<usize>> = HashMap::new();
         for (index, file) in self.parts.plan.files.iter().enumerate() {
@@ -154,7 +155,10 @@ impl Run<'_> {
         let earlier = self.parts.doubts.earlier.iter();
         earlier
             .filter_map(|doubt| {
-                let rows = rows.remove(&doubt.attempt)?;
+                let rows = rows.remove(&doubt.attempt).unwrap_or_default();
+                if rows.is_empty() && !self.parts.plan.left_behind(doubt) {
+                    return None;
+                }
                 let before = rows.iter().map(|&row| {
                     let why = self.parts.plan.files[row].decision.to_string();
                     JobEnd {
@@ -163,7 +167,10 @@ impl Run<'_> {
                     }
                 });
                 // Where the file was moved, its bytes lie where the plan has it now.
-                let path = self.parts.plan.files[*rows.first()?].path.clone();
+                let path = match rows.first() {
+                    Some(&row) => self.parts.plan.files[row].path.clone(),
+                    None => doubt.path.clone(),
+                };
                 Some(Case {
                     doubt: Doubt {
                         path,
@@ -296,6 +303,11 @@ impl Run<'_> {
             }
             Look::Held(why) => {
                 self.seen(case, None, why).await;
+                Looked::Unclear
+            }
+            Look::KeyRefused(why) => {
+                let said = format!("the service refused the API key ({why})");
+                self.stop(StopCause::Credentials(said));
                 Looked::Unclear
             }
         }
@@ -443,6 +455,9 @@ impl Run<'_> {
     /// Sends a file again whose earlier attempt is settled as not stored, or is to be given up. If
     /// its turn does not come, its row stays as it is.
     async fn resend(&self, case: &Case, order: Order<'_>) {
+        if case.rows.is_empty() {
+            return;
+        }
         let [row] = case.rows.as_slice() else {
             self.show(case, |before| JobEnd {
                 outcome: Outcome::Failed,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::manifest::OnChange;
 use crate::model::{
-    AttemptId, ContentType, Digest, FileId, InDoubt, Metadata, RelativePath, RemoteName, RootId,
-    RuleName, SourcePath, Stat, Target, count, shown,
+    AttemptId, ContentType, Digest, Doubt, FileId, InDoubt, Metadata, RelativePath, RemoteName,
+    RootId, RuleName, SourcePath, Stat, Target, count, shown,
 };
 
 /// All planned files with, for each, what to do and why.
@@ -355,6 +355,20 @@ impl PlannedFile {
 }
 
 impl Plan {
+    /// Whether a doubt is this manifest's own, at a target that it still has, of a file that is to
+    /// be looked up although no row waits for it.
+    #[must_use]
+    pub fn left_behind(&self, doubt: &Doubt) -> bool {
+        let is_held = |file: &PlannedFile| match &file.decision {
+            Decision::Hold(held) => held.attempt == doubt.attempt,
+            Decision::Upload(UploadReason::Resend(attempt)) => *attempt == doubt.attempt,
+            _ => false,
+        };
+        doubt.stream == self.manifest
+            && self.rules.iter().any(|rule| *rule.target == doubt.target)
+            && !self.files.iter().any(is_held)
+    }
+
     /// Counts of all rows that a condition takes.
     #[must_use]
     pub fn tally(&self, wanted: impl Fn(&PlannedFile) -> bool) -> Tally {

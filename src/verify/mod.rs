@@ -151,6 +151,8 @@ pub enum Look {
     },
     /// Nothing is certain: why. An absence noted earlier counts no more.
     Held(String),
+    /// The service does not accept the key: what it said. No listing can be read.
+    KeyRefused(String),
 }
 
 impl<'a> Verifier<'a> {
@@ -214,6 +216,7 @@ impl<'a> Verifier<'a> {
                     .insert(target.clone(), why.clone());
                 Look::Held(why)
             }
+            Err(ListError::Unauthenticated(why)) => Look::KeyRefused(why),
             Err(ListError::Refused(why)) => Look::Held(format!(
                 "the API key may not list the files of {target} ({why})"
             )),

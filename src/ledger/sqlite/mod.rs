@@ -27,7 +27,11 @@ use self::write::{Failure, Ids};
 use super::{
     Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart, StoredSample,
 };
-use crate::model::{Doubt, FileId, Known, RunId, SourcePath, Target};
+use crate::model::{Doubt, FileId, Known, RunId, SourcePath, Target, shown_bounded};
+
+/// Ledgers up to this size are checked whole when they are opened, which takes a moment; of larger
+/// ones damage shows when it is read.
+const CHECKED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long another reader, such as `sqlite3`, may hold the database up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,6 +65,7 @@ impl SqliteLedger {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut ledger = Self::connect(path, flags)?;
         let found = ledger.version()?;
+        ledger.check()?;
         // Only now that the file is known to be a ledger may anything of it change.
         ledger.make_durable().map_err(fail)?;
         schema::migrate(&mut ledger.connection, found).map_err(fail)?;
@@ -112,6 +117,7 @@ impl SqliteLedger {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let ledger = Self::connect(path, flags)?;
         let found = ledger.version()?;
+        ledger.check()?;
         if found < schema::VERSION {
             return Err(LedgerError::Older {
                 path: path.to_owned(),
@@ -168,6 +174,26 @@ impl SqliteLedger {
             });
         }
         Ok(found)
+    }
+
+    /// Finds damage before anything more is written behind it.
+    fn check(&self) -> Result<(), LedgerError> {
+        let size = fs::metadata(&self.path).map_or(0, |found| found.len());
+        if size > CHECKED_BYTES_MAX {
+            return Ok(());
+        }
+        let cause: String = self
+            .connection
+            .pragma_query_value(None, "quick_check", |row| row.get(0))
+            .map_err(|error| storage(&self.path, &error))?;
+        if cause == "ok" {
+            return Ok(());
+        }
+        Err(LedgerError::Damaged {
+            path: self.path.clone(),
+            copy: keep_copy(&self.path).ok(),
+            cause: shown_bounded(&cause),
+        })
     }
 
     fn in_one_step<T>(

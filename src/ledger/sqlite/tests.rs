@@ -211,7 +211,7 @@ fn foreign_newer_and_damaged_files_are_refused_and_left_alone() {
 }
 
 #[test]
-fn a_ledger_with_a_hole_in_it_is_called_damaged_when_the_hole_is_read() {
+fn a_ledger_with_a_hole_in_it_is_damaged_before_anybody_reads_or_writes_there() {
     let (folder, mut ledger) = fresh();
     for number in 0..300 {
         let name = number.to_string();
@@ -223,16 +223,17 @@ fn a_ledger_with_a_hole_in_it_is_called_damaged_when_the_hole_is_read() {
     let len = bytes.len();
     bytes[8192..len].fill(0xA5);
     std::fs::write(&path, &bytes).expect("written");
-    let result =
-        SqliteLedger::open(&path).and_then(|ledger| ledger.known(&[target("d")], "s").map(|_| ()));
-    let error = result.expect_err("damaged");
-    let LedgerError::Damaged {
-        copy: Some(copy), ..
-    } = error
-    else {
-        panic!("{error}");
-    };
-    assert_eq!(std::fs::read(copy).expect("a copy"), bytes);
+    let to_read = SqliteLedger::open_read_only(&path).map(|_| ());
+    for result in [SqliteLedger::open(&path).map(|_| ()), to_read] {
+        let error = result.expect_err("damaged");
+        let LedgerError::Damaged {
+            copy: Some(copy), ..
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!(std::fs::read(copy).expect("a copy"), bytes);
+    }
 }
 
 #[test]
@@ -322,6 +323,7 @@ fn the_views_that_people_are_told_of_can_be_queried() {
     let (_folder, mut ledger) = fresh();
     bring(&mut ledger, "a", "1", State::Stored);
     bring(&mut ledger, "b", "2", State::InDoubt);
+    bring(&mut ledger, "c", "3", State::Committing);
     let end = RunEnd {
         run: RunId::new("run-1"),
         at: time(5_000),
@@ -343,8 +345,14 @@ fn the_views_that_people_are_told_of_can_be_queried() {
         "aid-1d1970-01-01T00:00:00Z"
     );
     assert_eq!(
-        one("SELECT path || request_id || remote_name FROM in_doubt"),
+        one("SELECT path || request_id || remote_name FROM in_doubt WHERE path = 'b'"),
         "b2a.txt"
+    );
+    assert_eq!(
+        one(
+            "SELECT d.reason || f.reason || f.size FROM in_doubt d, files f WHERE d.path = f.path AND f.path = 'c'"
+        ),
+        "the run ended before the service answeredthe run ended before the service answered3"
     );
     assert_eq!(
         one("SELECT run_id || stored || in_doubt || exit_code || stopped FROM runs"),
