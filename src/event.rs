@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{JobEnd, Outcome, RuleName, SourcePath, StopCause};
+use crate::model::{FileId, JobEnd, Outcome, RuleName, SourcePath, StopCause};
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -61,6 +61,15 @@ pub enum Event {
         /// How it stands now.
         end: JobEnd,
     },
+    /// A file in doubt that is not in the plan was found stored.
+    Found {
+        /// The file.
+        path: SourcePath,
+        /// Its id.
+        id: FileId,
+        /// What proves it.
+        how: String,
+    },
     /// The service refused a target: its other files are not tried.
     TargetRefused(StopCause),
     /// The run ends early: nothing new is begun.
@@ -103,6 +112,7 @@ impl Stats {
             Event::Paused { .. }
             | Event::Settling { .. }
             | Event::Settled { .. }
+            | Event::Found { .. }
             | Event::TargetRefused(_)
             | Event::Stopping(_) => {}
         }

@@ -109,6 +109,9 @@ fn line(event: &Event) -> Option<String> {
                 _ => format!("settled: {rule}: {path}: {label}: {why}"),
             }
         }
+        Event::Found { path, id, how } => {
+            format!("settled: {path}, which is not in the plan: stored as {id}: {how}")
+        }
         Event::Paused { why, wait } => {
             format!(
                 "paused: {why}; all uploads wait {:.1} s",

@@ -115,6 +115,7 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         pause: RefCell::new(None),
         stored: RefCell::default(),
         released: RefCell::default(),
+        key_refused: RefCell::default(),
         settled: RefCell::default(),
         parts,
     };
@@ -171,6 +172,8 @@ struct Run<'a> {
     /// Rows that this run opened the gate for, as long as a listed file may be theirs without anybody
     /// knowing ([`JobEnd::is_named`]).
     released: RefCell<BTreeSet<usize>>,
+    /// What a listing said that did not accept the key.
+    key_refused: RefCell<Option<String>>,
     /// Attempts whose doubt this run ended.
     settled: RefCell<HashSet<AttemptId>>,
 }

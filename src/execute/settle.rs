@@ -100,6 +100,17 @@ enum Looked {
 impl Run<'_> {
     /// Does the work, and settles doubt beside and after it.
     pub(super) async fn settling(&self, work: impl Future<Output = ()>) {
+        self.work_and_settle(work).await;
+        // Where a file was accepted it is the listing that cannot be had, not the key that is bad.
+        if let Some(why) = self.key_refused.take()
+            && self.stored.borrow().ids.is_empty()
+        {
+            let cause = format!("the service refused the API key ({why})");
+            self.parts.stop.note(StopCause::Credentials(cause));
+        }
+    }
+
+    async fn work_and_settle(&self, work: impl Future<Output = ()>) {
         let doubts = self.parts.doubts;
         let samples = |target: &Target| self.samples(target);
         let known = |target: &Target, id: &FileId| self.is_known(target, id);
@@ -272,6 +283,9 @@ impl Run<'_> {
             Ok(()) => verifier.look(&doubt).await,
             Err(why) => Look::Held(why),
         };
+        if case.rows.is_empty() && !matches!(look, Look::Stored { .. } | Look::KeyRefused(_)) {
+            return self.left_behind(case, look).await;
+        }
         match look {
             Look::Stored { id, how } => {
                 match self.settle(case, Finding::Stored(id.clone()), &how).await {
@@ -306,11 +320,28 @@ impl Run<'_> {
                 Looked::Unclear
             }
             Look::KeyRefused(why) => {
-                let said = format!("the service refused the API key ({why})");
-                self.stop(StopCause::Credentials(said));
+                self.seen(case, None, format!("the API key was refused ({why})"))
+                    .await;
+                self.key_refused.borrow_mut().get_or_insert(why);
                 Looked::Unclear
             }
         }
+    }
+
+    /// A doubt whose file has left the plan: nobody can send it again, so that it is not stored is for
+    /// a person to hear and to settle.
+    async fn left_behind(&self, case: &Case, look: Look) -> Looked {
+        let (absent_since, seen) = match look {
+            Look::NotStored { how } => (case.doubt.absent_since, how),
+            Look::AbsentSince { since, .. } => {
+                let seen = format!("the file listing does not show it since {since:.0}");
+                (Some(since), seen)
+            }
+            Look::Held(why) | Look::KeyRefused(why) => (None, why),
+            Look::Stored { how, .. } => (None, how),
+        };
+        self.seen(case, absent_since, seen).await;
+        Looked::Done
     }
 
     /// Gives an attempt up that may have stored its file.
@@ -387,6 +418,13 @@ impl Run<'_> {
     /// The rows of a file that was found stored. Where the file has changed since it was sent,
     /// what was found is the earlier version: the present one is sent.
     async fn adopted(&self, case: &Case, id: &FileId, how: &str, at: jiff::Timestamp) {
+        if case.rows.is_empty() {
+            (self.parts.events)(&Event::Found {
+                path: case.doubt.path.clone(),
+                id: id.clone(),
+                how: how.to_owned(),
+            });
+        }
         for (&row, before) in case.rows.iter().zip(&case.before) {
             let file = &self.parts.plan.files[row];
             if let Some(upload) = file.sendable()
@@ -455,9 +493,6 @@ impl Run<'_> {
     /// Sends a file again whose earlier attempt is settled as not stored, or is to be given up. If
     /// its turn does not come, its row stays as it is.
     async fn resend(&self, case: &Case, order: Order<'_>) {
-        if case.rows.is_empty() {
-            return;
-        }
         let [row] = case.rows.as_slice() else {
             self.show(case, |before| JobEnd {
                 outcome: Outcome::Failed,

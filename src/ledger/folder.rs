@@ -131,14 +131,14 @@ impl StateFolder {
     ///
     /// The folder cannot be looked into.
     pub fn holder(&self) -> Result<Option<String>, LedgerError> {
-        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let file = match File::open(self.path.join("lock")) {
-            Ok(file) => file,
-            Err(error) if missing(&error) => return Ok(None),
-            Err(error) => return Err(self.error(&error)),
-        };
-        // A run that begins in this moment must not find the lock taken by a look at it.
+        let path = self.path.join("lock");
+        if !path.try_exists().map_err(|error| self.error(&error))? {
+            return Ok(None);
+        }
+        // A run that begins in this moment must not find the lock taken by a look at it: the turn
+        // is kept until the file is closed.
         let _turn = self.turn()?;
+        let file = File::open(path).map_err(|error| self.error(&error))?;
         match file.try_lock_shared() {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => Ok(Some(holder_of(&file))),

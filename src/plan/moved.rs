@@ -69,8 +69,9 @@ pub(super) fn moved_doubts<'a>(inputs: &Inputs<'a>) -> HashMap<(&'a Target, u64)
     moved
 }
 
-/// New files that are in doubt at a target of the same service which this manifest no longer has:
-/// with a dataset or an organization named otherwise they may be stored there, which may be here.
+/// Files to be sent that are in doubt at another target of the same service, to which no row of the
+/// plan sends them any more: with a dataset or an organization named otherwise they may be stored
+/// there, which may be here.
 pub(super) fn hold_retargeted(
     inputs: &Inputs<'_>,
     rules: &[PlannedRule],
@@ -79,18 +80,25 @@ pub(super) fn hold_retargeted(
     if inputs.in_doubt == InDoubt::Resend {
         return;
     }
-    let is_left = |doubt: &&Doubt| {
-        doubt.stream == inputs.manifest.name
-            && doubt.target.origin == *inputs.origin
-            && !rules.iter().any(|rule| *rule.target == doubt.target)
-    };
-    let left = inputs.doubts.iter().filter(is_left);
-    let left: HashMap<&SourcePath, &Doubt> = left.map(|doubt| (&doubt.path, doubt)).collect();
-    for file in files {
-        if file.decision != Decision::Upload(UploadReason::New) {
-            continue;
+    let mut left: HashMap<&SourcePath, Vec<&Doubt>> = HashMap::new();
+    for doubt in inputs.doubts {
+        if doubt.stream == inputs.manifest.name && doubt.target.origin == *inputs.origin {
+            left.entry(&doubt.path).or_default().push(doubt);
         }
-        let Some(doubt) = left.get(&file.path) else {
+    }
+    if left.is_empty() {
+        return;
+    }
+    for file in files.iter() {
+        if let Some(doubts) = left.get_mut(&file.path) {
+            doubts.retain(|doubt| doubt.target != *rules[file.rule].target);
+        }
+    }
+    for file in files {
+        let (Decision::Upload(UploadReason::New | UploadReason::Retry), Some(doubt)) = (
+            &file.decision,
+            left.get(&file.path).and_then(|doubts| doubts.first()),
+        ) else {
             continue;
         };
         file.decision = Decision::Hold(Held {

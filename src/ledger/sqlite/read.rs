@@ -259,7 +259,7 @@ pub(super) fn rows(connection: &Connection, id: &RunId) -> Result<Vec<RunRow>, F
             _ if end.outcome == Outcome::NotAttempted => end.reason = Some(unattempted.clone()),
             _ => {}
         }
-        settle_later(connection, &mut end)?;
+        settle_later(connection, target_id, &mut end)?;
         let metadata: Option<String> = row.get(12)?;
         rows.push(RunRow {
             rule: RuleName::new(row.get::<_, String>(0)?),
@@ -364,14 +364,15 @@ fn replay(connection: &Connection, run: i64) -> Result<HashMap<(i64, String), La
     Ok(lasts)
 }
 
-/// A doubt that was settled after the run ends as it was settled.
-fn settle_later(connection: &Connection, end: &mut JobEnd) -> rusqlite::Result<()> {
+/// A doubt that was settled after the run ends as it was settled; one at another target is no word
+/// of what is at the row's own.
+fn settle_later(connection: &Connection, target_id: i64, end: &mut JobEnd) -> rusqlite::Result<()> {
     let (Outcome::InDoubt, Some(attempt)) = (end.outcome, &end.request_id) else {
         return Ok(());
     };
     let settled = connection
         .prepare_cached(
-            "SELECT state, file_id, reason, at, blake3 FROM transitions
+            "SELECT state, file_id, reason, at, blake3, target_id FROM transitions
              WHERE attempt_id = ?1 AND settled_by IN ('hand', 'listing', 'policy')
              ORDER BY transition_id DESC LIMIT 1",
         )?
@@ -380,10 +381,18 @@ fn settle_later(connection: &Connection, end: &mut JobEnd) -> rusqlite::Result<(
             let state = State::of_word(&word).ok_or_else(|| unreadable(0, "no state"))?;
             let id = row.get::<_, Option<String>>(1)?.map(FileId::new);
             let reason: Option<String> = row.get(2)?;
-            Ok((state, id, reason, time(row, 3)?, digest(row, 4)?))
+            let end = (state, id, reason, time(row, 3)?, digest(row, 4)?);
+            Ok((end, row.get::<_, i64>(5)?))
         })
         .optional()?;
-    if let Some((state, file_id, reason, at, digest)) = settled {
+    if let Some((_, other)) = settled
+        && other != target_id
+    {
+        let why = "what was in doubt at another target is settled; nothing was sent here";
+        *end = JobEnd::without_attempt(Outcome::NotAttempted, Some(why.to_owned()));
+        return Ok(());
+    }
+    if let Some(((state, file_id, reason, at, digest), _)) = settled {
         end.outcome = state.outcome();
         end.file_id = file_id;
         end.reason = reason;
