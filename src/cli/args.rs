@@ -1,0 +1,317 @@
+//! The command line as clap reads it: every command, flag and value, with its help.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
+
+use super::settings::{PlanFormat, StatusFormat};
+use crate::model::{DatasetId, InDoubt, ReportFormat};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all stored, 1 some files failed, 2 work is pending (plan only), 64 usage, 65 invalid manifest, 69 service
+unavailable, 70 internal error, 74 local files cannot be written, 75 another run has the lock,
+76 files in doubt, 77 credentials refused, 129/130/143 ended by a signal";
+
+#[derive(Parser)]
+#[command(
+    name = "roe-batch",
+    version,
+    about = "Upload folders of files to Roe AI datasets from a YAML manifest",
+    after_help = EXIT_CODES,
+    max_term_width = 100
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Sub,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Sub {
+    /// Upload what the manifest says and is not stored yet
+    ///
+    /// Plans, uploads what is new or changed, and writes a report with one row for each planned
+    /// file. Files stored before are skipped. The API key comes from `ROE_API_KEY`
+    /// or `--api-key-file`, never from the command line.
+    #[command(after_help = EXIT_CODES)]
+    Apply(ApplyArgs),
+    /// Show what `apply` would do, without network or key
+    Plan(PlanArgs),
+    /// List files in doubt, or settle them by what you found in the dataset
+    Resolve(ResolveArgs),
+    /// Show where a manifest's files stand: totals, failures, doubt, the last runs
+    Status(StatusArgs),
+    /// Print any run's report again, or the map of all files to their IDs, from the ledger
+    Report(ReportArgs),
+    /// Adopt files that another program uploaded, from a CSV of `path,file_id`
+    ///
+    /// The files are read, and count as stored as they are now. A report of roe-batch is such a
+    /// CSV: after the loss of a ledger, it brings the IDs back.
+    Import(ImportArgs),
+    /// Take files out of the ledger: if a later run finds them, they are new, and sent again
+    Forget(ForgetArgs),
+    /// Run the embedded Roe-compatible server, to try and rehearse against
+    Sandbox(SandboxArgs),
+    /// Print the manifest's JSON Schema, for editors
+    Schema,
+}
+
+#[derive(Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+    /// How to print the plan
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: PlanFormat,
+    /// Exit with 2 where something is to be uploaded, for scripts
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+}
+
+#[derive(Args)]
+pub(super) struct CommonArgs {
+    /// The manifest (YAML)
+    pub(super) manifest: PathBuf,
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+    /// The folder of ledger, lock and default reports [env: `ROE_BATCH_STATE`] [default: .roe-batch
+    /// beside the manifest]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// What to do with files that the service may have stored [default: the manifest's, else
+    /// verify]
+    #[arg(long, value_name = "POLICY", value_parser = in_doubt)]
+    pub(super) in_doubt: Option<InDoubt>,
+}
+
+#[derive(Args)]
+pub(super) struct PlaceArgs {
+    /// Use the embedded sandbox instead of a service: no account, no network
+    #[arg(long, conflicts_with = "base_url")]
+    pub(super) sandbox: bool,
+    /// The API's address: https, or http on this machine [env: `ROE_BASE_URL`] [default: `https://api.roe-ai.com`]
+    #[arg(long, value_name = "URL")]
+    pub(super) base_url: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct AccessArgs {
+    /// Read the API key from this file, which others must not be able to read, or `-` for stdin
+    /// [env: `ROE_BATCH_API_KEY_FILE`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// Give an attempt up when nothing moved for so long [env: `ROE_TIMEOUT`] [default: 2m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(super) struct ServiceArgs {
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+    #[command(flatten)]
+    pub(super) access: AccessArgs,
+}
+
+#[derive(Args)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+    /// Print the plan and upload nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// How to print the plan of a dry run
+    #[arg(long, value_enum, default_value = "text", requires = "dry_run")]
+    pub(super) format: PlanFormat,
+    #[command(flatten)]
+    pub(super) access: AccessArgs,
+    /// Files on their way at once [env: `ROE_BATCH_CONCURRENCY`] [default: the manifest's, else 8]
+    #[arg(long, value_name = "N", value_parser = concurrency)]
+    pub(super) concurrency: Option<NonZeroU32>,
+    /// Attempts for one file [env: `ROE_MAX_RETRIES`, and one] [default: the manifest's, else 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) max_attempts: Option<u32>,
+    /// After a first Ctrl-C or SIGTERM, wait so long for uploads under way
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    pub(super) grace: Duration,
+    /// If another run uses the ledger, wait so long for its end [default: give up at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+    /// How long a file in doubt must be absent from the listing to be sent again [default: the
+    /// manifest's, else 2m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) settle: Option<Duration>,
+    /// Write a report here too; .csv, .json or .jsonl chooses the format
+    #[arg(long, value_name = "PATH")]
+    pub(super) report: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct ResolveArgs {
+    /// The manifest whose ledger is meant
+    pub(super) manifest: PathBuf,
+    /// Files to settle, by the path or the request id that the list shows
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<String>,
+    /// The service has the file, under this id
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with = "not_stored",
+        requires = "files"
+    )]
+    pub(super) stored: Option<String>,
+    /// The service does not have these files: the next run sends them again
+    #[arg(long, requires = "files")]
+    pub(super) not_stored: bool,
+    /// Look for the files, or for all that are in doubt, in the dataset's listing
+    #[arg(long, conflicts_with_all = ["stored", "not_stored"])]
+    pub(super) verify: bool,
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// How long a file must be absent from the listing to count as not stored [default: 2m]
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "verify")]
+    pub(super) settle: Option<Duration>,
+    /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// If a run uses the ledger, wait so long for its end [default: give up at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(super) struct StreamArgs {
+    /// The manifest whose runs are meant
+    pub(super) manifest: PathBuf,
+    /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub(super) stream: StreamArgs,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: StatusFormat,
+}
+
+#[derive(Args)]
+pub(super) struct ReportArgs {
+    #[command(flatten)]
+    pub(super) stream: StreamArgs,
+    /// The run, by its id or the beginning of it, or `latest`
+    #[arg(
+        long,
+        value_name = "ID",
+        default_value = "latest",
+        value_parser = clap::builder::NonEmptyStringValueParser::new(),
+        conflicts_with = "all"
+    )]
+    pub(super) run: String,
+    /// The latest of every file that any run sent, instead of one run
+    #[arg(long)]
+    pub(super) all: bool,
+    /// csv, json or jsonl [default: by the extension of --out, else csv]
+    #[arg(long, value_parser = report_format)]
+    pub(super) format: Option<ReportFormat>,
+    /// Write it here instead of printing it
+    #[arg(long, value_name = "PATH")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+    /// The CSV; its first line names the columns, `path` and `file_id` among them
+    #[arg(value_name = "CSV")]
+    pub(super) table: PathBuf,
+    /// Leave rows out whose path no rule takes, instead of refusing the table
+    #[arg(long)]
+    pub(super) ignore_missing: bool,
+    /// If a run uses the ledger, wait so long for its end [default: give up at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(super) struct ForgetArgs {
+    #[command(flatten)]
+    pub(super) stream: StreamArgs,
+    /// Files, by the path that `report --all` shows; a folder's with a slash at the end
+    #[arg(
+        value_name = "FILE",
+        required_unless_present = "vanished",
+        conflicts_with = "vanished"
+    )]
+    pub(super) files: Vec<String>,
+    /// All files whose source is gone
+    #[arg(long)]
+    pub(super) vanished: bool,
+    /// If a run uses the ledger, wait so long for its end [default: give up at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(super) struct SandboxArgs {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
+    pub(super) listen: std::net::SocketAddr,
+    /// Where uploaded files are kept
+    #[arg(long, value_name = "DIR", default_value = "roe-sandbox")]
+    pub(super) data: PathBuf,
+    /// A dataset that exists, beside the default one: its UUID, and a name if you like
+    #[arg(long, value_name = "ID[=NAME]", value_parser = dataset)]
+    pub(super) dataset: Vec<(DatasetId, String)>,
+    /// Refuse empty files, as Django REST Framework does unless told otherwise
+    #[arg(long)]
+    pub(super) refuse_empty_files: bool,
+}
+
+/// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    let parsed = match seconds.map(Duration::try_from_secs_f64) {
+        Some(seconds) => seconds.ok(),
+        None => text
+            .parse::<SignedDuration>()
+            .ok()
+            .and_then(|duration| Duration::try_from(duration).ok()),
+    };
+    let range = Duration::from_millis(100)..=Duration::from_hours(24);
+    parsed
+        .filter(|duration| range.contains(duration))
+        .ok_or_else(|| "give seconds, or a time such as 90s, 2m or 1h, up to a day".to_owned())
+}
+
+pub(super) fn report_format(text: &str) -> Result<ReportFormat, String> {
+    ReportFormat::of_path(&format!(".{text}")).ok_or_else(|| "choose csv, json or jsonl".to_owned())
+}
+
+pub(super) fn in_doubt(text: &str) -> Result<InDoubt, String> {
+    match text {
+        "verify" => Ok(InDoubt::Verify),
+        "hold" => Ok(InDoubt::Hold),
+        "resend" => Ok(InDoubt::Resend),
+        _ => Err("choose verify, hold or resend".to_owned()),
+    }
+}
+
+pub(super) fn concurrency(text: &str) -> Result<NonZeroU32, String> {
+    match text.parse::<NonZeroU32>() {
+        Ok(number) if number.get() <= 1024 => Ok(number),
+        _ => Err("give a whole number from 1 to 1024".to_owned()),
+    }
+}
+
+pub(super) fn dataset(text: &str) -> Result<(DatasetId, String), String> {
+    let (id, name) = text.split_once('=').unwrap_or((text, text));
+    uuid::Uuid::parse_str(id).map_err(|_| "a dataset's id is a UUID".to_owned())?;
+    Ok((DatasetId::new(id), name.to_owned()))
+}
