@@ -19,8 +19,8 @@ use crate::model::{Environment, FileId, OrganizationId, canonical_id};
 
 pub use self::settings::{
     ApplySettings, Command, ForgetSettings, Forgettable, ImportSettings, KeySource, Mode, PlanExit,
-    PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, SandboxSettings, Service,
-    StatusFormat, StatusSettings, StreamSettings, Verify, Which,
+    PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
+    SandboxSettings, Service, StatusFormat, StatusSettings, StreamSettings, Verify, Which,
 };
 
 /// Where the API is unless told otherwise.
@@ -218,11 +218,22 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
             .and_then(NonZeroU32::new),
         },
         stall,
+        retry_waits: RetryWaits {
+            first: parsed_variable("ROE_RETRY_INITIAL_MS", milliseconds)?,
+            most: parsed_variable("ROE_RETRY_MAX_MS", milliseconds)?,
+        },
         grace: args.grace,
         wait: args.wait,
         settle: args.settle,
         reports: args.report,
     })
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(number @ 1..=3_600_000) => Ok(Duration::from_millis(number)),
+        _ => Err("give milliseconds, a whole number from 1 to 3600000".to_owned()),
+    }
 }
 
 /// As [`variable`], for paths, which need not be UTF-8.

@@ -97,6 +97,8 @@ pub struct ApplySettings {
     pub max_attempts: Option<NonZeroU32>,
     /// How long nothing may move.
     pub stall: Duration,
+    /// The waits between attempts.
+    pub retry_waits: RetryWaits,
     /// How long a first signal waits for what is under way.
     pub grace: Duration,
     /// How long to wait for another run to end; none to give up at once.
@@ -106,6 +108,15 @@ pub struct ApplySettings {
     pub settle: Option<Duration>,
     /// Reports beside the manifest's.
     pub reports: Vec<PathBuf>,
+}
+
+/// What the environment says of the waits between attempts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetryWaits {
+    /// The longest wait after a first attempt.
+    pub first: Option<Duration>,
+    /// The longest wait after any.
+    pub most: Option<Duration>,
 }
 
 /// Whether `apply` uploads.

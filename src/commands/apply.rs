@@ -39,10 +39,11 @@ const CONCURRENCY: NonZeroU32 = NonZeroU32::new(8).expect("eight is not zero");
 /// Attempts for one file, unless told otherwise.
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
 
-const BACKOFF: Backoff = Backoff {
-    first: Duration::from_millis(500),
-    most: Duration::from_secs(30),
-};
+/// The longest wait after a first attempt, unless told otherwise.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait after any attempt, unless told otherwise.
+const MOST_WAIT: Duration = Duration::from_secs(30);
 
 /// Plans, uploads, reports.
 pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
@@ -329,7 +330,10 @@ fn upload(
             settings: execute::Settings {
                 concurrency: concurrency(settings, &draft.manifest),
                 max_attempts: max_attempts.unwrap_or(MAX_ATTEMPTS),
-                backoff: BACKOFF,
+                backoff: Backoff {
+                    first: settings.retry_waits.first.unwrap_or(FIRST_WAIT),
+                    most: settings.retry_waits.most.unwrap_or(MOST_WAIT),
+                },
                 tag: draft.manifest.run.tag,
             },
         });
