@@ -23,7 +23,7 @@ pub enum Exit {
     Internal,
     /// Local files cannot be written: ledger or report.
     LocalIo,
-    /// Try again later: another run holds the lock.
+    /// Try again later: another run holds the lock, or the deadline came.
     Later,
     /// Files in doubt remain.
     InDoubt,
@@ -55,23 +55,37 @@ impl Exit {
         }
     }
 
-    /// What a run ends with: the first that applies of 74, 77, 69, the signal, 76, 1.
+    /// What a run ends with: the first that applies of 74, 77, 69, the signal, 76, 1, 75. `astray`
+    /// are stored files of which the service tells what fails a run ([`Gravity::FailsRun`]).
     #[must_use]
-    pub fn of_run(causes: &[StopCause], mut has: impl FnMut(Outcome) -> bool) -> Self {
+    pub fn of_run(
+        causes: &[StopCause],
+        astray: usize,
+        mut has: impl FnMut(Outcome) -> bool,
+    ) -> Self {
         let rank = |cause: &StopCause| match cause {
             StopCause::Ledger(_) => (0, Some(Self::LocalIo)),
             StopCause::Credentials(_) => (1, Some(Self::Credentials)),
             StopCause::Unavailable(_) => (2, Some(Self::Unavailable)),
             StopCause::Interrupted(signal) => (3, Some(Self::Interrupted(*signal))),
-            StopCause::UnknownTarget(_) => (4, None),
+            StopCause::UnknownTarget(_) | StopCause::FailureBudget(_) | StopCause::Deadline(_) => {
+                (4, None)
+            }
         };
         if let Some((_, Some(exit))) = causes.iter().map(rank).min_by_key(|(rank, _)| *rank) {
             return exit;
         }
+        let deadline = causes.iter().any(|c| matches!(c, StopCause::Deadline(_)));
         if has(Outcome::InDoubt) {
             Self::InDoubt
-        } else if has(Outcome::Failed) || has(Outcome::Rejected) || has(Outcome::NotAttempted) {
+        } else if has(Outcome::Failed) || has(Outcome::Rejected) || astray > 0 {
             Self::SomeFailed
+        } else if has(Outcome::NotAttempted) {
+            if deadline {
+                Self::Later
+            } else {
+                Self::SomeFailed
+            }
         } else {
             Self::Done
         }
@@ -122,6 +136,8 @@ impl std::error::Error for Failure {}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -132,6 +148,8 @@ mod tests {
         let down = StopCause::Unavailable(why());
         let signal = StopCause::Interrupted(Signal::Terminate);
         let target = StopCause::UnknownTarget(why());
+        let late = StopCause::Deadline(Duration::from_hours(2));
+        let spent = StopCause::FailureBudget(why());
         let none: &[Outcome] = &[];
         for (causes, outcomes, code) in [
             (vec![signal.clone(), key.clone(), ledger], none, 74),
@@ -147,9 +165,26 @@ mod tests {
             (vec![], &[Outcome::Rejected], 1),
             (vec![], &[Outcome::NotAttempted], 1),
             (vec![], &[Outcome::Stored, Outcome::Skipped], 0),
+            (vec![late.clone()], &[Outcome::NotAttempted], 75),
+            (vec![late.clone()], none, 0),
+            (
+                vec![late.clone()],
+                &[Outcome::Failed, Outcome::NotAttempted],
+                1,
+            ),
+            (vec![late], &[Outcome::InDoubt], 76),
+            (vec![spent], &[Outcome::Failed, Outcome::NotAttempted], 1),
         ] {
-            let exit = Exit::of_run(&causes, |outcome| outcomes.contains(&outcome));
+            let exit = Exit::of_run(&causes, 0, |outcome| outcomes.contains(&outcome));
             assert_eq!(exit.code(), code, "{causes:?} {outcomes:?}");
         }
+    }
+
+    #[test]
+    fn a_stored_file_that_is_not_as_it_was_sent_fails_the_run() {
+        let stored = |outcome| outcome == Outcome::Stored;
+        assert_eq!(Exit::of_run(&[], 1, stored).code(), 1);
+        let late = [StopCause::Deadline(Duration::from_secs(1))];
+        assert_eq!(Exit::of_run(&late, 1, stored).code(), 1);
     }
 }

@@ -5,310 +5,21 @@
 
 #[path = "common/bad_server.rs"]
 mod bad_server;
+#[path = "common/world.rs"]
+mod world;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use roe_batch::ledger::{Ledger, SqliteLedger};
-use rustix::process::{Pid, Signal as Posix, kill_process};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use bad_server::{Act, BadServer, SAFETY_NET, Signal, Upload, http, stored_json};
-
-/// Found nowhere but in one header.
-const KEY: &str = "sk-Do-Not-Write-Me-Down-0123456789";
-
-/// Sent whole, in one write behind the gate.
-const SMALL: u64 = 5 * 1024;
-
-/// Streamed, and small enough to be sent whole whatever the server does.
-const LARGE: u64 = 300 * 1024;
-
-/// Streamed, and more than the sockets between two processes take in (on Linux up to 32 MiB on the
-/// receiving side and 4 MiB on the sending one): its end is not sent while the server does not
-/// read.
-const HUGE: u64 = 64 * 1024 * 1024;
-
-const MANIFEST: &str = "\
-version: 1
-name: faults
-uploads:
-  - {name: all, root: inbox, include: \"**\"}
-";
-
-/// A folder with a manifest and files, and the service it is applied to.
-struct World {
-    folder: TempDir,
-    server: Option<BadServer>,
-    base_url: String,
-}
-
-impl World {
-    fn new(script: impl Fn(&Upload) -> Act + Send + Sync + 'static) -> Self {
-        Self::with(BadServer::start(0, 0, script))
-    }
-
-    fn with(server: BadServer) -> Self {
-        let mut world = Self::without_server(server.port());
-        world.server = Some(server);
-        world
-    }
-
-    fn without_server(port: u16) -> Self {
-        let world = Self {
-            folder: TempDir::new().expect("a folder"),
-            server: None,
-            base_url: format!("http://127.0.0.1:{port}"),
-        };
-        for folder in ["home", "work/inbox"] {
-            fs::create_dir_all(world.folder.path().join(folder)).expect("a folder");
-        }
-        world.manifest(MANIFEST)
-    }
-
-    fn manifest(self, text: &str) -> Self {
-        fs::write(self.work().join("manifest.yaml"), text).expect("a manifest");
-        self
-    }
-
-    /// A file of this size; the bytes of a huge one are a hole, which is quick to make.
-    fn file(self, name: &str, size: u64) -> Self {
-        let path = self.inbox(name);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        if size == HUGE {
-            let file = File::create(path).expect("a file");
-            file.set_len(size).expect("its size");
-        } else {
-            let bytes: Vec<u8> = (0_u8..=250)
-                .cycle()
-                .take(usize::try_from(size).expect("a size"))
-                .collect();
-            fs::write(path, bytes).expect("a file");
-        }
-        self
-    }
-
-    fn work(&self) -> PathBuf {
-        self.folder.path().join("work")
-    }
-
-    fn inbox(&self, name: &str) -> PathBuf {
-        self.work().join("inbox").join(name)
-    }
-
-    fn server(&self) -> &BadServer {
-        self.server.as_ref().expect("a server")
-    }
-
-    fn start(&self, arguments: &[&str]) -> Running {
-        let path = std::env::var_os("PATH").expect("PATH");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_roe-batch"))
-            .args(["apply", "manifest.yaml"])
-            .args(arguments)
-            .current_dir(self.work())
-            .env_clear()
-            .env("PATH", path)
-            .env("HOME", self.folder.path().join("home"))
-            .env("ROE_API_KEY", KEY)
-            .env("ROE_BASE_URL", &self.base_url)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut stdout = child.stdout.take().expect("its stdout");
-        let stderr = BufReader::new(child.stderr.take().expect("its stderr"));
-        let (sender, lines) = mpsc::channel();
-        Running {
-            child,
-            stdout: Some(thread::spawn(move || {
-                let mut text = String::new();
-                stdout.read_to_string(&mut text).expect("text");
-                text
-            })),
-            lines,
-            stderr: String::new(),
-            reader: Some(thread::spawn(move || {
-                for line in stderr.lines() {
-                    // A test that has failed no longer listens.
-                    let _ = sender.send(line.expect("text"));
-                }
-            })),
-        }
-    }
-
-    /// Runs the program to its end and reads its report.
-    fn apply(&self, arguments: &[&str]) -> Ran {
-        self.end(self.start(arguments))
-    }
-
-    /// Waits for a run's end and reads its report.
-    fn end(&self, running: Running) -> Ran {
-        let (code, stdout, stderr) = running.end();
-        for text in [&stdout, &stderr] {
-            assert!(!text.contains(KEY), "the key was shown:\n{text}");
-        }
-        assert_key_is_in_no_file(self.folder.path());
-        let path = self.work().join(".roe-batch/reports/manifest.json");
-        let text =
-            fs::read(path).unwrap_or_else(|error| panic!("{error}: no report\n{stdout}{stderr}"));
-        let report: Value = serde_json::from_slice(&text).expect("a report in JSON");
-        let rows = report["files"].as_array().expect("rows");
-        let header = &report["header"];
-        assert_eq!(header["planned"], rows.len(), "{report:#}");
-        assert_eq!(header["exit_code"], code, "{report:#}");
-        for (word, count) in header["outcomes"].as_object().expect("counts") {
-            let found = rows.iter().filter(|row| row["outcome"] == *word).count();
-            assert_eq!(*count, found, "{word} in {report:#}");
-        }
-        Ran {
-            code,
-            stdout,
-            stderr,
-            report,
-        }
-    }
-
-    /// Ends the server and says what reached it. Nothing but uploads may have gone anywhere else
-    /// than to documented paths, and no redirect may have been followed.
-    fn finish(mut self) -> Vec<Upload> {
-        let server = self.server.take().expect("a server");
-        let others = server.others();
-        let uploads = server.finish();
-        assert!(
-            others.iter().all(|line| line.starts_with("GET /v1/")),
-            "{others:?}"
-        );
-        for upload in &uploads {
-            let authorization = upload.headers.get("authorization");
-            assert_eq!(
-                authorization.map(String::as_str),
-                Some(format!("Bearer {KEY}").as_str())
-            );
-            assert!(!upload.headers.contains_key("transfer-encoding"));
-        }
-        uploads
-    }
-}
-
-/// Looks at the bytes of every file, so also at databases and write-ahead logs.
-fn assert_key_is_in_no_file(folder: &Path) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let (path, found) = (entry.path(), entry.metadata().expect("its metadata"));
-        if found.is_dir() {
-            assert_key_is_in_no_file(&path);
-        } else if found.len() < HUGE / 2 {
-            let bytes = fs::read(&path).expect("its bytes");
-            let key = KEY.as_bytes();
-            assert!(
-                !bytes.windows(key.len()).any(|window| window == key),
-                "the key is in {}",
-                path.display()
-            );
-        }
-    }
-}
-
-/// The program while it runs. It does not outlive its test.
-struct Running {
-    child: Child,
-    stdout: Option<JoinHandle<String>>,
-    lines: Receiver<String>,
-    stderr: String,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl Running {
-    /// Waits until the program has said this on stderr.
-    fn until_it_says(&mut self, words: &str) {
-        loop {
-            let line = self.lines.recv_timeout(SAFETY_NET);
-            let Ok(line) = line else {
-                panic!("it did not say \"{words}\": {}", self.stderr);
-            };
-            self.stderr.push_str(&line);
-            self.stderr.push('\n');
-            if line.contains(words) {
-                return;
-            }
-        }
-    }
-
-    fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Posix::TERM).expect("a signal is sent");
-    }
-
-    /// Exit code, stdout and stderr.
-    fn end(mut self) -> (i32, String, String) {
-        loop {
-            match self.lines.recv_timeout(SAFETY_NET) {
-                Ok(line) => {
-                    self.stderr.push_str(&line);
-                    self.stderr.push('\n');
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs: {}", self.stderr),
-            }
-        }
-        let status = self.child.wait().expect("its end");
-        let stdout = self.stdout.take().expect("a reader").join().expect("text");
-        self.reader.take().expect("a reader").join().expect("text");
-        let code = status
-            .code()
-            .unwrap_or_else(|| panic!("{status}: {}", self.stderr));
-        (code, stdout, std::mem::take(&mut self.stderr))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Errors say that it has ended, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A run that ended.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-    report: Value,
-}
-
-impl Ran {
-    fn row(&self, path: &str) -> &Value {
-        let rows = self.report["files"].as_array().expect("rows");
-        let path = format!("inbox/{path}");
-        rows.iter()
-            .find(|row| row["path"] == path.as_str())
-            .unwrap_or_else(|| panic!("no row for {path} in {:#}", self.report))
-    }
-
-    fn outcome(&self, path: &str) -> &str {
-        self.row(path)["outcome"].as_str().expect("an outcome")
-    }
-
-    /// Paths and outcomes, in the report's order.
-    fn outcomes(&self) -> Vec<(&str, &str)> {
-        let rows = self.report["files"].as_array().expect("rows");
-        rows.iter()
-            .map(|row| {
-                let path = row["path"].as_str().expect("a path");
-                let outcome = row["outcome"].as_str().expect("an outcome");
-                (path.trim_start_matches("inbox/"), outcome)
-            })
-            .collect()
-    }
-}
+use world::{HUGE, KEY, LARGE, MANIFEST, Running, SMALL, World};
 
 /// What the ledger makes a second run do with the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -501,7 +212,7 @@ fn a_success_without_a_readable_id_is_stored_and_never_sent_again() {
         ("no id", Act::answer(http(200, &[], r#"{"name": "n"}"#))),
         (
             "null id",
-            Act::answer(http(200, &[], r#"{"id": null, "size": 1}"#)),
+            Act::answer(http(200, &[], r#"{"id": null, "creator": "c"}"#)),
         ),
     ];
     let cases = answers
@@ -533,27 +244,62 @@ fn a_file_that_goes_back_to_its_stored_version_is_not_stored_twice() {
 #[test]
 fn a_stored_file_that_the_service_describes_otherwise_says_so() {
     let body = r#"{"id": "f-1", "name": "other.bin", "size": 1, "dataset": {"id": "x"}}"#;
-    let world = World::new(move |_| Act::answer(http(200, &[], body)));
+    let dataset = "3f2b7a52-0000-4000-8000-000000000001";
+    let manifest = MANIFEST.replace(
+        "{name: all,",
+        &format!("{{name: all, dataset_id: {dataset},"),
+    );
+    let world = World::new(move |_| Act::answer(http(200, &[], body))).manifest(&manifest);
     let world = world.file("a.bin", SMALL);
     let ran = world.apply(FEW);
-    assert_eq!((ran.code, ran.outcome("a.bin")), (0, "stored"));
+    assert_eq!((ran.code, ran.outcome("a.bin")), (1, "stored"));
     let row = ran.row("a.bin");
     assert_eq!(
         (&row["file_id"], &row["returned_name"]),
         (&json!("f-1"), &json!("other.bin"))
     );
     let reason = row["reason"].as_str().expect("a reason");
-    assert!(reason.contains("the service says 1 bytes"), "{reason}");
-    assert!(
-        reason.contains("the service calls it \"other.bin\""),
-        "{reason}"
+    assert_eq!(
+        reason,
+        "stored, but mismatch: the service says 1 bytes, 5120 were sent; renamed: the service \
+         calls it \"other.bin\"; wrong_target: it is in dataset x"
     );
-    assert!(
-        ran.stderr.contains("the service calls it"),
-        "{}",
-        ran.stderr
+    for shown in [&ran.stdout, &ran.stderr] {
+        assert!(shown.contains(reason), "{shown}");
+    }
+    let again = world.apply(FEW);
+    assert_eq!((again.code, again.outcome("a.bin")), (0, "skipped"));
+    assert_eq!(world.finish().len(), 1);
+}
+
+/// Each difference alone, and what it makes of the run.
+#[test]
+fn only_a_file_that_is_elsewhere_or_not_what_was_sent_fails_the_run() {
+    let dataset = "3f2b7a52-0000-4000-8000-000000000001";
+    let manifest = MANIFEST.replace(
+        "{name: all,",
+        &format!("{{name: all, dataset_id: {dataset},"),
     );
-    world.finish();
+    for (body, word, code) in [
+        (r#"{"id": "f-1", "name": "other.bin"}"#, "renamed", 0),
+        (r#"{"id": "f-1", "size": 5119}"#, "mismatch", 1),
+        (
+            r#"{"id": "f-1", "dataset": {"id": "x"}}"#,
+            "wrong_target",
+            1,
+        ),
+        (r#"{"id": "f-1", "size": 5120}"#, "", 0),
+    ] {
+        let world = World::new(move |_| Act::answer(http(200, &[], body))).manifest(&manifest);
+        let world = world.file("a.bin", SMALL);
+        let ran = world.apply(FEW);
+        assert_eq!((ran.code, ran.outcome("a.bin")), (code, "stored"), "{body}");
+        assert_eq!(ran.row("a.bin")["file_id"], "f-1");
+        let reason = ran.row("a.bin")["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(word), "{reason}");
+        assert_eq!(reason.is_empty(), word.is_empty(), "{reason}");
+        world.finish();
+    }
 }
 
 /// A login page answers 200 too: only the API's own words count as its word.

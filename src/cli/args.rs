@@ -133,6 +133,14 @@ pub(super) struct ApplyArgs {
     /// Attempts for one file [env: `ROE_MAX_RETRIES`, and one] [default: the manifest's, else 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(super) max_attempts: Option<u32>,
+    /// Begin no attempt of a file so long after its first one, and give up a service that fails
+    /// everything for so long [default: the manifest's, else 15m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) retry_for: Option<Duration>,
+    /// Begin nothing new so long after the start, then wait up to --grace for uploads under way
+    /// [default: the manifest's, else none]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) deadline: Option<Duration>,
     /// After a first Ctrl-C or SIGTERM, wait so long for uploads under way
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub(super) grace: Duration,

@@ -222,6 +222,8 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
             first: parsed_variable("ROE_RETRY_INITIAL_MS", milliseconds)?,
             most: parsed_variable("ROE_RETRY_MAX_MS", milliseconds)?,
         },
+        retry_for: args.retry_for,
+        deadline: args.deadline,
         grace: args.grace,
         wait: args.wait,
         settle: args.settle,

@@ -99,6 +99,10 @@ pub struct ApplySettings {
     pub stall: Duration,
     /// The waits between attempts.
     pub retry_waits: RetryWaits,
+    /// How long after a file's first attempt another one may begin.
+    pub retry_for: Option<Duration>,
+    /// How long the run may take.
+    pub deadline: Option<Duration>,
     /// How long a first signal waits for what is under way.
     pub grace: Duration,
     /// How long to wait for another run to end; none to give up at once.

@@ -4,10 +4,11 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::model::Delivery;
 
@@ -16,7 +17,14 @@ const CHUNKS_WAITING: usize = 2;
 
 /// How far a body's delivery has come; shared with the connection that takes it.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<State>>);
+pub struct Progress(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// The connection took the body: it had sent the request's head.
+    begun: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -40,7 +48,7 @@ enum Taken {
 impl Progress {
     fn state(&self) -> MutexGuard<'_, State> {
         // The counters are whole whatever a panicking holder was about to do.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How much the server can have seen. A body is handed over when the connection takes it, so
@@ -107,6 +115,19 @@ pub struct Feeder {
     progress: Progress,
 }
 
+/// How often a wait that is meant tells the watchdog so.
+const HELD_TICK: Duration = Duration::from_millis(50);
+
+async fn held(progress: &Progress, wait: Duration) {
+    let until = tokio::time::Instant::now() + wait;
+    while tokio::time::Instant::now() < until {
+        progress.tick();
+        let next = tokio::time::Instant::now() + HELD_TICK;
+        tokio::time::sleep_until(next.min(until)).await;
+    }
+    progress.tick();
+}
+
 /// The connection no longer takes the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection no longer takes the body")]
@@ -121,6 +142,21 @@ impl Feeder {
     pub async fn send(&self, chunk: Bytes) -> Result<(), HungUp> {
         self.check()?;
         self.chunks.send(chunk).await.map_err(|_| HungUp)
+    }
+
+    /// Returns once the connection takes the body, which is when the request's head is on its way;
+    /// it does not return where no connection comes about.
+    pub async fn begun(&self) {
+        let shared = &self.progress.0;
+        while self.progress.state().taken == Taken::NotYet {
+            // A notification that comes first is kept.
+            shared.begun.notified().await;
+        }
+    }
+
+    /// Waits while a budget holds the next piece back: that nothing moves is meant.
+    pub async fn held_for(&self, wait: Duration) {
+        held(&self.progress, wait).await;
     }
 
     /// Whether the body is still taken: if not, nobody need read or release any more of it.
@@ -181,6 +217,7 @@ impl http_body::Body for Body {
             if state.taken == Taken::NotYet {
                 state.taken = Taken::Begun;
                 state.ticks += 1;
+                this.progress.0.begun.notify_one();
             }
         }
         loop {

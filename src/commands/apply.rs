@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::draft::{Draft, ledger_failure, lock, warn_of_other_targets};
+use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{Beside, report_failure, report_paths, summary};
-use super::run::{Signals, SystemChance, SystemClock, runtime, signals};
+use super::run::{Deadline, Signals, SystemChance, SystemClock, runtime, signals};
 use super::service::{self, Service};
 use super::{narrate, say};
 use crate::cli::{ApplySettings, Mode};
@@ -23,27 +24,13 @@ use crate::ledger::{
     AdoptedFrom, Adoption, Entry, Ledger, LedgerError, Refreshed, RunEnd, RunKind, RunStart,
     SqliteLedger, Writer,
 };
-use crate::manifest::Manifest;
 use crate::model::{
     ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, Target,
 };
-use crate::pace::Backoff;
 use crate::plan::{Decision, Note, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
 use crate::report::{self, About, Counts, Header, Row};
 use crate::verify::LocalFiles;
-
-/// Files on their way at once, unless told otherwise.
-const CONCURRENCY: NonZeroU32 = NonZeroU32::new(8).expect("eight is not zero");
-
-/// Attempts for one file, unless told otherwise.
-const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
-
-/// The longest wait after a first attempt, unless told otherwise.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-
-/// The longest wait after any attempt, unless told otherwise.
-const MOST_WAIT: Duration = Duration::from_secs(30);
 
 /// Plans, uploads, reports.
 pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
@@ -72,7 +59,13 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         let signals = signals(&runtime)?;
         Ok::<_, Failure>((service, runtime, signals))
     };
-    let service = service_for(settings, &draft, &plan, &earlier, key)?;
+    let (how, notice) = how(settings, &draft.manifest.run, draft.endpoint.is_none());
+    let service = service_for(settings, &draft, &plan, &earlier, key, how.concurrency)?;
+    if service.is_some()
+        && let Some(notice) = notice
+    {
+        narrate(&notice);
+    }
     let service = service.map(listening).transpose()?;
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     let stop = StopLight::default();
@@ -80,6 +73,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         Some((service, runtime, signals)) => {
             let uploading = Uploading {
                 settings,
+                how,
                 draft: &draft,
                 plan: &plan,
                 client: &service.client,
@@ -101,6 +95,7 @@ fn service_for(
     plan: &Plan,
     doubts: &[Doubt],
     key: Option<ApiKey>,
+    concurrency: NonZeroU32,
 ) -> Result<Option<Service>, Failure> {
     let looks = draft.in_doubt() == InDoubt::Verify;
     let asks = plan.files.iter().any(PlannedFile::asks_service)
@@ -108,8 +103,7 @@ fn service_for(
     if !asks {
         return Ok(None);
     }
-    let connections = usize::try_from(concurrency(settings, &draft.manifest).get());
-    let connections = connections.unwrap_or(1);
+    let connections = usize::try_from(concurrency.get()).unwrap_or(1);
     let rules = draft.manifest.rules.iter();
     let datasets = rules.filter_map(|rule| rule.dataset_id.as_ref());
     service::connect(draft.place(), datasets, key, settings.stall, connections).map(Some)
@@ -130,7 +124,7 @@ fn conclude(
     let unplanned = ledger
         .as_ref()
         .map_or(0, |ledger| unplanned_doubts(&**ledger, plan, &rows));
-    let mut exit = Exit::of_run(&causes, |outcome| {
+    let mut exit = Exit::of_run(&causes, counts.astray(), |outcome| {
         counts.files(outcome) > 0 || outcome == Outcome::InDoubt && unplanned > 0
     });
     let finished = SystemClock.now();
@@ -266,19 +260,13 @@ fn news(draft: &Draft<'_>, plan: &Plan, file: &PlannedFile) -> Option<Entry> {
     }
 }
 
-fn concurrency(settings: &ApplySettings, manifest: &Manifest) -> NonZeroU32 {
-    settings
-        .concurrency
-        .or(manifest.run.concurrency)
-        .unwrap_or(CONCURRENCY)
-}
-
 /// The ledger, unless its thread died, and how the uploads ended.
 type Uploaded = (Option<Box<dyn Ledger>>, Vec<Option<JobEnd>>);
 
 /// What an upload needs beside the ledger.
 struct Uploading<'a> {
     settings: &'a ApplySettings,
+    how: execute::Settings,
     draft: &'a Draft<'a>,
     plan: &'a Plan,
     client: &'a Client,
@@ -295,6 +283,7 @@ fn upload(
 ) -> Result<Uploaded, Failure> {
     let Uploading {
         settings,
+        how,
         draft,
         plan,
         client,
@@ -304,9 +293,18 @@ fn upload(
     let internal = |why: String| Failure::new(Exit::Internal, why);
     let writer = Writer::start(ledger).map_err(|error| internal(error.to_string()))?;
     let progress = Progress::new();
-    let max_attempts = settings.max_attempts.or(draft.manifest.run.max_attempts);
     let settle = settings.settle.or(draft.manifest.run.settle);
     let files: Arc<dyn LocalFiles> = Arc::new(Home::of(&draft.state));
+    let deadline = settings
+        .deadline
+        .or(draft.manifest.run.deadline)
+        .map(|limit| {
+            let used = SystemClock.now().duration_since(draft.started);
+            Deadline {
+                limit,
+                left: limit.saturating_sub(Duration::try_from(used).unwrap_or_default()),
+            }
+        });
     let past = History::of(&draft.state, earlier, draft.started);
     let ends = runtime.block_on(async {
         let events = |event: &Event| progress.event(event);
@@ -327,18 +325,13 @@ fn upload(
                 files: &files,
                 past: &past,
             },
-            settings: execute::Settings {
-                concurrency: concurrency(settings, &draft.manifest),
-                max_attempts: max_attempts.unwrap_or(MAX_ATTEMPTS),
-                backoff: Backoff {
-                    first: settings.retry_waits.first.unwrap_or(FIRST_WAIT),
-                    most: settings.retry_waits.most.unwrap_or(MOST_WAIT),
-                },
-                tag: draft.manifest.run.tag,
-            },
+            settings: how,
         });
         tokio::select! {
             ends = run => ends,
+            never = Deadline::steer(deadline, stop, settings.grace, |line| progress.say(line)) => {
+                match never {}
+            }
             never = signals.steer(stop, settings.grace, |line| progress.say(line)) => match never {},
         }
     });

@@ -3,6 +3,7 @@
 mod apply;
 mod draft;
 mod forget;
+mod how;
 mod import;
 mod lookup;
 mod plan;

@@ -8,7 +8,8 @@ use super::draft::Draft;
 use crate::cli::ApplySettings;
 use crate::error::{Exit, Failure};
 use crate::model::{
-    HumanBytes, Outcome, ReportFormat, RuleName, SourcePath, StopCause, count, shown,
+    Difference, Gravity, HumanBytes, Outcome, ReportFormat, RuleName, SourcePath, StopCause, count,
+    shown,
 };
 use crate::report::{Counts, Header, Row};
 use crate::template::Values;
@@ -152,6 +153,19 @@ pub(super) fn summary(
             let more = of_kind.len() - NAMED;
             let _ = writeln!(text, "{}: … and {more} more in the report", outcome.label());
         }
+    }
+    let astray =
+        |row: &&Row<'_>| row.difference.map(Difference::gravity) == Some(Gravity::FailsRun);
+    for row in rows.iter().filter(astray).take(NAMED) {
+        let why = shown(row.reason.as_deref().unwrap_or_default());
+        let _ = writeln!(text, "{}: {why}", named(row.rule, row.path));
+    }
+    if counts.astray() > NAMED {
+        let more = counts.astray() - NAMED;
+        let _ = writeln!(
+            text,
+            "stored, but not as sent: … and {more} more in the report"
+        );
     }
     if beside.unplanned_doubts > 0 {
         let _ = writeln!(

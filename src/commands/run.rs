@@ -1,11 +1,14 @@
 //! What a run takes from the outside world: time, chance, signals, a runtime.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
+use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{self, SignalKind};
 use uuid::Uuid;
@@ -109,6 +112,111 @@ impl Signals {
             () = tokio::time::sleep(grace) => tell("dropping what is still under way"),
         }
         stop.abort();
-        std::future::pending().await
+        pending().await
+    }
+}
+
+/// How long a run may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    /// In all.
+    pub limit: Duration,
+    /// From now on.
+    pub left: Duration,
+}
+
+impl Deadline {
+    /// Turns the deadline into a drain, and the end of the grace after it into an abort. Never ends
+    /// by itself: the run does, once it is told to.
+    pub(super) async fn steer(
+        deadline: Option<Self>,
+        stop: &StopLight,
+        grace: Duration,
+        tell: impl Fn(&str),
+    ) -> Infallible {
+        let Some(Self { limit, left }) = deadline else {
+            return pending().await;
+        };
+        tokio::time::sleep(left).await;
+        let cause = StopCause::Deadline(limit);
+        tell(&format!(
+            "stopping: {cause}: no new uploads; waiting up to {} s for those under way",
+            grace.as_secs()
+        ));
+        stop.request(cause);
+        tokio::time::sleep(grace).await;
+        tell("dropping what is still under way");
+        stop.abort();
+        pending().await
+    }
+}
+
+/// Open files and sockets that a run needs beside its uploads: ledger, reports, signals, walks.
+const DESCRIPTORS_APART: u64 = 64;
+
+/// How many of the wanted uploads can be under way with the open files that this process may have,
+/// at so many for each; and a notice where that is fewer. Takes what the system allows first.
+pub(super) fn within_file_limit(
+    wanted: NonZeroU32,
+    for_each: NonZeroU32,
+) -> (NonZeroU32, Option<String>) {
+    let mut limit = getrlimit(Resource::Nofile);
+    let can_be_raised = match (limit.current, limit.maximum) {
+        (Some(current), Some(maximum)) => current < maximum,
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    if can_be_raised {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    clamped(wanted, for_each, limit.current)
+}
+
+fn clamped(
+    wanted: NonZeroU32,
+    for_each: NonZeroU32,
+    limit: Option<u64>,
+) -> (NonZeroU32, Option<String>) {
+    let Some(limit) = limit else {
+        return (wanted, None);
+    };
+    let most = limit.saturating_sub(DESCRIPTORS_APART) / u64::from(for_each.get());
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let most = NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN);
+    if wanted <= most {
+        return (wanted, None);
+    }
+    let notice = format!(
+        "notice: concurrency {most} instead of {wanted}: this process may have {limit} open files \
+         (ulimit -n)"
+    );
+    (most, Some(notice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concurrency_fits_the_open_files_that_a_process_may_have() {
+        let number = |number| NonZeroU32::new(number).expect("not zero");
+        for (wanted, limit, most) in [
+            (8, Some(1024), 8),
+            (1024, Some(1024), 320),
+            (1024, Some(100), 12),
+            (1024, Some(64), 1),
+            (1024, Some(3), 1),
+            (1024, None, 1024),
+        ] {
+            let (found, notice) = clamped(number(wanted), number(3), limit);
+            assert_eq!(found.get(), most, "{wanted} {limit:?}");
+            assert_eq!(notice.is_some(), most < wanted, "{notice:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,7 +17,8 @@ use super::{Run, Turn};
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
 use crate::ledger::{LedgerError, State, Transition};
 use crate::model::{
-    AttemptId, Delivery, Digest, FileId, TAG_KEY, Tag, Target, canonical_id, shown_bounded,
+    AttemptId, Delivery, Difference, Digest, FileId, TAG_KEY, Tag, Target, canonical_id,
+    shown_bounded,
 };
 use crate::plan::Upload;
 use crate::source::{Changed, OpenFile, ReadError};
@@ -24,6 +26,11 @@ use crate::verify::{Sample, tells};
 
 /// Files up to this size are read whole and sent in one write; larger ones are streamed.
 const WHOLE_MAX: u64 = 64 * 1024;
+
+/// How long the body of a streamed file is held back once its request's head is on its way: about a
+/// round trip. A service that refuses by the head alone (401, 413) often closes the connection at
+/// once, and bytes that arrive then make it throw its own answer away.
+const HOLD: Duration = Duration::from_millis(50);
 
 /// Whether a file of this size is read whole before anything of it is sent.
 pub(super) fn is_read_whole(size: u64) -> bool {
@@ -124,15 +131,18 @@ impl<'a> Attempt<'a> {
         self.released.get()
     }
 
-    /// Where the service's account of the stored file differs from what was sent.
-    pub(super) fn differences(&self, receipt: &Receipt) -> Option<String> {
+    /// Where the service's account of the stored file differs from what was sent: the worst, and
+    /// all of it in words.
+    pub(super) fn differences(&self, receipt: &Receipt) -> (Option<Difference>, Option<String>) {
+        let mut said = Vec::new();
         let mut found = Vec::new();
         if receipt.file_id.is_none() {
-            found.push("the answer has no readable id".to_owned());
+            said.push("the answer has no readable id".to_owned());
         }
         let size = self.upload.stat.size;
         if let Some(other) = receipt.size.filter(|other| *other != size) {
-            found.push(format!("the service says {other} bytes, {size} were sent"));
+            let how = format!("the service says {other} bytes, {size} were sent");
+            found.push((Difference::Mismatch, how));
         }
         let name = self.upload.sending.remote_name.stored();
         if let Some(other) = receipt
@@ -140,15 +150,23 @@ impl<'a> Attempt<'a> {
             .as_deref()
             .filter(|other| *other != name.as_str())
         {
-            found.push(format!("the service calls it \"{}\"", shown_bounded(other)));
+            let how = format!("the service calls it \"{}\"", shown_bounded(other));
+            found.push((Difference::Renamed, how));
         }
         let dataset = self.target().dataset_id.as_ref();
         if let (Some(other), Some(dataset)) = (&receipt.dataset_id, dataset)
             && canonical_id(other).as_deref() != Some(dataset.as_str())
         {
-            found.push(format!("it is in dataset {}", shown_bounded(other)));
+            let how = format!("it is in dataset {}", shown_bounded(other));
+            found.push((Difference::WrongTarget, how));
         }
-        (!found.is_empty()).then(|| format!("stored, but {}", found.join("; ")))
+        let worst = found.iter().map(|(difference, _)| *difference).max();
+        let words = found
+            .iter()
+            .map(|(difference, how)| format!("{}: {how}", difference.word()));
+        said.extend(words);
+        let reason = (!said.is_empty()).then(|| format!("stored, but {}", said.join("; ")));
+        (worst, reason)
     }
 
     /// The file as a sample of what the target has, if it is a good one: small, not empty, and with
@@ -319,6 +337,8 @@ impl<'a> Attempt<'a> {
     async fn feed(&self, feeder: Feeder, head: Bytes, tail: Bytes) -> Result<(), FeedError> {
         let stat = self.upload.stat;
         let mut file = blocking(self.opener()).await?;
+        feeder.begun().await;
+        feeder.held_for(HOLD).await;
         feeder.send(head).await?;
         let mut hasher = blake3::Hasher::new();
         let mut left = stat.size;

@@ -3,6 +3,7 @@
 //! One failure never stops the batch. What stops it is written down once ([`StopLight`]) and every
 //! file that was not reached says so.
 
+mod after;
 mod attempt;
 mod settle;
 mod stop;
@@ -20,13 +21,11 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::client::{Client, Pause, Reach, Receipt, Retry, RetryLimit, Stop, Verdict};
+use crate::client::{Client, Verdict};
 use crate::event::Event;
-use crate::ledger::{Handle, LedgerError, State, Transition};
-use crate::model::{
-    AttemptId, Clock, Digest, JobEnd, Outcome, RunId, StopCause, Tag, Target, count,
-};
-use crate::pace::{Backoff, retry_after_wait};
+use crate::ledger::{Handle, State};
+use crate::model::{AttemptId, Clock, Digest, JobEnd, Outcome, RunId, StopCause, Tag, Target};
+use crate::pace::Backoff;
 use crate::plan::{Decision, Plan, PlannedFile, Upload, UploadReason};
 use crate::source::Roots;
 
@@ -45,6 +44,8 @@ pub struct Settings {
     pub max_attempts: NonZeroU32,
     /// Waits between them.
     pub backoff: Backoff,
+    /// How long after a file's first attempt another one may begin.
+    pub retry_for: Duration,
     /// Whether each attempt's id is planted in the metadata.
     pub tag: Tag,
 }
@@ -189,6 +190,30 @@ fn unsent(file: &PlannedFile) -> JobEnd {
     }
 }
 
+/// A file's attempts in this run.
+#[derive(Debug)]
+struct Tries {
+    /// When the first one was about to begin.
+    began: Instant,
+    /// Whether what may be tried again once was.
+    once: Once,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Once {
+    Left,
+    Used,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            once: Once::Left,
+        }
+    }
+}
+
 /// What to do after an attempt.
 enum Next {
     End(Outcome, Option<String>),
@@ -267,7 +292,7 @@ impl Run<'_> {
         let file = upload.file;
         let target = &self.parts.plan.rules[file.rule].target;
         let mut end = standing;
-        let (mut order, mut started, mut once_used) = (order, None, false);
+        let (mut order, mut started, mut tries) = (order, None, Tries::default());
         for number in 1..=self.parts.settings.max_attempts.get() {
             let turn = if order == Order::LedgerFirst {
                 if self.is_hindered(target).await {
@@ -300,7 +325,7 @@ impl Run<'_> {
                 ..JobEnd::without_attempt(Outcome::Failed, None)
             };
             self.begin(index, upload, &before, &end);
-            let next = self.attempt(&attempt, turn, &mut end, &mut once_used).await;
+            let next = self.attempt(&attempt, turn, &mut end, &mut tries).await;
             match next {
                 Next::Withdrawn => return before,
                 Next::End(outcome, reason) => {
@@ -334,7 +359,7 @@ impl Run<'_> {
         attempt: &Attempt<'_>,
         turn: Option<Turn<'_>>,
         end: &mut JobEnd,
-        once_used: &mut bool,
+        tries: &mut Tries,
     ) -> Next {
         let (attempted, turn) = attempt.make(turn).await;
         let now = self.now();
@@ -373,178 +398,7 @@ impl Run<'_> {
                 self.write_end(attempt, State::InDoubt, end, why).await
             }
             Verdict::Stop(stop) => self.stopped(attempt, end, stop).await,
-            Verdict::Retry(retry) => self.retry(attempt, end, retry, once_used).await,
-        }
-    }
-
-    async fn stored(
-        &self,
-        attempt: &Attempt<'_>,
-        end: &mut JobEnd,
-        at: Timestamp,
-        receipt: Receipt,
-    ) -> Next {
-        end.file_id.clone_from(&receipt.file_id);
-        end.returned_name.clone_from(&receipt.name);
-        end.returned_dataset.clone_from(&receipt.dataset_name);
-        let reason = attempt.differences(&receipt);
-        let step = Transition {
-            file_id: receipt.file_id.clone(),
-            http_status: end.http_status,
-            returned_name: receipt.name.clone(),
-            returned_dataset: receipt.dataset_name.clone(),
-            reason: reason.clone(),
-            ..attempt.step(State::Stored, at)
-        };
-        match self.parts.ledger.record(step).await {
-            Ok(()) => {
-                self.remember(attempt, &receipt);
-                Next::End(Outcome::Stored, reason)
-            }
-            Err(error) => {
-                let id = receipt
-                    .file_id
-                    .map_or("unknown".to_owned(), |id| id.to_string());
-                let why = format!("stored with the id {id}, which could not be written down");
-                self.ledger_broke(&error, Outcome::InDoubt, Some(why))
-            }
-        }
-    }
-
-    async fn write_end(
-        &self,
-        attempt: &Attempt<'_>,
-        state: State,
-        end: &JobEnd,
-        why: String,
-    ) -> Next {
-        match self.write_step(attempt, state, end, &why).await {
-            Ok(()) => Next::End(state.outcome(), Some(why)),
-            Err(error) => self.ledger_broke(&error, state.outcome(), Some(why)),
-        }
-    }
-
-    async fn write_step(
-        &self,
-        attempt: &Attempt<'_>,
-        state: State,
-        end: &JobEnd,
-        why: &str,
-    ) -> Result<(), LedgerError> {
-        let step = Transition {
-            http_status: end.http_status,
-            reason: Some(why.to_owned()),
-            ..attempt.step(state, end.finished.unwrap_or_else(|| self.now()))
-        };
-        self.parts.ledger.record(step).await
-    }
-
-    /// Without a ledger nothing more may be sent; what is known of this file is still said.
-    fn ledger_broke(&self, error: &LedgerError, outcome: Outcome, why: Option<String>) -> Next {
-        self.stop(StopCause::Ledger(error.to_string()));
-        let why = why.map_or(error.to_string(), |why| format!("{why}; {error}"));
-        Next::End(outcome, Some(why))
-    }
-
-    fn stop(&self, cause: StopCause) {
-        if self.parts.stop.request(cause.clone()) {
-            (self.parts.events)(&Event::Stopping(cause));
-        }
-    }
-
-    async fn stopped(&self, attempt: &Attempt<'_>, end: &JobEnd, stop: Stop) -> Next {
-        let target = attempt.target();
-        let why = match stop {
-            Stop::Credentials(why) => {
-                let cause = format!("the service refused the API key ({why})");
-                self.stop(StopCause::Credentials(cause));
-                why
-            }
-            Stop::Misconfigured(why) => {
-                let cause = format!("the service cannot be used at this address ({why})");
-                self.stop(StopCause::Unavailable(cause));
-                why
-            }
-            Stop::Forbidden(why) => {
-                let cause = format!("the API key may not use {target} ({why})");
-                self.refuse(target, StopCause::Credentials(cause));
-                why
-            }
-            Stop::UnknownTarget(why) => {
-                let cause = format!("the service does not know {target} ({why})");
-                self.refuse(target, StopCause::UnknownTarget(cause));
-                why
-            }
-        };
-        self.write_end(attempt, State::Failed, end, why).await
-    }
-
-    /// One refused target leaves the others their chance; a second says it is not the target.
-    fn refuse(&self, target: &Arc<Target>, cause: StopCause) {
-        let mut refused = self.refused.borrow_mut();
-        if !refused.insert(Arc::clone(target)) {
-            return;
-        }
-        if refused.len() > 1 {
-            self.stop(cause);
-        } else if self.parts.stop.note(cause.clone()) {
-            (self.parts.events)(&Event::TargetRefused(cause));
-        }
-    }
-
-    async fn retry(
-        &self,
-        attempt: &Attempt<'_>,
-        end: &JobEnd,
-        retry: Retry,
-        once_used: &mut bool,
-    ) -> Next {
-        let number = end.attempts;
-        let spent = match retry.limit {
-            RetryLimit::Once => std::mem::replace(once_used, true),
-            RetryLimit::Attempts => false,
-        };
-        let last = number >= self.parts.settings.max_attempts.get();
-        if last && retry.reach == Reach::Unreached {
-            self.stop(StopCause::Unavailable(format!(
-                "the service cannot be reached ({})",
-                retry.why
-            )));
-        }
-        if spent {
-            return self
-                .write_end(attempt, State::Rejected, end, retry.why)
-                .await;
-        }
-        if last {
-            let why = format!(
-                "{} (gave up after {})",
-                retry.why,
-                count(usize::try_from(number).unwrap_or(usize::MAX), "attempt")
-            );
-            return self.write_end(attempt, State::Failed, end, why).await;
-        }
-        let written = self.write_step(attempt, State::Failed, end, &retry.why);
-        if let Err(error) = written.await {
-            return self.ledger_broke(&error, Outcome::Failed, Some(retry.why));
-        }
-        let backoff = self.parts.settings.backoff;
-        let own = backoff.wait(number, self.parts.chance.fraction());
-        let wait = match retry.pause {
-            Pause::Own => own,
-            Pause::Shared(after) => {
-                let asked = after.map(|after| retry_after_wait(after, self.now()));
-                let wait = asked.unwrap_or(own);
-                self.pause_all(&retry.why, wait);
-                // The jitter on top keeps the workers from coming back as one.
-                asked.map_or(own, |asked| {
-                    asked + backoff.wait(1, self.parts.chance.fraction())
-                })
-            }
-        };
-        Next::Again {
-            why: retry.why,
-            wait,
+            Verdict::Retry(retry) => self.retry(attempt, end, retry, tries).await,
         }
     }
 

@@ -274,6 +274,22 @@ pub const RUN: &[Key] = &[
         "How often one file is tried in a run. Only what was certainly not stored is tried again.",
     ),
     key(
+        "retry_for",
+        Kind::Duration,
+        "`15m`",
+        "1h",
+        "How long after a file's first attempt another one may begin, and how long a service that \
+         fails everything is waited for before the run gives up.",
+    ),
+    key(
+        "deadline",
+        Kind::Duration,
+        "none",
+        "2h",
+        "How long a run may take: then nothing new is begun, no retry either, what is under way may \
+         end within `--grace`, and the next run goes on.",
+    ),
+    key(
         "in_doubt",
         Kind::Word(&["verify", "hold", "resend"]),
         "`verify`",

@@ -125,6 +125,10 @@ pub struct RunSettings {
     pub concurrency: Option<NonZeroU32>,
     /// Attempts for one file.
     pub max_attempts: Option<NonZeroU32>,
+    /// How long after a file's first attempt another one may begin.
+    pub retry_for: Option<Duration>,
+    /// How long a run may take.
+    pub deadline: Option<Duration>,
     /// What to do with files in doubt.
     pub in_doubt: Option<InDoubt>,
     /// How long a file in doubt must be absent from the listing to count as not stored.

@@ -14,8 +14,9 @@ mod text;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use self::candidate::{
@@ -25,7 +26,7 @@ pub use self::candidate::{
 pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::glob::{Glob, GlobError, Globs};
-pub use self::outcome::{JobEnd, Outcome};
+pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
 pub use self::secret::{ApiKey, Environment, Variable};
@@ -314,6 +315,10 @@ pub enum StopCause {
     Interrupted(Signal),
     /// The dataset or path is unknown to the service (404).
     UnknownTarget(String),
+    /// More files failed than the run may have.
+    FailureBudget(String),
+    /// The time that the run may take is over.
+    Deadline(Duration),
 }
 
 impl fmt::Display for StopCause {
@@ -322,7 +327,13 @@ impl fmt::Display for StopCause {
             Self::Ledger(why)
             | Self::Credentials(why)
             | Self::Unavailable(why)
-            | Self::UnknownTarget(why) => f.write_str(why),
+            | Self::UnknownTarget(why)
+            | Self::FailureBudget(why) => f.write_str(why),
+            Self::Deadline(limit) => write!(
+                f,
+                "the run's deadline of {:#} is reached",
+                SignedDuration::try_from(*limit).unwrap_or(SignedDuration::MAX)
+            ),
             Self::Interrupted(signal) => write!(f, "interrupted by {signal}"),
         }
     }

@@ -58,6 +58,47 @@ impl Outcome {
     }
 }
 
+/// Where the service's account of a stored file differs from what was sent; the later, the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Difference {
+    /// It has another name than was to be expected.
+    Renamed,
+    /// It has another size: what is stored is not what was sent.
+    Mismatch,
+    /// It is in another dataset.
+    WrongTarget,
+}
+
+impl Difference {
+    /// The word that reasons begin with; stable.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Renamed => "renamed",
+            Self::Mismatch => "mismatch",
+            Self::WrongTarget => "wrong_target",
+        }
+    }
+
+    /// What follows from it for the run.
+    #[must_use]
+    pub fn gravity(self) -> Gravity {
+        match self {
+            Self::Renamed => Gravity::Shown,
+            Self::Mismatch | Self::WrongTarget => Gravity::FailsRun,
+        }
+    }
+}
+
+/// What follows from a [`Difference`]; the file stays stored, under its id, in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gravity {
+    /// It is shown.
+    Shown,
+    /// It is shown, and the run counts as failed.
+    FailsRun,
+}
+
 /// How one job ended, with everything a report says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEnd {
@@ -65,6 +106,8 @@ pub struct JobEnd {
     pub outcome: Outcome,
     /// Why it is not stored, or what is odd about it.
     pub reason: Option<String>,
+    /// The worst that is odd about how it is stored.
+    pub difference: Option<Difference>,
     /// The id the service gave it.
     pub file_id: Option<FileId>,
     /// The digest of its bytes, where they were read.
@@ -116,6 +159,7 @@ impl JobEnd {
         Self {
             outcome,
             reason,
+            difference: None,
             file_id: None,
             digest: None,
             attempts: 0,

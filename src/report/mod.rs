@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::model::{Outcome, RunId};
+use crate::model::{Difference, Gravity, Outcome, RunId};
 
 pub use self::row::{Row, planned_rows, rows, rows_of_ledger, unattempted};
 pub use self::write::{probe, render, write};
@@ -48,7 +48,10 @@ pub struct Header {
 
 /// Counts rows by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts(BTreeMap<Outcome, (usize, u64)>);
+pub struct Counts {
+    outcomes: BTreeMap<Outcome, (usize, u64)>,
+    astray: usize,
+}
 
 impl Counts {
     /// Counts files and bytes.
@@ -56,9 +59,11 @@ impl Counts {
     pub fn of(rows: &[Row<'_>]) -> Self {
         let mut counts = Self::default();
         for row in rows {
-            let entry = counts.0.entry(row.outcome).or_default();
+            let entry = counts.outcomes.entry(row.outcome).or_default();
             entry.0 += 1;
             entry.1 += row.size.unwrap_or(0);
+            let gravity = row.difference.map(Difference::gravity);
+            counts.astray += usize::from(gravity == Some(Gravity::FailsRun));
         }
         counts
     }
@@ -70,16 +75,22 @@ impl Counts {
         counts.to_vec()
     }
 
+    /// Stored files of which the service tells what fails a run ([`Gravity::FailsRun`]).
+    #[must_use]
+    pub fn astray(&self) -> usize {
+        self.astray
+    }
+
     /// Files with this outcome.
     #[must_use]
     pub fn files(&self, outcome: Outcome) -> usize {
-        self.0.get(&outcome).map_or(0, |(files, _)| *files)
+        self.outcomes.get(&outcome).map_or(0, |(files, _)| *files)
     }
 
     /// Their bytes.
     #[must_use]
     pub fn bytes(&self, outcome: Outcome) -> u64 {
-        self.0.get(&outcome).map_or(0, |(_, bytes)| *bytes)
+        self.outcomes.get(&outcome).map_or(0, |(_, bytes)| *bytes)
     }
 }
 

@@ -5,8 +5,8 @@ use serde::{Serialize, Serializer};
 
 use crate::ledger::{PlannedRow, RunRow};
 use crate::model::{
-    AttemptId, DatasetId, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome, RuleName,
-    SourcePath, Target,
+    AttemptId, DatasetId, Difference, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome,
+    RuleName, SourcePath, Target,
 };
 use crate::plan::{Decision, Note, Plan, PlannedFile, UploadReason};
 
@@ -53,6 +53,9 @@ pub struct Row<'a> {
     pub returned_name: Option<String>,
     /// The dataset's name as the service gave it.
     pub returned_dataset: Option<String>,
+    /// The worst that is odd about how it is stored; the reason says it in words.
+    #[serde(skip)]
+    pub difference: Option<Difference>,
 }
 
 #[expect(clippy::ref_option, reason = "serde hands the field over by reference")]
@@ -194,6 +197,7 @@ impl<'a> What<'a> {
             finished: end.finished,
             returned_name: end.returned_name,
             returned_dataset: end.returned_dataset,
+            difference: end.difference,
         }
     }
 }

@@ -157,6 +157,7 @@ impl Engine {
                     first: Duration::from_millis(500),
                     most: Duration::from_secs(30),
                 },
+                retry_for: Duration::from_mins(15),
                 tag: self.manifest.run.tag,
             },
         }));
@@ -172,7 +173,7 @@ impl Engine {
         let end = RunEnd {
             run,
             at: Timestamp::now(),
-            exit_code: Exit::of_run(&ran.stopped, |outcome| ran.files(outcome) > 0).code(),
+            exit_code: Exit::of_run(&ran.stopped, 0, |outcome| ran.files(outcome) > 0).code(),
             stopped: ran.stopped.iter().map(ToString::to_string).collect(),
             outcomes: outcomes.to_vec(),
         };

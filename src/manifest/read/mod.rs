@@ -316,6 +316,11 @@ impl Reader<'_> {
         duration
     }
 
+    fn optional_duration(&mut self, fields: &Fields<'_>, name: &str) -> Option<Duration> {
+        let key = keys::RUN.iter().find(|key| key.name == name)?;
+        self.duration(fields.get(name)?, key.example)
+    }
+
     fn flag(&mut self, entry: &Entry) -> Option<bool> {
         match &entry.value.value {
             Value::Scalar(text, _) if text == "true" => Some(true),
@@ -359,13 +364,13 @@ impl Reader<'_> {
         RunSettings {
             concurrency,
             max_attempts,
+            retry_for: self.optional_duration(&fields, "retry_for"),
+            deadline: self.optional_duration(&fields, "deadline"),
             in_doubt: fields.get("in_doubt").and_then(|entry| {
                 let choices = [InDoubt::Verify, InDoubt::Hold, InDoubt::Resend];
                 self.word(entry, keys::RUN, &choices)
             }),
-            settle: fields
-                .get("settle")
-                .and_then(|entry| self.duration(entry, "2m")),
+            settle: self.optional_duration(&fields, "settle"),
             tag: match fields.get("tag").and_then(|entry| self.flag(entry)) {
                 Some(true) => Tag::Planted,
                 _ => Tag::None,

@@ -1,0 +1,60 @@
+//! How a run is carried out: what the command line, the environment and the manifest say of it, in
+//! this order, and what holds where none of them says anything.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::run::within_file_limit;
+use crate::cli::ApplySettings;
+use crate::execute;
+use crate::manifest::RunSettings;
+use crate::pace::Backoff;
+
+/// Files on their way at once.
+const CONCURRENCY: NonZeroU32 = NonZeroU32::new(8).expect("eight is not zero");
+
+/// Attempts for one file.
+const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
+
+/// The longest wait after a first attempt.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait after any attempt.
+const MOST_WAIT: Duration = Duration::from_secs(30);
+
+/// How long after a file's first attempt another one may begin.
+const RETRY_FOR: Duration = Duration::from_mins(15);
+
+/// Open files and sockets of one upload: its connection, its file, and a file that is read ahead.
+const DESCRIPTORS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+
+/// As many, where the embedded service in this process has its own half of each upload.
+const DESCRIPTORS_WITH_SANDBOX: NonZeroU32 = NonZeroU32::new(6).expect("six is not zero");
+
+/// How uploads are carried out, and a notice where that is not as it was asked for.
+pub(super) fn how(
+    settings: &ApplySettings,
+    manifest: &RunSettings,
+    with_sandbox: bool,
+) -> (execute::Settings, Option<String>) {
+    let wanted = settings.concurrency.or(manifest.concurrency);
+    let for_each = if with_sandbox {
+        DESCRIPTORS_WITH_SANDBOX
+    } else {
+        DESCRIPTORS
+    };
+    let (concurrency, notice) = within_file_limit(wanted.unwrap_or(CONCURRENCY), for_each);
+    let max_attempts = settings.max_attempts.or(manifest.max_attempts);
+    let retry_for = settings.retry_for.or(manifest.retry_for);
+    let how = execute::Settings {
+        concurrency,
+        max_attempts: max_attempts.unwrap_or(MAX_ATTEMPTS),
+        backoff: Backoff {
+            first: settings.retry_waits.first.unwrap_or(FIRST_WAIT),
+            most: settings.retry_waits.most.unwrap_or(MOST_WAIT),
+        },
+        retry_for: retry_for.unwrap_or(RETRY_FOR),
+        tag: manifest.tag,
+    };
+    (how, notice)
+}

@@ -1,0 +1,102 @@
+//! What bounds a run: its deadline, its patience with one file, the files a process may open.
+
+#[path = "common/bad_server.rs"]
+mod bad_server;
+mod common;
+#[path = "common/world.rs"]
+mod world;
+
+use std::sync::Arc;
+
+use bad_server::{Act, Signal, http};
+use common::Workspace;
+use common::service::{Service, apply_after};
+use world::{SMALL, World};
+
+#[test]
+fn at_the_deadline_what_is_under_way_ends_and_nothing_new_begins() {
+    let go_on = Signal::new();
+    let world = {
+        let go_on = Arc::clone(&go_on);
+        World::new(move |upload| {
+            go_on.wait();
+            Act::store(upload)
+        })
+    };
+    let world = world.file("a.bin", SMALL).file("b.bin", SMALL);
+    let mut running = world.start(&["--concurrency", "1", "--deadline", "0.2"]);
+    running.until_it_says("the run's deadline of 200ms is reached");
+    go_on.set();
+    let ran = world.end(running);
+    assert_eq!(
+        ran.outcomes(),
+        [("a.bin", "stored"), ("b.bin", "not_attempted")]
+    );
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert_eq!(
+        ran.row("b.bin")["reason"],
+        "the run's deadline of 200ms is reached"
+    );
+    assert_eq!(world.finish().len(), 1);
+}
+
+/// The service asks for a wait that is longer than any test.
+#[test]
+fn neither_retries_nor_pauses_stretch_the_deadline() {
+    let world = World::new(|_| Act::answer(http(429, &[("Retry-After", "300")], "")));
+    let world = world.file("a.bin", SMALL).file("b.bin", SMALL);
+    let manifest = format!("{}run: {{deadline: 1s}}\n", world::MANIFEST);
+    let world = world.manifest(&manifest);
+    let ran = world.apply(&["--concurrency", "1"]);
+    assert_eq!(
+        ran.outcomes(),
+        [("a.bin", "failed"), ("b.bin", "not_attempted")]
+    );
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert_eq!(world.finish().len(), 1);
+}
+
+#[test]
+fn a_file_is_not_tried_for_longer_than_the_run_is_patient() {
+    let world = World::new(|_| Act::answer(http(429, &[("Retry-After", "60")], "")));
+    let ran = world
+        .file("a.bin", SMALL)
+        .apply(&["--retry-for", "10", "--max-attempts", "9"]);
+    let row = ran.row("a.bin");
+    assert_eq!((ran.code, ran.outcome("a.bin")), (1, "failed"));
+    assert_eq!(row["attempts"], 1);
+    assert_eq!(row["reason"], "HTTP 429 (gave up after 1 attempt)");
+}
+
+#[test]
+fn concurrency_is_clamped_to_what_a_process_may_open_and_everything_is_stored() {
+    let names: Vec<String> = (0..200).map(|n| format!("inbox/{n:03}.txt")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), n.as_str())).collect();
+    let manifest = "version: 1\nuploads:\n- {name: all, root: inbox, include: '**'}\n\
+                    run: {concurrency: 512}\n";
+    let mut workspace = Workspace::with(manifest, &files);
+    let mut service = Service::start();
+    service.serve(&mut workspace);
+    let ran = apply_after(&workspace, "ulimit -n 100");
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert!(
+        ran.stderr.contains(
+            "notice: concurrency 12 instead of 512: this process may have 100 open files"
+        ),
+        "{}",
+        ran.all()
+    );
+    assert_eq!(service.settled().len(), 200);
+}
+
+/// Only the hard limit binds: the soft one is raised to it.
+#[test]
+fn a_low_soft_limit_of_open_files_is_raised() {
+    let manifest = "version: 1\nuploads:\n- {name: all, root: inbox, include: '**'}\n\
+                    run: {concurrency: 100}\n";
+    let mut workspace = Workspace::with(manifest, &[("inbox/a.txt", "a")]);
+    let service = Service::start();
+    service.serve(&mut workspace);
+    let ran = apply_after(&workspace, "ulimit -Sn 100");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.all());
+}
