@@ -9,9 +9,12 @@ mod bad_server;
 mod world;
 
 use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -238,6 +241,69 @@ fn a_file_that_goes_back_to_its_stored_version_is_not_stored_twice() {
     let ran = world.apply(FEW);
     assert_eq!((ran.code, ran.outcome("a.bin")), (0, "skipped"));
     assert_eq!(world.finish().len(), 2);
+}
+
+/// The service reads nothing but the head of a request, answers, and goes: a body that arrives
+/// before or after can make the system throw the answer away. Held back for about a round trip it
+/// has not come when the service answers; where this machine is slow, some of it may have.
+#[test]
+fn a_refusal_by_the_head_alone_is_read_although_the_connection_is_reset() {
+    const FILES: usize = 30;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let over = Arc::new(AtomicBool::new(false));
+    let held = Arc::new(AtomicUsize::new(0));
+    let server = {
+        let (over, held) = (Arc::clone(&over), Arc::clone(&held));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Ok(true) = stream.and_then(|stream| refuse_by_the_head(&stream)) {
+                    held.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })
+    };
+    let world = (0..FILES).fold(World::without_server(port), |world, n| {
+        world.file(&format!("{n}.bin"), HUGE)
+    });
+    let ran = world.apply(&["--concurrency", "1", "--max-attempts", "1"]);
+    let read = ran.outcomes();
+    let read = read.iter().filter(|(_, outcome)| *outcome == "rejected");
+    let read = read.count();
+    let held = held.load(Ordering::Relaxed);
+    assert!(
+        read > FILES / 2 && held > FILES / 2,
+        "{read} read, {held} held back, of {FILES}\n{}",
+        ran.stderr
+    );
+    over.store(true, Ordering::Relaxed);
+    drop(TcpStream::connect((Ipv4Addr::LOCALHOST, port)));
+    server.join().expect("the server's thread");
+}
+
+/// Whether nothing of the body had come when the answer was sent.
+fn refuse_by_the_head(mut stream: &TcpStream) -> io::Result<bool> {
+    stream.set_read_timeout(Some(SAFETY_NET))?;
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    // As far away as a service in another city.
+    thread::sleep(Duration::from_millis(10));
+    let answer = http(
+        413,
+        &[("Connection", "close")],
+        r#"{"detail": "too large"}"#,
+    );
+    stream.set_nonblocking(true)?;
+    let held = stream.peek(&mut byte).is_err();
+    stream.set_nonblocking(false)?;
+    stream.write_all(answer.as_bytes())?;
+    Ok(held)
 }
 
 /// The id counts, but nobody is told that all is as it was sent.

@@ -32,6 +32,9 @@ pub const LARGE: u64 = 300 * 1024;
 /// read.
 pub const HUGE: u64 = 64 * 1024 * 1024;
 
+/// From this size on files are holes.
+const HOLLOW: u64 = 8 * 1024 * 1024;
+
 pub const MANIFEST: &str = "\
 version: 1
 name: faults
@@ -74,11 +77,11 @@ impl World {
         self
     }
 
-    /// A file of this size; the bytes of a huge one are a hole, which is quick to make.
+    /// A file of this size; the bytes of a large one are a hole, which is quick to make.
     pub fn file(self, name: &str, size: u64) -> Self {
         let path = self.inbox(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        if size == HUGE {
+        if size >= HOLLOW {
             let file = File::create(path).expect("a file");
             file.set_len(size).expect("its size");
         } else {
