@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O. Strings that mean something are newtypes, choices are enums.
 
+mod budget;
 mod candidate;
 mod content_type;
 mod doubt;
@@ -9,6 +10,7 @@ mod glob;
 mod outcome;
 mod remote_name;
 mod retry_after;
+mod schedule;
 mod secret;
 mod text;
 
@@ -19,6 +21,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use self::budget::{Bandwidth, FailureBudget, Rate};
 pub use self::candidate::{
     Candidate, Candidates, Digests, Entry, Known, KnownFile, KnownState, Owner, RootCandidates,
     RootId, StoredVersion,
@@ -29,6 +32,7 @@ pub use self::glob::{Glob, GlobError, Globs};
 pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
+pub use self::schedule::{Schedule, TimeRange};
 pub use self::secret::{ApiKey, Environment, Variable};
 pub use self::text::{Bytes as HumanBytes, canonical_id, closest, count, shown, shown_bounded};
 
