@@ -1,10 +1,29 @@
-//! When to try again: pure. What waits, waits elsewhere; time and chance are handed in.
+//! When to try again, and when to begin at all: pure. What waits, waits elsewhere; time and chance
+//! are handed in. Times are since the run's start, by a clock that never goes back.
+//!
+//! [`Pace`] puts the parts together: a [`Breaker`] for when the service is gone, a shared pause for
+//! when it asks for one, a [`Window`] for how many uploads are on their way, and [`Bucket`]s for how
+//! many begin and how many bytes leave: as configured, and as [`Learned`] from refusals.
 
+mod breaker;
+mod bucket;
+mod budget;
+mod learned;
+mod number;
+mod window;
+
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::Time;
 
-use crate::model::RetryAfter;
+pub use self::breaker::{Breaker, BreakerSettings, Gate, Health};
+pub use self::bucket::Bucket;
+pub use self::budget::exceeded;
+pub use self::learned::{Learned, Limited};
+pub use self::window::Window;
+use crate::model::{Bandwidth, Rate, RetryAfter, Schedule};
 
 /// Longest wait that a service's `Retry-After` can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
@@ -36,6 +55,234 @@ impl Backoff {
         let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
         let ceiling = self.first.saturating_mul(doubled).min(self.most);
         ceiling.mul_f64(chance.clamp(0.0, 1.0))
+    }
+}
+
+/// The largest upload whose time to the answer says something of the service and not of the line.
+pub const TIMED_BYTES_MAX: u64 = 64 * 1024;
+
+/// For how long bytes of a bandwidth may go at once after a rest.
+const BANDWIDTH_BURST: u64 = 10;
+/// And so many at least: what is handed to a connection at once.
+const BANDWIDTH_BURST_LEAST: u64 = 64 * 1024;
+
+/// Longest time for which a time of the day is relied on: clocks are set, and summer time begins.
+const TIME_CHECK: Duration = Duration::from_mins(5);
+
+/// How an upload ended, as far as pacing goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// The service answered sensibly: it stored the file, or refused it for the file's sake.
+    Good {
+        /// The time to the answer, where the upload was a small one.
+        took: Option<Duration>,
+    },
+    /// The service has too many requests (425, 429, or 503 with a `Retry-After`).
+    Refused {
+        /// How long it asks everyone to wait from now on.
+        retry_after: Option<Duration>,
+    },
+    /// The service is broken or cannot be reached: 5xx, a lost connection, a stall.
+    Failing,
+    /// Nothing of it is the service's: the file could not be read, or was not sent.
+    Neutral,
+}
+
+impl Signal {
+    /// A sensible answer to an upload of so many bytes, `took` after it began.
+    #[must_use]
+    pub fn good(bytes: u64, took: Duration) -> Self {
+        Self::Good {
+            took: (bytes <= TIMED_BYTES_MAX).then_some(took),
+        }
+    }
+}
+
+/// How many uploads may be on their way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concurrency {
+    /// So many.
+    Fixed(NonZeroUsize),
+    /// As many as the service can take, up to so many.
+    Adaptive(NonZeroUsize),
+}
+
+/// How a run is to be paced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaceSettings {
+    /// Uploads on their way at once.
+    pub concurrency: Concurrency,
+    /// Uploads that may begin in a time.
+    pub rate: Schedule<Option<Rate>>,
+    /// Bytes that may leave in a time.
+    pub bandwidth: Schedule<Option<Bandwidth>>,
+    /// When the service counts as gone.
+    pub breaker: BreakerSettings,
+}
+
+/// What somebody who wants to begin an upload is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// Begin now: its place is taken. It has to come back through [`Pace::ended`].
+    Now,
+    /// Ask again at this time of the run. Nothing is reserved: what happens until then counts.
+    At(Duration),
+    /// Ask again when an upload or the probe has ended.
+    AfterAnEnd,
+    /// Find out with a cheap request whether the service is back, say so with
+    /// [`Pace::probe_result`], and ask again. Nobody else is asked to at the same time.
+    Probe,
+    /// The service failed everyone for too long: stop.
+    GiveUp,
+}
+
+/// Paces a run.
+///
+/// Who wants to begin an upload asks [`Pace::may_begin`] until it says [`Begin::Now`]. One at a time
+/// should do so, in order, so that nobody is overtaken: the next when the one before has begun.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    window: Window,
+    breaker: Breaker,
+    learned: Learned,
+    requests: Bucket,
+    bytes: Bucket,
+    rate: Schedule<Option<Rate>>,
+    bandwidth: Schedule<Option<Bandwidth>>,
+    paused_until: Duration,
+    /// Whether the next to begin has been waiting for the learned rate.
+    limited: Limited,
+    /// When the time of the day is to be told again.
+    time_check: Option<Duration>,
+}
+
+impl Pace {
+    /// The pace of a run that starts at a time of the day.
+    #[must_use]
+    pub fn new(settings: PaceSettings, time: Time) -> Self {
+        let rate = settings.rate.at(time);
+        let bandwidth = settings.bandwidth.at(time);
+        // The burst does not follow a schedule's changes: what the fastest needs, the slowest may.
+        let fastest = settings.bandwidth.values().flatten().max();
+        let burst = fastest.map_or(0, |most| most.bytes_per_second() / BANDWIDTH_BURST);
+        let mut pace = Self {
+            window: match settings.concurrency {
+                Concurrency::Fixed(size) => Window::fixed(size),
+                Concurrency::Adaptive(max) => Window::adaptive(max),
+            },
+            breaker: Breaker::new(settings.breaker),
+            learned: Learned::new(),
+            requests: Bucket::new(rate, 1).with_slack(learned::SLACK),
+            bytes: Bucket::new(
+                bandwidth.map(Bandwidth::rate),
+                burst.max(BANDWIDTH_BURST_LEAST),
+            ),
+            rate: settings.rate,
+            bandwidth: settings.bandwidth,
+            paused_until: Duration::ZERO,
+            limited: Limited::No,
+            time_check: None,
+        };
+        pace.time_is(Duration::ZERO, time);
+        pace
+    }
+
+    /// Tells the time of the day, which rate and bandwidth may follow. Says when to tell it again;
+    /// never where nothing follows it.
+    pub fn time_is(&mut self, now: Duration, time: Time) -> Option<Duration> {
+        self.requests.set_rate(now, self.rate.at(time));
+        let bandwidth = self.bandwidth.at(time);
+        self.bytes.set_rate(now, bandwidth.map(Bandwidth::rate));
+        let changes = [
+            self.rate.next_change(time),
+            self.bandwidth.next_change(time),
+        ];
+        let change = changes.into_iter().flatten().min();
+        self.time_check = change.map(|wait| now.saturating_add(wait.min(TIME_CHECK)));
+        self.time_check
+    }
+
+    /// Whether an upload may begin while `in_flight` others are on their way.
+    pub fn may_begin(&mut self, now: Duration, in_flight: usize) -> Begin {
+        let gate = self.breaker.gate(now);
+        match gate {
+            Gate::Open | Gate::OneTrial => {}
+            Gate::WaitUntil(until) => return Begin::At(until),
+            Gate::Busy => return Begin::AfterAnEnd,
+            Gate::GiveUp => return Begin::GiveUp,
+            Gate::Probe => {
+                self.breaker.probe_begun();
+                return Begin::Probe;
+            }
+        }
+        if in_flight >= self.window.limit() {
+            return Begin::AfterAnEnd;
+        }
+        let learned = self.learned.ready(now);
+        let ready = learned
+            .max(self.requests.ready(now, 1))
+            .max(self.paused_until);
+        if ready > now {
+            if learned == ready {
+                self.limited = Limited::Yes;
+            }
+            let check = self.time_check.filter(|check| *check > now);
+            return Begin::At(check.map_or(ready, |check| ready.min(check)));
+        }
+        if gate == Gate::OneTrial {
+            self.breaker.trial_begun(now);
+        }
+        self.requests.reserve(now, 1);
+        let limited = std::mem::replace(&mut self.limited, Limited::No);
+        self.learned.began(now, limited);
+        self.window.began(now, in_flight.saturating_add(1));
+        Begin::Now
+    }
+
+    /// An upload ended that began at `began`, the time of its [`Begin::Now`]. `chance` is uniform in
+    /// 0..1.
+    pub fn ended(&mut self, now: Duration, began: Duration, signal: Signal, chance: f64) {
+        self.window.ended(now, began, signal);
+        match signal {
+            Signal::Good { .. } => {
+                self.learned.accepted(now);
+                self.breaker.ended(now, began, Health::Good, chance);
+            }
+            Signal::Refused { retry_after } => {
+                let hold = self.learned.refused(now, began);
+                self.pause(now, retry_after.unwrap_or(hold));
+                self.breaker.ended(now, began, Health::Good, chance);
+            }
+            Signal::Failing => self.breaker.ended(now, began, Health::Failing, chance),
+            Signal::Neutral => self.breaker.withdrawn(began),
+        }
+    }
+
+    /// How the probe ended that [`Begin::Probe`] asked for. `chance` is uniform in 0..1.
+    pub fn probe_result(&mut self, now: Duration, health: Health, chance: f64) {
+        self.breaker.probe_result(now, health, chance);
+    }
+
+    /// Lets nobody begin for a while. A longer pause that is on stays.
+    pub fn pause(&mut self, now: Duration, wait: Duration) {
+        self.paused_until = self.paused_until.max(now.saturating_add(wait));
+    }
+
+    /// Reserves bytes that are to leave: says when they may. The order of reservations is kept.
+    pub fn reserve_bytes(&mut self, now: Duration, bytes: u64) -> Duration {
+        self.bytes.reserve(now, bytes)
+    }
+
+    /// How many uploads may be on their way now.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.window.limit()
+    }
+
+    /// The requests per second that the service is thought to allow, where it refused some.
+    #[must_use]
+    pub fn learned_rate(&self) -> Option<f64> {
+        self.learned.ceiling()
     }
 }
 
