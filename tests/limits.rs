@@ -1,4 +1,5 @@
-//! What bounds a run: its deadline, its patience with one file, the files a process may open.
+//! What bounds a run: its deadline, its patience, its failure budget, rate and bandwidth, the files
+//! a process may open.
 
 #[path = "common/bad_server.rs"]
 mod bad_server;
@@ -7,11 +8,12 @@ mod common;
 mod world;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bad_server::{Act, Signal, http};
 use common::Workspace;
 use common::service::{Service, apply_after};
-use world::{SMALL, World};
+use world::{LARGE, SMALL, World};
 
 #[test]
 fn at_the_deadline_what_is_under_way_ends_and_nothing_new_begins() {
@@ -99,4 +101,71 @@ fn a_low_soft_limit_of_open_files_is_raised() {
     service.serve(&mut workspace);
     let ran = apply_after(&workspace, "ulimit -Sn 100");
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.all());
+}
+
+#[test]
+fn one_failure_more_than_the_budget_ends_the_run() {
+    let ten = |world: World| (0..10).fold(world, |world, n| world.file(&format!("{n}.bin"), SMALL));
+    for (budget, answer, failed) in [
+        ("3", "rejected", 4),
+        ("20%", "rejected", 3),
+        ("0", "in_doubt", 1),
+    ] {
+        let status = if answer == "rejected" { 422 } else { 409 };
+        let world = ten(World::new(move |_| Act::answer(http(status, &[], ""))));
+        let ran = world.apply(&["--concurrency", "1", "--failure-budget", budget]);
+        let outcomes = ran.outcomes();
+        let with = |wanted: &str| outcomes.iter().filter(|row| row.1 == wanted).count();
+        assert_eq!(
+            (with(answer), with("not_attempted")),
+            (failed, 10 - failed),
+            "{budget}: {}",
+            ran.stderr
+        );
+        let said = format!("{failed} of 10 files failed, more than the failure budget of {budget}");
+        assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+        assert_eq!(ran.report["header"]["stopped"][0], said.as_str());
+        assert_eq!(world.finish().len(), failed);
+    }
+    let budget = format!("{}run: {{failure_budget: 100%}}\n", world::MANIFEST);
+    let world = ten(World::new(|_| Act::answer(http(422, &[], ""))).manifest(&budget));
+    assert_eq!(world.apply(&[]).code, 1);
+    assert_eq!(world.finish().len(), 10);
+}
+
+/// Lower bounds only: a slow machine takes longer.
+#[test]
+fn no_more_requests_begin_than_the_rate_allows() {
+    let manifest = format!("{}run: {{rate: 20/s, concurrency: 8}}\n", world::MANIFEST);
+    let world = World::new(Act::store).manifest(&manifest);
+    let world = (0..21).fold(world, |world, n| world.file(&format!("{n}.bin"), SMALL));
+    let ran = world.apply(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let uploads = world.finish();
+    let (first, last) = (uploads[0].at, uploads[uploads.len() - 1].at);
+    assert!(
+        last - first >= Duration::from_millis(900),
+        "{:?}",
+        last - first
+    );
+}
+
+#[test]
+fn no_more_bytes_leave_than_the_bandwidth_allows_and_waiting_for_it_is_no_stall() {
+    let all_day = "{\"00:00-12:00\": 256KiB/s, \"12:00-24:00\": 256KiB/s}";
+    let manifest = format!("{}run: {{bandwidth: {all_day}}}\n", world::MANIFEST);
+    let world = World::new(Act::store).manifest(&manifest);
+    let world = world.file("a.bin", 2 * LARGE).file("b.bin", SMALL);
+    let begun = Instant::now();
+    let ran = world.apply(&["--timeout", "0.5"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        begun.elapsed() >= Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(ran.row("a.bin")["attempts"], 1);
+    let unlimited = world.apply(&["--bandwidth", "unlimited"]);
+    assert_eq!(unlimited.code, 0, "{}", unlimited.stderr);
+    assert_eq!(world.finish().len(), 2);
 }

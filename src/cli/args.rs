@@ -1,6 +1,5 @@
 //! The command line as clap reads it: every command, flag and value, with its help.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
 use super::settings::{PlanFormat, StatusFormat};
-use crate::model::{DatasetId, InDoubt, ReportFormat};
+use crate::model::{
+    Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all stored, 1 some files failed, 2 work is pending (plan only), 64 usage, 65 invalid manifest, 69 service
@@ -127,9 +128,20 @@ pub(super) struct ApplyArgs {
     pub(super) format: PlanFormat,
     #[command(flatten)]
     pub(super) access: AccessArgs,
-    /// Files on their way at once [env: `ROE_BATCH_CONCURRENCY`] [default: the manifest's, else 8]
-    #[arg(long, value_name = "N", value_parser = concurrency)]
-    pub(super) concurrency: Option<NonZeroU32>,
+    /// Files on their way at once; `auto` finds out how many the service likes, up to 64, `auto:N`
+    /// up to N [env: `ROE_BATCH_CONCURRENCY`] [default: the manifest's, else 8]
+    #[arg(long, value_name = "N", value_parser = Concurrency::parse)]
+    pub(super) concurrency: Option<Concurrency>,
+    /// Begin at most so many requests, as 50/s, 600/m or unlimited [default: the manifest's, else
+    /// unlimited]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(super) rate: Option<Schedule<Option<Rate>>>,
+    /// Send at most so many bytes, as 20MiB/s or unlimited [default: the manifest's, else unlimited]
+    #[arg(long, value_name = "BYTES/S", value_parser = bandwidth)]
+    pub(super) bandwidth: Option<Schedule<Option<Bandwidth>>>,
+    /// Stop once more files failed than this, as 20 or 5% [default: the manifest's, else never]
+    #[arg(long, value_name = "BUDGET", value_parser = FailureBudget::parse)]
+    pub(super) failure_budget: Option<FailureBudget>,
     /// Attempts for one file [env: `ROE_MAX_RETRIES`, and one] [default: the manifest's, else 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(super) max_attempts: Option<u32>,
@@ -311,11 +323,12 @@ pub(super) fn in_doubt(text: &str) -> Result<InDoubt, String> {
     }
 }
 
-pub(super) fn concurrency(text: &str) -> Result<NonZeroU32, String> {
-    match text.parse::<NonZeroU32>() {
-        Ok(number) if number.get() <= 1024 => Ok(number),
-        _ => Err("give a whole number from 1 to 1024".to_owned()),
-    }
+fn rate(text: &str) -> Result<Schedule<Option<Rate>>, String> {
+    Rate::parse(text).map(Schedule::always)
+}
+
+fn bandwidth(text: &str) -> Result<Schedule<Option<Bandwidth>>, String> {
+    Bandwidth::parse(text).map(Schedule::always)
 }
 
 pub(super) fn dataset(text: &str) -> Result<(DatasetId, String), String> {

@@ -13,9 +13,9 @@ use secrecy::SecretString;
 
 use self::args::{
     AccessArgs, ApplyArgs, Cli, CommonArgs, PlaceArgs, ResolveArgs, ServiceArgs, StreamArgs, Sub,
-    concurrency, duration,
+    duration,
 };
-use crate::model::{Environment, FileId, OrganizationId, canonical_id};
+use crate::model::{Concurrency, Environment, FileId, OrganizationId, canonical_id};
 
 pub use self::settings::{
     ApplySettings, Command, ForgetSettings, Forgettable, ImportSettings, KeySource, Mode, PlanExit,
@@ -36,7 +36,7 @@ const STALL: Duration = Duration::from_mins(2);
 /// What clap wants to print: a usage error, help or the version.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     Ok(match Cli::try_parse_from(args)?.command {
-        Sub::Apply(args) => Command::Apply(apply(args)?),
+        Sub::Apply(args) => Command::Apply(Box::new(apply(args)?)),
         Sub::Plan(args) => Command::Plan(PlanSettings {
             exit: if args.detailed_exitcode {
                 PlanExit::Detailed
@@ -206,8 +206,11 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
         key,
         concurrency: match args.concurrency {
             Some(number) => Some(number),
-            None => parsed_variable("ROE_BATCH_CONCURRENCY", concurrency)?,
+            None => parsed_variable("ROE_BATCH_CONCURRENCY", Concurrency::parse)?,
         },
+        rate: args.rate,
+        bandwidth: args.bandwidth,
+        failure_budget: args.failure_budget,
         max_attempts: match args.max_attempts {
             Some(attempts) => NonZeroU32::new(attempts),
             // The SDKs' name counts what comes after the first attempt.

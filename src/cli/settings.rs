@@ -7,13 +7,16 @@ use std::time::Duration;
 use clap::ValueEnum;
 use secrecy::SecretString;
 
-use crate::model::{DatasetId, Environment, FileId, InDoubt, OrganizationId, ReportFormat};
+use crate::model::{
+    Bandwidth, Concurrency, DatasetId, Environment, FailureBudget, FileId, InDoubt, OrganizationId,
+    Rate, ReportFormat, Schedule,
+};
 
 /// What was asked for.
 #[derive(Debug)]
 pub enum Command {
     /// `apply`.
-    Apply(ApplySettings),
+    Apply(Box<ApplySettings>),
     /// `plan`.
     Plan(PlanSettings),
     /// `resolve`.
@@ -92,7 +95,13 @@ pub struct ApplySettings {
     /// Where the key is.
     pub key: KeySource,
     /// Files on their way at once.
-    pub concurrency: Option<NonZeroU32>,
+    pub concurrency: Option<Concurrency>,
+    /// Requests a second; none within for no limit.
+    pub rate: Option<Schedule<Option<Rate>>>,
+    /// Bytes a second; none within for no limit.
+    pub bandwidth: Option<Schedule<Option<Bandwidth>>>,
+    /// How many files may fail before the run stops.
+    pub failure_budget: Option<FailureBudget>,
     /// Attempts for one file.
     pub max_attempts: Option<NonZeroU32>,
     /// How long nothing may move.

@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod listing;
 mod multipart;
+mod preflight;
 mod verdict;
 
 use std::error::Error;
@@ -21,6 +22,7 @@ pub use self::answer::{Answer, Break, Ending, Receipt};
 pub use self::body::{Body, Feeder, HungUp, Progress};
 pub use self::listing::{ListError, Listed, Mark, More, Page, Presence};
 pub use self::multipart::{Envelope, Form};
+pub use self::preflight::Alive;
 pub use self::verdict::{Pause, Reach, Retry, RetryLimit, Stop, Verdict, verdict};
 
 /// The upload endpoint. Its trailing slash matters: without it Django redirects.

@@ -60,7 +60,14 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         Ok::<_, Failure>((service, runtime, signals))
     };
     let (how, notice) = how(settings, &draft.manifest.run, draft.endpoint.is_none());
-    let service = service_for(settings, &draft, &plan, &earlier, key, how.concurrency)?;
+    let service = service_for(
+        settings,
+        &draft,
+        &plan,
+        &earlier,
+        key,
+        how.pace.concurrency.max(),
+    )?;
     if service.is_some()
         && let Some(notice) = notice
     {
@@ -73,7 +80,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         Some((service, runtime, signals)) => {
             let uploading = Uploading {
                 settings,
-                how,
+                how: &how,
                 draft: &draft,
                 plan: &plan,
                 client: &service.client,
@@ -266,7 +273,7 @@ type Uploaded = (Option<Box<dyn Ledger>>, Vec<Option<JobEnd>>);
 /// What an upload needs beside the ledger.
 struct Uploading<'a> {
     settings: &'a ApplySettings,
-    how: execute::Settings,
+    how: &'a execute::Settings,
     draft: &'a Draft<'a>,
     plan: &'a Plan,
     client: &'a Client,
@@ -325,7 +332,7 @@ fn upload(
                 files: &files,
                 past: &past,
             },
-            settings: how,
+            settings: how.clone(),
         });
         tokio::select! {
             ends = run => ends,

@@ -8,10 +8,11 @@ use super::run::within_file_limit;
 use crate::cli::ApplySettings;
 use crate::execute;
 use crate::manifest::RunSettings;
-use crate::pace::Backoff;
+use crate::model::{Concurrency, Schedule};
+use crate::pace::{Backoff, BreakerSettings, PaceSettings};
 
 /// Files on their way at once.
-const CONCURRENCY: NonZeroU32 = NonZeroU32::new(8).expect("eight is not zero");
+const CONCURRENCY: Concurrency = Concurrency::Fixed(NonZeroU32::new(8).expect("eight is not zero"));
 
 /// Attempts for one file.
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
@@ -38,22 +39,35 @@ pub(super) fn how(
     with_sandbox: bool,
 ) -> (execute::Settings, Option<String>) {
     let wanted = settings.concurrency.or(manifest.concurrency);
+    let wanted = wanted.unwrap_or(CONCURRENCY);
     let for_each = if with_sandbox {
         DESCRIPTORS_WITH_SANDBOX
     } else {
         DESCRIPTORS
     };
-    let (concurrency, notice) = within_file_limit(wanted.unwrap_or(CONCURRENCY), for_each);
+    let (concurrency, notice) = within_file_limit(wanted.max(), for_each);
     let max_attempts = settings.max_attempts.or(manifest.max_attempts);
     let retry_for = settings.retry_for.or(manifest.retry_for);
+    let retry_for = retry_for.unwrap_or(RETRY_FOR);
+    let rate = settings.rate.as_ref().or(manifest.rate.as_ref());
+    let bandwidth = settings.bandwidth.as_ref().or(manifest.bandwidth.as_ref());
     let how = execute::Settings {
-        concurrency,
+        pace: PaceSettings {
+            concurrency: wanted.with_max(concurrency),
+            rate: rate.cloned().unwrap_or(Schedule::always(None)),
+            bandwidth: bandwidth.cloned().unwrap_or(Schedule::always(None)),
+            breaker: BreakerSettings {
+                give_up: retry_for,
+                ..BreakerSettings::default()
+            },
+        },
         max_attempts: max_attempts.unwrap_or(MAX_ATTEMPTS),
         backoff: Backoff {
             first: settings.retry_waits.first.unwrap_or(FIRST_WAIT),
             most: settings.retry_waits.most.unwrap_or(MOST_WAIT),
         },
-        retry_for: retry_for.unwrap_or(RETRY_FOR),
+        retry_for,
+        failure_budget: settings.failure_budget.or(manifest.failure_budget),
         tag: manifest.tag,
     };
     (how, notice)

@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{self, SignalKind};
@@ -24,6 +26,10 @@ pub(super) struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn time_of_day(&self) -> Time {
+        TimeZone::system().to_datetime(self.now()).time()
     }
 }
 

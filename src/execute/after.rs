@@ -8,11 +8,14 @@ use jiff::Timestamp;
 
 use super::attempt::Attempt;
 use super::{Next, Once, Run, Tries};
-use crate::client::{Pause, Reach, Receipt, Retry, RetryLimit, Stop};
+use crate::client::{Pause, Reach, Receipt, Retry, RetryLimit, Stop, Verdict};
 use crate::event::Event;
 use crate::ledger::{LedgerError, State, Transition};
 use crate::model::{JobEnd, Outcome, StopCause, Target, count};
-use crate::pace::retry_after_wait;
+use crate::pace::{Signal, retry_after_wait};
+
+/// The status that tells of this file's upload, and not of the service.
+const CONFLICT: u16 = 409;
 
 impl Run<'_> {
     pub(super) async fn stored(
@@ -149,10 +152,6 @@ impl Run<'_> {
             RetryLimit::Attempts => false,
         };
         let wait = self.wait_before_retry(number, &retry.pause);
-        if let Pause::Shared(after) = retry.pause {
-            let asked = after.map(|after| retry_after_wait(after, self.now()));
-            self.pause_all(&retry.why, asked.unwrap_or(wait));
-        }
         let last = number >= self.parts.settings.max_attempts.get()
             || tries.began.elapsed() + wait > self.parts.settings.retry_for;
         if last && retry.reach == Reach::Unreached {
@@ -181,6 +180,33 @@ impl Run<'_> {
         Next::Again {
             why: retry.why,
             wait,
+        }
+    }
+
+    /// What an attempt's verdict tells the pace, and why.
+    pub(super) fn signal<'v>(
+        &self,
+        verdict: &'v Verdict,
+        status: Option<u16>,
+        attempt: &Attempt<'_>,
+        took: Duration,
+    ) -> (Signal, &'v str) {
+        match verdict {
+            Verdict::Stored(_) => (Signal::good(attempt.size(), took), ""),
+            // It says something of the file, the key or the target, not of the service.
+            Verdict::Rejected(_) | Verdict::Stop(_) => (Signal::Good { took: None }, ""),
+            Verdict::InDoubt(_) if status == Some(CONFLICT) => (Signal::Good { took: None }, ""),
+            Verdict::InDoubt(why) => (Signal::Failing, why),
+            Verdict::Retry(retry) => {
+                let signal = match (&retry.pause, retry.limit) {
+                    (Pause::Shared(after), _) => Signal::Refused {
+                        retry_after: after.map(|after| retry_after_wait(after, self.now())),
+                    },
+                    (Pause::Own, RetryLimit::Once) => Signal::Good { took: None },
+                    (Pause::Own, RetryLimit::Attempts) => Signal::Failing,
+                };
+                (signal, &retry.why)
+            }
         }
     }
 

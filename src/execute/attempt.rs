@@ -113,6 +113,11 @@ impl<'a> Attempt<'a> {
         self.started_at
     }
 
+    /// Bytes of the file.
+    pub(super) fn size(&self) -> u64 {
+        self.upload.stat.size
+    }
+
     pub(super) fn id(&self) -> &AttemptId {
         &self.id
     }
@@ -279,6 +284,7 @@ impl<'a> Attempt<'a> {
             Ok(None) => return (Attempted::Withdrawn(self.withdraw().await), None),
             Err(error) => return (Attempted::GateShut(error), None),
         };
+        tokio::time::sleep(self.run.reserve_bytes(bytes.len())).await;
         let (body, progress) = Body::whole(bytes);
         let client = self.run.parts.client;
         let sent = client.send(&content_type, &self.id, body, &progress).await;
@@ -290,7 +296,7 @@ impl<'a> Attempt<'a> {
     async fn ready(&self) -> Result<Option<Turn<'a>>, LedgerError> {
         let guard = WithdrawnOnDrop(self);
         let turn = match self.release().await {
-            Ok(()) => Ok(self.run.turn(self.target()).await),
+            Ok(()) => Ok(self.run.turn(self.upload).await),
             Err(error) => Err(error),
         };
         mem::forget(guard);
@@ -339,7 +345,7 @@ impl<'a> Attempt<'a> {
         let mut file = blocking(self.opener()).await?;
         feeder.begun().await;
         feeder.held_for(HOLD).await;
-        feeder.send(head).await?;
+        self.pass_on(&feeder, head).await?;
         let mut hasher = blake3::Hasher::new();
         let mut left = stat.size;
         let mut withheld: Option<Bytes> = None;
@@ -357,7 +363,7 @@ impl<'a> Attempt<'a> {
                 .checked_sub(chunk.len() as u64)
                 .ok_or(ReadError::Changed(Changed::Size))?;
             if let Some(earlier) = withheld.replace(chunk) {
-                feeder.send(earlier).await?;
+                self.pass_on(&feeder, earlier).await?;
             }
         }
         if left > 0 {
@@ -368,10 +374,16 @@ impl<'a> Attempt<'a> {
         feeder.check()?;
         self.release().await.map_err(FeedError::Gate)?;
         if let Some(last) = withheld {
-            feeder.send(last).await?;
+            self.pass_on(&feeder, last).await?;
         }
-        feeder.send(tail).await?;
+        self.pass_on(&feeder, tail).await?;
         Ok(())
+    }
+
+    /// Hands over a piece once the bandwidth has room for it.
+    async fn pass_on(&self, feeder: &Feeder, chunk: Bytes) -> Result<(), HungUp> {
+        feeder.held_for(self.run.reserve_bytes(chunk.len())).await;
+        feeder.send(chunk).await
     }
 
     fn opener(&self) -> impl FnOnce() -> Result<OpenFile, ReadError> + Send + use<> {

@@ -9,7 +9,7 @@ mod settle;
 mod stop;
 mod wire;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -18,14 +18,16 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::client::{Client, Verdict};
 use crate::event::Event;
 use crate::ledger::{Handle, State};
-use crate::model::{AttemptId, Clock, Digest, JobEnd, Outcome, RunId, StopCause, Tag, Target};
-use crate::pace::Backoff;
+use crate::model::{
+    AttemptId, Clock, Digest, FailureBudget, JobEnd, Outcome, RunId, StopCause, Tag, Target, count,
+};
+use crate::pace::{Backoff, Pace, PaceSettings, exceeded};
 use crate::plan::{Decision, Plan, PlannedFile, Upload, UploadReason};
 use crate::source::Roots;
 
@@ -33,19 +35,21 @@ use self::attempt::{Attempt, Attempted, WITHDRAWN, is_read_whole};
 use self::settle::Stored;
 pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
-use self::wire::{Order, Turn};
+use self::wire::{Order, STREAMS_MAX, Turn};
 
 /// How a run is to be carried out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
-    /// Files on their way at once.
-    pub concurrency: NonZeroU32,
+    /// How many uploads begin, and how fast they go.
+    pub pace: PaceSettings,
     /// Attempts for one file.
     pub max_attempts: NonZeroU32,
     /// Waits between them.
     pub backoff: Backoff,
     /// How long after a file's first attempt another one may begin.
     pub retry_for: Duration,
+    /// How many of the files to upload may fail before nothing new is begun.
+    pub failure_budget: Option<FailureBudget>,
     /// Whether each attempt's id is planted in the metadata.
     pub tag: Tag,
 }
@@ -107,21 +111,30 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         files: total.files,
         bytes: total.bytes,
     });
-    let concurrency = usize::try_from(parts.settings.concurrency.get()).unwrap_or(1);
+    let pace = Pace::new(parts.settings.pace.clone(), parts.clock.time_of_day());
     let run = Run {
-        wire: Semaphore::new(concurrency),
+        began: Instant::now(),
+        pace: RefCell::new(pace),
+        door: Mutex::new(()),
+        on_wire: Cell::new(0),
+        hands: Mutex::new(()),
+        in_hand: Cell::new(0),
+        streams: Semaphore::new(STREAMS_MAX),
+        news: Notify::new(),
+        failing: RefCell::default(),
         ends: RefCell::new(vec![None; parts.plan.files.len()]),
         phases: RefCell::new(vec![Phase::Waiting; parts.plan.files.len()]),
         refused: RefCell::new(HashSet::new()),
-        pause: RefCell::new(None),
         stored: RefCell::default(),
         released: RefCell::default(),
         key_refused: RefCell::default(),
         settled: RefCell::default(),
+        planned: total.files as u64,
+        failed: Cell::new(0),
         parts,
     };
     let uploads =
-        futures::stream::iter(&jobs).for_each_concurrent(run.in_hand(), |&(index, upload)| {
+        futures::stream::iter(&jobs).for_each_concurrent(run.in_hand_max(), |&(index, upload)| {
             let run = &run;
             async move {
                 let standing = unsent(upload.file);
@@ -132,6 +145,7 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
     let work = run.settling(uploads);
     tokio::select! {
         () = work => {}
+        () = run.follow_the_day() => {}
         () = run.parts.stop.aborted() => {}
     }
     run.close()
@@ -160,14 +174,28 @@ struct Reading {
 
 struct Run<'a> {
     parts: Parts<'a>,
-    /// Turns on the wire: as many as files may be on their way at once.
-    wire: Semaphore,
+    /// When it began.
+    began: Instant,
+    /// Decides who begins, and when.
+    pace: RefCell<Pace>,
+    /// Whoever has it is the next to begin.
+    door: Mutex<()>,
+    /// Attempts on the wire.
+    on_wire: Cell<usize>,
+    /// Whoever has it is the next to be taken in hand.
+    hands: Mutex<()>,
+    /// Attempts on the wire, and ready for it.
+    in_hand: Cell<usize>,
+    /// Places for streamed files.
+    streams: Semaphore,
+    /// An attempt or a probe ended.
+    news: Notify,
+    /// What the service's last failure was.
+    failing: RefCell<String>,
     ends: RefCell<Vec<Option<JobEnd>>>,
     phases: RefCell<Vec<Phase>>,
     /// Targets that the service refused (403, 404).
     refused: RefCell<HashSet<Arc<Target>>>,
-    /// Until when nobody begins an attempt, because the service asked for it.
-    pause: RefCell<Option<Instant>>,
     /// What this run stored.
     stored: RefCell<Stored>,
     /// Rows that this run opened the gate for, as long as a listed file may be theirs without anybody
@@ -177,6 +205,10 @@ struct Run<'a> {
     key_refused: RefCell<Option<String>>,
     /// Attempts whose doubt this run ended.
     settled: RefCell<HashSet<AttemptId>>,
+    /// Files to upload.
+    planned: u64,
+    /// Of them, those that failed so far in whatever way.
+    failed: Cell<u64>,
 }
 
 /// How a row stands that is to be sent and was not.
@@ -227,6 +259,7 @@ enum Next {
 
 impl Run<'_> {
     fn ended(&self, index: usize, upload: Upload<'_>, end: JobEnd) {
+        self.count_failure(&end);
         (self.parts.events)(&Event::Ended {
             rule: self.parts.plan.rules[upload.file.rule].name.clone(),
             path: upload.file.path.clone(),
@@ -234,6 +267,25 @@ impl Run<'_> {
             end: end.clone(),
         });
         self.keep(index, end);
+    }
+
+    /// Ends the run once more failed than it may have.
+    fn count_failure(&self, end: &JobEnd) {
+        let Some(budget) = self.parts.settings.failure_budget else {
+            return;
+        };
+        let failed = match end.outcome {
+            Outcome::Failed | Outcome::Rejected | Outcome::InDoubt => self.failed.get() + 1,
+            Outcome::Stored | Outcome::Skipped | Outcome::NotAttempted => return,
+        };
+        self.failed.set(failed);
+        if exceeded(budget, failed, self.planned) {
+            self.stop(StopCause::FailureBudget(format!(
+                "{} of {} failed, more than the failure budget of {budget}",
+                failed,
+                count(usize::try_from(self.planned).unwrap_or(usize::MAX), "file"),
+            )));
+        }
     }
 
     fn keep(&self, index: usize, end: JobEnd) {
@@ -294,13 +346,13 @@ impl Run<'_> {
         let mut end = standing;
         let (mut order, mut started, mut tries) = (order, None, Tries::default());
         for number in 1..=self.parts.settings.max_attempts.get() {
+            let Some(hand) = self.hand(target).await else {
+                return end;
+            };
             let turn = if order == Order::LedgerFirst {
-                if self.is_hindered(target).await {
-                    return end;
-                }
                 None
             } else {
-                let turn = self.turn(target).await;
+                let turn = self.turn(upload).await;
                 if turn.is_none() {
                     return end;
                 }
@@ -326,6 +378,7 @@ impl Run<'_> {
             };
             self.begin(index, upload, &before, &end);
             let next = self.attempt(&attempt, turn, &mut end, &mut tries).await;
+            drop(hand);
             match next {
                 Next::Withdrawn => return before,
                 Next::End(outcome, reason) => {
@@ -379,10 +432,14 @@ impl Run<'_> {
             }
         };
         end.http_status = status;
+        if let Some(turn) = &turn {
+            let (signal, why) = self.signal(&verdict, status, attempt, turn.took());
+            turn.tell(signal, why);
+        }
         match verdict {
             Verdict::Stored(receipt) => {
                 // The next one goes while this one's end is written down. After any other verdict
-                // it first has to see what that means for all.
+                // it first has to see whether that stops the run.
                 drop(turn);
                 self.stored(attempt, end, now, receipt).await
             }

@@ -148,7 +148,9 @@ impl Run<'_> {
         self.look_at(&verifier, &cases).await;
         let absent = cases.iter().filter(|c| c.looked.get() == Looked::Resend);
         futures::stream::iter(absent)
-            .for_each_concurrent(self.in_hand(), |case| self.resend(case, Order::WireFirst))
+            .for_each_concurrent(self.in_hand_max(), |case| {
+                self.resend(case, Order::WireFirst)
+            })
             .await;
     }
 
@@ -535,7 +537,7 @@ impl Run<'_> {
     async fn send_again(&self) {
         let cases = self.doubtful();
         futures::stream::iter(&cases)
-            .for_each_concurrent(self.in_hand(), |case| {
+            .for_each_concurrent(self.in_hand_max(), |case| {
                 self.resend(case, Order::GivingUp(&case.doubt.attempt))
             })
             .await;

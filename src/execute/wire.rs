@@ -1,22 +1,28 @@
-//! Turns on the wire: how many files are on their way at once, what is ready behind them, and the
-//! pause that the service asks for.
+//! Turns on the wire: who may begin an attempt, and when. What is decided is decided by the pace;
+//! here it is waited for.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
-use tokio::time::Instant;
 
 use super::Run;
 use super::attempt::is_read_whole;
+use crate::client::Alive;
 use crate::event::Event;
-use crate::model::{AttemptId, Target};
+use crate::model::{AttemptId, StopCause, Target};
+use crate::pace::{Begin, Health, Held, Signal};
 use crate::plan::{Decision, Upload, UploadReason};
 
 /// For how many files on their way one more is read, written down and ready to leave, so that the
 /// wire does not wait for the ledger. More would bring nothing (`benches/gate`), and what is in hand
 /// is what a crash can leave in doubt. One at a time stays one at a time, in the plan's order.
 const WIRE_FOR_ONE_READY: usize = 4;
+
+/// Streamed files on their way at once. Each has about a mebibyte in memory and its file open,
+/// and so many keep any line busy.
+pub(super) const STREAMS_MAX: usize = 64;
 
 /// What an attempt waits for first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +36,6 @@ pub(super) enum Order<'a> {
     GivingUp(&'a AttemptId),
 }
 
-/// A turn on the wire.
-pub(super) type Turn<'a> = SemaphorePermit<'a>;
-
 impl<'a> Order<'a> {
     /// A streamed file is written down while it is sent, and one that is to be sent a second time
     /// has a history that a withdrawal would hide.
@@ -45,50 +48,241 @@ impl<'a> Order<'a> {
     }
 }
 
-impl Run<'_> {
-    /// Attempts that may be under way at once: on the wire, and ready for it.
-    pub(super) fn in_hand(&self) -> usize {
-        let concurrency = self.parts.settings.concurrency.get();
-        let concurrency = usize::try_from(concurrency).unwrap_or(1);
-        concurrency.saturating_add(concurrency / WIRE_FOR_ONE_READY)
+/// A place among the files in hand: on the wire, or ready for it.
+pub(super) struct Hand<'a>(&'a Run<'a>);
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        let Self(run) = self;
+        run.in_hand.set(run.in_hand.get() - 1);
+        run.news.notify_waiters();
+    }
+}
+
+/// A turn on the wire.
+pub(super) struct Turn<'a> {
+    run: &'a Run<'a>,
+    /// When it began, since the run did.
+    began: Duration,
+    told: Cell<Told>,
+    _stream: Option<SemaphorePermit<'a>>,
+}
+
+/// Whether the pace knows how a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    NotYet,
+    Yes,
+}
+
+impl Turn<'_> {
+    /// How long ago it began.
+    pub(super) fn took(&self) -> Duration {
+        self.run.elapsed().saturating_sub(self.began)
     }
 
-    /// Waits for a turn on the wire; none where something keeps the attempt from beginning.
-    pub(super) async fn turn(&self, target: &Arc<Target>) -> Option<Turn<'_>> {
-        let turn = tokio::select! {
-            turn = self.wire.acquire() => turn.ok()?,
-            () = self.parts.stop.draining() => return None,
+    /// Tells the pace how it ended, and everybody if that holds them up.
+    pub(super) fn tell(&self, signal: Signal, why: &str) {
+        self.told.set(Told::Yes);
+        let run = self.run;
+        let now = run.elapsed();
+        let chance = run.parts.chance.fraction();
+        let held = {
+            let mut pace = run.pace.borrow_mut();
+            let before = pace.held(now);
+            pace.ended(now, self.began, signal, chance);
+            match (before, pace.held(now)) {
+                (Held::Until(earlier), Held::Until(until)) if until <= earlier => None,
+                (_, Held::Until(until)) => Some(until.saturating_sub(now)),
+                _ => None,
+            }
         };
-        (!self.is_hindered(target).await).then_some(turn)
-    }
-
-    /// Waits out a shared pause; then says whether something keeps an attempt from beginning.
-    pub(super) async fn is_hindered(&self, target: &Arc<Target>) -> bool {
-        loop {
-            if self.parts.stop.cause().is_some() || self.refused.borrow().contains(target) {
-                return true;
-            }
-            let until = *self.pause.borrow();
-            match until {
-                Some(until) if until > Instant::now() => tokio::select! {
-                    () = tokio::time::sleep_until(until) => {}
-                    () = self.parts.stop.draining() => {}
-                },
-                _ => return false,
-            }
+        if signal == Signal::Failing {
+            why.clone_into(&mut run.failing.borrow_mut());
         }
-    }
-
-    /// Lets nobody begin an attempt for a while, because the service asked for it.
-    pub(super) fn pause_all(&self, why: &str, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut pause = self.pause.borrow_mut();
-        if pause.is_none_or(|earlier| earlier < until) {
-            *pause = Some(until);
-            (self.parts.events)(&Event::Paused {
+        if let Some(wait) = held {
+            (run.parts.events)(&Event::Paused {
                 why: why.to_owned(),
                 wait,
             });
         }
     }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.told.get() == Told::NotYet {
+            self.tell(Signal::Neutral, "");
+        }
+        self.run.on_wire.set(self.run.on_wire.get() - 1);
+        self.run.news.notify_waiters();
+    }
+}
+
+impl<'r> Run<'r> {
+    /// Attempts that may be under way at once, at the most: on the wire, and ready for it.
+    pub(super) fn in_hand_max(&self) -> usize {
+        let concurrency = self.parts.settings.pace.concurrency.max();
+        let concurrency = usize::try_from(concurrency.get()).unwrap_or(1);
+        with_ready(concurrency)
+    }
+
+    /// Since the run began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Waits for a place among the files in hand, so that what is ready for the wire keeps to what
+    /// may be on it; none where something keeps the attempt from beginning.
+    pub(super) async fn hand(&'r self, target: &Arc<Target>) -> Option<Hand<'r>> {
+        let _first = tokio::select! {
+            first = self.hands.lock() => first,
+            () = self.parts.stop.draining() => return None,
+        };
+        loop {
+            if self.is_hindered(target).await {
+                return None;
+            }
+            let window = self.pace.borrow().window();
+            if self.in_hand.get() < with_ready(window) {
+                self.in_hand.set(self.in_hand.get() + 1);
+                return Some(Hand(self));
+            }
+            self.news_or_drain().await;
+        }
+    }
+
+    /// Waits for a turn on the wire; none where something keeps the attempt from beginning.
+    pub(super) async fn turn(&'r self, upload: Upload<'_>) -> Option<Turn<'r>> {
+        let target = &self.parts.plan.rules[upload.file.rule].target;
+        let stream = if is_read_whole(upload.stat.size) {
+            None
+        } else {
+            tokio::select! {
+                stream = self.streams.acquire() => Some(stream.ok()?),
+                () = self.parts.stop.draining() => return None,
+            }
+        };
+        let _first = tokio::select! {
+            first = self.door.lock() => first,
+            () = self.parts.stop.draining() => return None,
+        };
+        loop {
+            if self.is_over(target) {
+                return None;
+            }
+            let now = self.elapsed();
+            let begin = {
+                let mut pace = self.pace.borrow_mut();
+                pace.may_begin(now, self.on_wire.get())
+            };
+            match begin {
+                Begin::Now => {
+                    self.on_wire.set(self.on_wire.get() + 1);
+                    return Some(Turn {
+                        run: self,
+                        began: now,
+                        told: Cell::new(Told::NotYet),
+                        _stream: stream,
+                    });
+                }
+                Begin::At(time) => self.until(time).await,
+                Begin::AfterAnEnd => self.news_or_drain().await,
+                Begin::Probe => self.probe().await,
+                Begin::GiveUp => {
+                    let why = self.failing.borrow().clone();
+                    self.stop(StopCause::Unavailable(format!(
+                        "the service has failed everything for too long ({why})"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Waits out a pause; then says whether something keeps an attempt from beginning.
+    pub(super) async fn is_hindered(&self, target: &Arc<Target>) -> bool {
+        loop {
+            if self.is_over(target) {
+                return true;
+            }
+            let held = self.pace.borrow().held(self.elapsed());
+            match held {
+                Held::No => return false,
+                Held::Until(time) => self.until(time).await,
+                Held::UntilAnEnd => self.news_or_drain().await,
+            }
+        }
+    }
+
+    /// Whether nothing more is to begin for this target.
+    fn is_over(&self, target: &Arc<Target>) -> bool {
+        self.parts.stop.cause().is_some() || self.refused.borrow().contains(target)
+    }
+
+    /// Waits until bytes may leave that are to.
+    pub(super) fn reserve_bytes(&self, bytes: usize) -> Duration {
+        let now = self.elapsed();
+        let mut pace = self.pace.borrow_mut();
+        pace.reserve_bytes(now, bytes as u64).saturating_sub(now)
+    }
+
+    /// Finds out by a cheap request whether a service that failed everyone is back.
+    async fn probe(&self) {
+        let alive = self.parts.client.alive().await;
+        let health = match &alive {
+            Alive::Yes => Health::Good,
+            Alive::No(why) => {
+                why.clone_into(&mut self.failing.borrow_mut());
+                Health::Failing
+            }
+        };
+        let now = self.elapsed();
+        let chance = self.parts.chance.fraction();
+        let held = {
+            let mut pace = self.pace.borrow_mut();
+            pace.probe_result(now, health, chance);
+            pace.held(now)
+        };
+        if let (Alive::No(why), Held::Until(until)) = (alive, held) {
+            (self.parts.events)(&Event::Paused {
+                why,
+                wait: until.saturating_sub(now),
+            });
+        }
+        self.news.notify_waiters();
+    }
+
+    async fn until(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep_until(self.began + time) => {}
+            () = self.parts.stop.draining() => {}
+        }
+    }
+
+    async fn news_or_drain(&self) {
+        tokio::select! {
+            () = self.news.notified() => {}
+            () = self.parts.stop.draining() => {}
+        }
+    }
+
+    /// Follows the time of day where rate or bandwidth do; never ends.
+    pub(super) async fn follow_the_day(&self) {
+        loop {
+            let time = self.parts.clock.time_of_day();
+            let next = {
+                let mut pace = self.pace.borrow_mut();
+                pace.time_is(self.elapsed(), time)
+            };
+            match next {
+                Some(next) => tokio::time::sleep_until(self.began + next).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// How many may be in hand where so many may be on the wire.
+fn with_ready(window: usize) -> usize {
+    window.saturating_add(window / WIRE_FOR_ONE_READY)
 }

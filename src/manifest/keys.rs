@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::model::CONCURRENCY_MAX;
+
 /// What a key's value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -14,6 +16,12 @@ pub enum Kind {
     Template,
     /// A whole number, from one to a maximum.
     Count(u32),
+    /// A whole number, from one to a maximum, or a mapping of [`CONCURRENCY`].
+    Concurrency(u32),
+    /// A text, or a mapping from ranges of the day to texts.
+    Scheduled,
+    /// A text or a whole number.
+    Budget,
     /// A length of time, such as `90s` or `2m`.
     Duration,
     /// `true` or `false`.
@@ -254,17 +262,50 @@ pub const DEFAULTS: &[Key] = match RULE {
     [] => &[],
 };
 
-/// Most files on their way at once.
-pub const CONCURRENCY_MAX: u32 = 1024;
+/// The keys of `concurrency` where it is a mapping.
+pub const CONCURRENCY: &[Key] = &[
+    required(key(
+        "max",
+        Kind::Count(CONCURRENCY_MAX),
+        "",
+        "64",
+        "The most files that are on their way at once.",
+    )),
+    key(
+        "adaptive",
+        Kind::Flag,
+        "`false`",
+        "true",
+        "Whether to find out how many the service likes: more as long as answers come well, fewer \
+         where it refuses, fails or slows down.",
+    ),
+];
 
 /// The keys of `run`.
 pub const RUN: &[Key] = &[
     key(
         "concurrency",
-        Kind::Count(CONCURRENCY_MAX),
+        Kind::Concurrency(CONCURRENCY_MAX),
         "8",
         "16",
-        "How many files are on their way at once.",
+        "How many files are on their way at once: a number, or `{max: 64, adaptive: true}` to find \
+         out how many the service likes.",
+    ),
+    key(
+        "rate",
+        Kind::Scheduled,
+        "`unlimited`",
+        "50/s",
+        "How many requests are begun in a second (`/s`), minute (`/m`) or hour (`/h`); by time of \
+         day as in `{\"08:00-18:00\": 5/s, default: unlimited}`.",
+    ),
+    key(
+        "bandwidth",
+        Kind::Scheduled,
+        "`unlimited`",
+        "20MiB/s",
+        "How many bytes are sent in a second; by time of day as in `{\"08:00-18:00\": 2MiB/s, \
+         default: unlimited}`.",
     ),
     key(
         "max_attempts",
@@ -272,6 +313,14 @@ pub const RUN: &[Key] = &[
         "5",
         "3",
         "How often one file is tried in a run. Only what was certainly not stored is tried again.",
+    ),
+    key(
+        "failure_budget",
+        Kind::Budget,
+        "none",
+        "5%",
+        "How many of the files to upload may fail, be rejected or end in doubt, as a number or a \
+         percentage; one more, and nothing new is begun.",
     ),
     key(
         "retry_for",
@@ -360,6 +409,18 @@ fn property(key: &Key) -> Value {
         Kind::Version => json!({"const": 1}),
         Kind::Text | Kind::Template => json!({"type": ["string", "number", "boolean"]}),
         Kind::Count(max) => json!({"type": "integer", "minimum": 1, "maximum": max}),
+        Kind::Concurrency(max) => json!({"oneOf": [
+            {"type": "integer", "minimum": 1, "maximum": max},
+            mapping(CONCURRENCY),
+        ]}),
+        Kind::Scheduled => json!({"oneOf": [
+            {"type": "string"},
+            {"type": "object", "additionalProperties": {"type": "string"}},
+        ]}),
+        Kind::Budget => json!({"oneOf": [
+            {"type": "string"},
+            {"type": "integer", "minimum": 0},
+        ]}),
         Kind::Duration => json!({"type": "string"}),
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Patterns => json!({"oneOf": [

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{
-    ContentType, DatasetId, Environment, Globs, InDoubt, OrganizationId, ReportFormat, RuleName,
-    Tag,
+    Bandwidth, Concurrency, ContentType, DatasetId, Environment, FailureBudget, Globs, InDoubt,
+    OrganizationId, Rate, ReportFormat, RuleName, Schedule, Tag,
 };
 use crate::template::Template;
 
@@ -119,10 +119,16 @@ pub enum OnEmpty {
 }
 
 /// The `run:` mapping.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunSettings {
     /// Files on their way at once.
-    pub concurrency: Option<NonZeroU32>,
+    pub concurrency: Option<Concurrency>,
+    /// Requests a second, by time of day; none for no limit.
+    pub rate: Option<Schedule<Option<Rate>>>,
+    /// Bytes a second, by time of day; none for no limit.
+    pub bandwidth: Option<Schedule<Option<Bandwidth>>>,
+    /// How many files may fail before a run stops.
+    pub failure_budget: Option<FailureBudget>,
     /// Attempts for one file.
     pub max_attempts: Option<NonZeroU32>,
     /// How long after a file's first attempt another one may begin.

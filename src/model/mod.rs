@@ -4,6 +4,7 @@
 
 mod budget;
 mod candidate;
+mod concurrency;
 mod content_type;
 mod doubt;
 mod glob;
@@ -18,6 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +29,7 @@ pub use self::candidate::{
     Candidate, Candidates, Digests, Entry, Known, KnownFile, KnownState, Owner, RootCandidates,
     RootId, StoredVersion,
 };
+pub use self::concurrency::{CONCURRENCY_MAX, Concurrency};
 pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::glob::{Glob, GlobError, Globs};
@@ -304,6 +308,11 @@ impl ReportFormat {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Now.
     fn now(&self) -> Timestamp;
+
+    /// The time of the day, where schedules are followed: by UTC unless a clock knows a place.
+    fn time_of_day(&self) -> Time {
+        TimeZone::UTC.to_datetime(self.now()).time()
+    }
 }
 
 /// Why a run ended before its end, in the order in which DESIGN's exit codes rank them.

@@ -12,7 +12,7 @@ mod learned;
 mod number;
 mod window;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ pub use self::bucket::Bucket;
 pub use self::budget::exceeded;
 pub use self::learned::{Learned, Limited};
 pub use self::window::Window;
-use crate::model::{Bandwidth, Rate, RetryAfter, Schedule};
+use crate::model::{Bandwidth, Concurrency, Rate, RetryAfter, Schedule};
 
 /// Longest wait that a service's `Retry-After` can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
@@ -98,15 +98,6 @@ impl Signal {
     }
 }
 
-/// How many uploads may be on their way at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Concurrency {
-    /// So many.
-    Fixed(NonZeroUsize),
-    /// As many as the service can take, up to so many.
-    Adaptive(NonZeroUsize),
-}
-
 /// How a run is to be paced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaceSettings {
@@ -134,6 +125,21 @@ pub enum Begin {
     Probe,
     /// The service failed everyone for too long: stop.
     GiveUp,
+}
+
+/// What keeps everybody from beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing that is known.
+    No,
+    /// A pause, or the breaker, until this time of the run.
+    Until(Duration),
+    /// A probe or a trial that is under way.
+    UntilAnEnd,
+}
+
+fn places(number: NonZeroU32) -> NonZeroUsize {
+    NonZeroUsize::try_from(number).unwrap_or(NonZeroUsize::MAX)
 }
 
 /// Paces a run.
@@ -167,8 +173,8 @@ impl Pace {
         let burst = fastest.map_or(0, |most| most.bytes_per_second() / BANDWIDTH_BURST);
         let mut pace = Self {
             window: match settings.concurrency {
-                Concurrency::Fixed(size) => Window::fixed(size),
-                Concurrency::Adaptive(max) => Window::adaptive(max),
+                Concurrency::Fixed(size) => Window::fixed(places(size)),
+                Concurrency::Adaptive(max) => Window::adaptive(places(max)),
             },
             breaker: Breaker::new(settings.breaker),
             learned: Learned::new(),
@@ -255,6 +261,22 @@ impl Pace {
             }
             Signal::Failing => self.breaker.ended(now, began, Health::Failing, chance),
             Signal::Neutral => self.breaker.withdrawn(began),
+        }
+    }
+
+    /// What keeps everybody from beginning, beside the window and the rates.
+    #[must_use]
+    pub fn held(&self, now: Duration) -> Held {
+        match self.breaker.gate(now) {
+            Gate::WaitUntil(until) => Held::Until(until.max(self.paused_until)),
+            Gate::Busy => Held::UntilAnEnd,
+            Gate::Open | Gate::OneTrial | Gate::Probe | Gate::GiveUp => {
+                if self.paused_until > now {
+                    Held::Until(self.paused_until)
+                } else {
+                    Held::No
+                }
+            }
         }
     }
 

@@ -24,11 +24,11 @@ use roe_batch::ledger::{
 };
 use roe_batch::manifest::{self, Manifest, Severity, Source};
 use roe_batch::model::{
-    ApiKey, AttemptId, Clock, Digests, Doubt, Environment, FileId, InDoubt, JobEnd, Known,
-    KnownFile, KnownState, Origin, Outcome, Owner, RunId, SourcePath, StopCause, StoredVersion,
-    Target,
+    ApiKey, AttemptId, Clock, Concurrency, Digests, Doubt, Environment, FileId, InDoubt, JobEnd,
+    Known, KnownFile, KnownState, Origin, Outcome, Owner, RunId, Schedule, SourcePath, StopCause,
+    StoredVersion, Target,
 };
-use roe_batch::pace::Backoff;
+use roe_batch::pace::{Backoff, BreakerSettings, PaceSettings};
 use roe_batch::plan::{Inputs, Plan, absent, plan, undecided};
 use roe_batch::report::{planned_rows, unattempted};
 use roe_batch::source::{Survey, Want, gone, survey};
@@ -151,13 +151,19 @@ impl Engine {
                 past: &Nothing,
             },
             settings: execute::Settings {
-                concurrency: self.concurrency,
+                pace: PaceSettings {
+                    concurrency: Concurrency::Fixed(self.concurrency),
+                    rate: Schedule::always(None),
+                    bandwidth: Schedule::always(None),
+                    breaker: BreakerSettings::default(),
+                },
                 max_attempts: NonZeroU32::new(5).expect("not zero"),
                 backoff: Backoff {
                     first: Duration::from_millis(500),
                     most: Duration::from_secs(30),
                 },
                 retry_for: Duration::from_mins(15),
+                failure_budget: None,
                 tag: self.manifest.run.tag,
             },
         }));

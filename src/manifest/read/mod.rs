@@ -1,9 +1,9 @@
 //! From the spanned tree to the manifest: checks every key and value, collects every problem.
 
 mod rule;
+mod run;
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::manifest::diagnostic::{Diagnostic, Source};
 use crate::manifest::keys::{self, Key, Kind};
 use crate::manifest::tree::{self, Entry, Node, Scalar, Span, Value};
 use crate::manifest::{Manifest, Reading, ReportPath, RunSettings};
-use crate::model::{Environment, InDoubt, ReportFormat, Tag, closest, shown_bounded};
+use crate::model::{Environment, ReportFormat, closest, shown_bounded};
 use crate::template::{Scope, Template};
 
 /// Longest length of time that a manifest may name.
@@ -329,52 +329,6 @@ impl Reader<'_> {
                 self.expected("true or false", &entry.value, &entry.key_span);
                 None
             }
-        }
-    }
-
-    fn run(&mut self, entry: &Entry) -> RunSettings {
-        let Value::Map(entries) = &entry.value.value else {
-            self.expected("a mapping", &entry.value, &entry.key_span);
-            return RunSettings::default();
-        };
-        let fields = self.fields(entries, keys::RUN, &entry.key_span, "`run`");
-        let mut number = |name: &str| {
-            let entry = fields.get(name)?;
-            let key = keys::RUN.iter().find(|key| key.name == name)?;
-            let Kind::Count(max) = key.kind else {
-                return None;
-            };
-            let parsed = match &entry.value.value {
-                Value::Scalar(text, Scalar::Number) => text.parse::<NonZeroU32>().ok(),
-                _ => None,
-            };
-            let valid = parsed.filter(|number| number.get() <= max);
-            if valid.is_none() {
-                self.report(
-                    Diagnostic::error(
-                        format!("`{name}` must be a whole number from 1 to {max}"),
-                        entry.value.span.clone(),
-                    )
-                    .help(format!("for example `{name}: {}`", key.example)),
-                );
-            }
-            valid
-        };
-        let (concurrency, max_attempts) = (number("concurrency"), number("max_attempts"));
-        RunSettings {
-            concurrency,
-            max_attempts,
-            retry_for: self.optional_duration(&fields, "retry_for"),
-            deadline: self.optional_duration(&fields, "deadline"),
-            in_doubt: fields.get("in_doubt").and_then(|entry| {
-                let choices = [InDoubt::Verify, InDoubt::Hold, InDoubt::Resend];
-                self.word(entry, keys::RUN, &choices)
-            }),
-            settle: self.optional_duration(&fields, "settle"),
-            tag: match fields.get("tag").and_then(|entry| self.flag(entry)) {
-                Some(true) => Tag::Planted,
-                _ => Tag::None,
-            },
         }
     }
 

@@ -1,0 +1,135 @@
+//! The `run:` mapping: how uploads are carried out.
+
+use std::num::NonZeroU32;
+
+use super::{Fields, Reader};
+use crate::manifest::RunSettings;
+use crate::manifest::diagnostic::Diagnostic;
+use crate::manifest::keys::{self, Kind};
+use crate::manifest::tree::{Entry, Node, Scalar, Value};
+use crate::model::{
+    Bandwidth, Concurrency, FailureBudget, InDoubt, Rate, Schedule, Tag, TimeRange,
+};
+
+impl Reader<'_> {
+    pub(super) fn run(&mut self, entry: &Entry) -> RunSettings {
+        let Value::Map(entries) = &entry.value.value else {
+            self.expected("a mapping", &entry.value, &entry.key_span);
+            return RunSettings::default();
+        };
+        let fields = self.fields(entries, keys::RUN, &entry.key_span, "`run`");
+        RunSettings {
+            concurrency: fields
+                .get("concurrency")
+                .and_then(|entry| self.concurrency(entry)),
+            rate: self.schedule(&fields, "rate", Rate::parse),
+            bandwidth: self.schedule(&fields, "bandwidth", Bandwidth::parse),
+            failure_budget: fields.get("failure_budget").and_then(|entry| {
+                let text = self.text(entry)?;
+                self.parsed(&entry.value, FailureBudget::parse(text))
+            }),
+            max_attempts: fields
+                .get("max_attempts")
+                .and_then(|entry| self.count(entry, keys::RUN)),
+            retry_for: self.optional_duration(&fields, "retry_for"),
+            deadline: self.optional_duration(&fields, "deadline"),
+            in_doubt: fields.get("in_doubt").and_then(|entry| {
+                let choices = [InDoubt::Verify, InDoubt::Hold, InDoubt::Resend];
+                self.word(entry, keys::RUN, &choices)
+            }),
+            settle: self.optional_duration(&fields, "settle"),
+            tag: match fields.get("tag").and_then(|entry| self.flag(entry)) {
+                Some(true) => Tag::Planted,
+                _ => Tag::None,
+            },
+        }
+    }
+
+    /// A whole number from one to the key's maximum.
+    fn count(&mut self, entry: &Entry, known: &[keys::Key]) -> Option<NonZeroU32> {
+        let key = known.iter().find(|key| key.name == entry.key)?;
+        let (Kind::Count(max) | Kind::Concurrency(max)) = key.kind else {
+            return None;
+        };
+        let parsed = match &entry.value.value {
+            Value::Scalar(text, Scalar::Number) => text.parse::<NonZeroU32>().ok(),
+            _ => None,
+        };
+        let valid = parsed.filter(|number| number.get() <= max);
+        if valid.is_none() {
+            let name = key.name;
+            self.report(
+                Diagnostic::error(
+                    format!("`{name}` must be a whole number from 1 to {max}"),
+                    entry.value.span.clone(),
+                )
+                .help(format!("for example `{name}: {}`", key.example)),
+            );
+        }
+        valid
+    }
+
+    /// A number, or `{max: …, adaptive: true}`.
+    fn concurrency(&mut self, entry: &Entry) -> Option<Concurrency> {
+        let Value::Map(entries) = &entry.value.value else {
+            return self.count(entry, keys::RUN).map(Concurrency::Fixed);
+        };
+        let at = &entry.key_span;
+        let fields = self.fields(entries, keys::CONCURRENCY, at, "`concurrency`");
+        let max = self.count(fields.get("max")?, keys::CONCURRENCY)?;
+        match fields.get("adaptive").map(|entry| self.flag(entry)) {
+            None | Some(Some(false)) => Some(Concurrency::Fixed(max)),
+            Some(Some(true)) => Some(Concurrency::Adaptive(max)),
+            Some(None) => None,
+        }
+    }
+
+    /// One value for the whole day, or a mapping of ranges of the day, and `default`, to values.
+    fn schedule<T: Copy>(
+        &mut self,
+        fields: &Fields<'_>,
+        name: &str,
+        parse: fn(&str) -> Result<Option<T>, String>,
+    ) -> Option<Schedule<Option<T>>> {
+        let entry = fields.get(name)?;
+        let Value::Map(entries) = &entry.value.value else {
+            let text = self.text(entry)?;
+            return self.parsed(&entry.value, parse(text)).map(Schedule::always);
+        };
+        let (mut otherwise, mut ranges) = (None, Vec::new());
+        for entry in entries {
+            let value = self
+                .text(entry)
+                .and_then(|text| self.parsed(&entry.value, parse(text)));
+            if entry.key == "default" {
+                otherwise = value?;
+                continue;
+            }
+            match TimeRange::parse(&entry.key) {
+                Ok(range) => ranges.push((range, value?)),
+                Err(why) => self.report(
+                    Diagnostic::error(why, entry.key_span.clone())
+                        .help("`default` is what holds outside of all ranges"),
+                ),
+            }
+        }
+        match Schedule::new(otherwise, ranges) {
+            Ok(schedule) => Some(schedule),
+            Err(why) => {
+                self.report(Diagnostic::error(why, entry.key_span.clone()));
+                None
+            }
+        }
+    }
+
+    /// What a text was parsed to, or a report of why it was not.
+    fn parsed<T>(&mut self, node: &Node, parsed: Result<T, String>) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.report(Diagnostic::error(why, node.span.clone()));
+                None
+            }
+        }
+    }
+}
