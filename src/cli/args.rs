@@ -128,6 +128,9 @@ pub(super) struct ApplyArgs {
     pub(super) format: PlanFormat,
     #[command(flatten)]
     pub(super) access: AccessArgs,
+    /// With --sandbox, rehearse a bad day: a fault plan (YAML) says what goes wrong
+    #[arg(long, value_name = "FILE", requires = "sandbox")]
+    pub(super) faults: Option<PathBuf>,
     /// Files on their way at once; `auto` finds out how many the service likes, up to 64, `auto:N`
     /// up to N [env: `ROE_BATCH_CONCURRENCY`] [default: the manifest's, else 8]
     #[arg(long, value_name = "N", value_parser = Concurrency::parse)]
@@ -292,6 +295,9 @@ pub(super) struct SandboxArgs {
     /// Refuse empty files, as Django REST Framework does unless told otherwise
     #[arg(long)]
     pub(super) refuse_empty_files: bool,
+    /// A fault plan (YAML): what goes wrong, when and how often
+    #[arg(long, value_name = "FILE")]
+    pub(super) faults: Option<PathBuf>,
 }
 
 /// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.

@@ -80,6 +80,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             data: args.data,
             datasets: args.dataset,
             refuse_empty_files: args.refuse_empty_files,
+            faults: args.faults,
         }),
         Sub::Schema => Command::Schema,
     })
@@ -204,6 +205,7 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
             Mode::Upload
         },
         key,
+        faults: args.faults,
         concurrency: match args.concurrency {
             Some(number) => Some(number),
             None => parsed_variable("ROE_BATCH_CONCURRENCY", Concurrency::parse)?,

@@ -94,6 +94,8 @@ pub struct ApplySettings {
     pub mode: Mode,
     /// Where the key is.
     pub key: KeySource,
+    /// What goes wrong in the embedded service.
+    pub faults: Option<PathBuf>,
     /// Files on their way at once.
     pub concurrency: Option<Concurrency>,
     /// Requests a second; none within for no limit.
@@ -292,4 +294,6 @@ pub struct SandboxSettings {
     pub datasets: Vec<(DatasetId, String)>,
     /// Whether empty files are refused, as Django REST Framework does unless told otherwise.
     pub refuse_empty_files: bool,
+    /// A fault plan.
+    pub faults: Option<PathBuf>,
 }

@@ -13,7 +13,8 @@ use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{Beside, report_failure, report_paths, summary};
 use super::run::{Deadline, Signals, SystemChance, SystemClock, runtime, signals};
-use super::service::{self, Service};
+use super::sandbox::read_faults;
+use super::service::{self, Place, Service};
 use super::{narrate, say};
 use crate::cli::{ApplySettings, Mode};
 use crate::client::Client;
@@ -38,6 +39,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         return super::plan::plan(&settings.plan);
     }
     let clock = SystemClock;
+    let faults = read_faults(settings.faults.as_deref())?;
     let Some(draft) = Draft::load(&settings.plan, clock.now())? else {
         return Ok(Exit::Invalid);
     };
@@ -59,9 +61,14 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         let signals = signals(&runtime)?;
         Ok::<_, Failure>((service, runtime, signals))
     };
+    let place = Place {
+        faults: Some(&faults),
+        ..draft.place()
+    };
     let (how, notice) = how(settings, &draft.manifest.run, draft.endpoint.is_none());
     let service = service_for(
         settings,
+        place,
         &draft,
         &plan,
         &earlier,
@@ -98,6 +105,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
 /// The service, where anything is to be asked of it.
 fn service_for(
     settings: &ApplySettings,
+    place: Place<'_>,
     draft: &Draft<'_>,
     plan: &Plan,
     doubts: &[Doubt],
@@ -113,7 +121,7 @@ fn service_for(
     let connections = usize::try_from(concurrency.get()).unwrap_or(1);
     let rules = draft.manifest.rules.iter();
     let datasets = rules.filter_map(|rule| rule.dataset_id.as_ref());
-    service::connect(draft.place(), datasets, key, settings.stall, connections).map(Some)
+    service::connect(place, datasets, key, settings.stall, connections).map(Some)
 }
 
 /// Writes down the run's end, its reports and its summary.

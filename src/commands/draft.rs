@@ -107,6 +107,7 @@ impl<'a> Draft<'a> {
             endpoint: self.endpoint.as_ref(),
             state: &self.state,
             name: &self.manifest.name,
+            faults: None,
         }
     }
 

@@ -109,6 +109,7 @@ fn verify(
             endpoint: endpoint.as_ref(),
             state,
             name: &manifest.to_string_lossy(),
+            faults: None,
         };
         let datasets = waiting.iter().filter_map(|d| d.target.dataset_id.as_ref());
         let service = service::connect(place, datasets, key, how.stall, 1)?;

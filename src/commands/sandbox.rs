@@ -1,9 +1,13 @@
 //! `sandbox`: the embedded server, until a signal.
 
+use std::path::Path;
+
 use super::run::{runtime, signals};
 use crate::cli::SandboxSettings;
 use crate::error::{Exit, Failure};
-use crate::sandbox::{DEFAULT_DATASET_ID, EmptyFiles, Sandbox, SandboxConfig, SandboxDataset};
+use crate::sandbox::{
+    DEFAULT_DATASET_ID, EmptyFiles, Faults, Sandbox, SandboxConfig, SandboxDataset,
+};
 
 /// The key that the embedded server takes. It opens nothing else, so it may be known.
 pub(super) const SANDBOX_KEY: &str = "sandbox-key";
@@ -27,6 +31,7 @@ pub(super) fn sandbox(settings: &SandboxSettings) -> Result<Exit, Failure> {
         } else {
             EmptyFiles::Accept
         },
+        faults: read_faults(settings.faults.as_deref())?,
     })
     .map_err(|error| {
         Failure::new(
@@ -56,11 +61,27 @@ pub(super) fn sandbox(settings: &SandboxSettings) -> Result<Exit, Failure> {
         let mut signals = signals(&runtime)?;
         runtime.block_on(signals.next())
     };
-    let stats = server.stats();
+    let (stats, faults) = (server.stats(), server.faults());
     server.stop();
     super::narrate(&format!(
         "{signal}: stopped after {} requests, {} files stored",
         stats.requests, stats.stored
     ));
+    for fault in faults {
+        super::narrate(&format!("  {} × {}", fault.times, fault.fault));
+    }
     Ok(Exit::Done)
+}
+
+/// Reads a fault plan, where one is given.
+pub(super) fn read_faults(path: Option<&Path>) -> Result<Faults, Failure> {
+    let Some(path) = path else {
+        return Ok(Faults::default());
+    };
+    let shown = crate::model::shown(&path.to_string_lossy()).to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("the fault plan {shown} cannot be read: {error}");
+        Failure::new(Exit::Invalid, message)
+    })?;
+    Faults::parse(&text).map_err(|error| Failure::new(Exit::Invalid, format!("{shown}, {error}")))
 }

@@ -13,7 +13,7 @@ use crate::client::{self, Client, Endpoint};
 use crate::error::{Exit, Failure};
 use crate::ledger::StateFolder;
 use crate::model::{ApiKey, DatasetId, Origin, shown};
-use crate::sandbox::{EmptyFiles, Sandbox, SandboxConfig, SandboxDataset};
+use crate::sandbox::{EmptyFiles, Faults, Sandbox, SandboxConfig, SandboxDataset};
 
 /// Longest key file that is read, in bytes.
 const KEY_FILE_MAX: u64 = 16 * 1024;
@@ -33,6 +33,8 @@ pub(super) struct Place<'a> {
     pub state: &'a StateFolder,
     /// Names the embedded one's datasets.
     pub name: &'a str,
+    /// What goes wrong in the embedded one.
+    pub faults: Option<&'a Faults>,
 }
 
 /// Where the API is meant to be; none for the embedded one.
@@ -122,6 +124,7 @@ fn start_sandbox<'a>(
         api_key: SANDBOX_KEY.to_owned(),
         datasets,
         empty_files: EmptyFiles::Accept,
+        faults: place.faults.cloned().unwrap_or_default(),
     })
     .map_err(|error| {
         Failure::new(Exit::LocalIo, format!("the sandbox cannot start: {error}"))

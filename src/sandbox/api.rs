@@ -7,6 +7,7 @@ use std::fs::File;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::faults::{Injector, Visit};
 use super::http::{Answer, Body, Head, Payload, path_decode};
 use super::store::{Store, StoredFile};
 use super::upload::upload;
@@ -28,6 +29,7 @@ pub(super) struct Api {
     pub(super) store: Store,
     pub(super) counters: std::sync::Arc<Counters>,
     pub(super) empty_files: EmptyFiles,
+    pub(super) faults: std::sync::Arc<Injector>,
     key: String,
     configured: BTreeMap<String, String>,
 }
@@ -69,6 +71,7 @@ impl Api {
         store: Store,
         counters: std::sync::Arc<Counters>,
         empty_files: EmptyFiles,
+        faults: std::sync::Arc<Injector>,
         key: String,
         datasets: Vec<SandboxDataset>,
     ) -> Self {
@@ -81,6 +84,7 @@ impl Api {
             store,
             counters,
             empty_files,
+            faults,
             key,
             configured,
         }
@@ -92,6 +96,7 @@ impl Api {
         head: &Head,
         body: &mut Body<'_>,
         request_id: &str,
+        visit: &mut Visit<'_>,
     ) -> Answer {
         let path = path_decode(&head.path);
         let Some(route) = Route::of(&path) else {
@@ -109,12 +114,15 @@ impl Api {
                 matches!(head.method.as_str(), "GET" | "HEAD"),
             )
         };
+        if !is_upload && let Err(instead) = visit.whole_body(body).await {
+            return instead;
+        }
         let answer = match route {
             _ if !allowed => {
                 let text = format!("Method \"{}\" not allowed.", head.method);
                 detail(405, &text)
             }
-            Route::Upload => upload(self, head, body, request_id).await,
+            Route::Upload => upload(self, head, body, request_id, visit).await,
             Route::CurrentUser => json(200, &user()),
             Route::Datasets => self.datasets(head),
             Route::Dataset(id) => match self.dataset(&id) {
@@ -233,6 +241,12 @@ impl Api {
     }
 }
 
+/// Whether a request is an upload, as far as its head tells.
+pub(super) fn is_upload(head: &Head) -> bool {
+    let route = Route::of(&path_decode(&head.path));
+    head.method == "POST" && matches!(route, Some(Route::Upload))
+}
+
 /// What Django answers for a path it does not know, or knows only with a slash at its end.
 fn no_route(head: &Head, path: &str) -> Answer {
     if path.ends_with('/') || Route::of(&format!("{path}/")).is_none() {
@@ -287,7 +301,7 @@ pub(super) fn server_error() -> Answer {
 }
 
 /// The page of an error that never reached the API's own error handling.
-fn page(status: u16, title: &str, text: &str) -> Answer {
+pub(super) fn page(status: u16, title: &str, text: &str) -> Answer {
     let html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head><title>{title}</title></head>\n\
          <body><h1>{title}</h1><p>{text}</p></body>\n</html>\n"

@@ -9,11 +9,12 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::django::hex_byte;
+use super::faults::{End, Manner};
 
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 100;
@@ -23,6 +24,8 @@ const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
 /// How long, and for how many bytes, a client may go on sending after it was answered early.
 const LINGER_MAX: Duration = Duration::from_secs(10);
 const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often to look whether a client that is not read from has left.
+const GONE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How the body of a request is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,14 @@ impl Head {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(key, _)| key == name);
         found.next().map(|(_, value)| value.as_str())
+    }
+
+    /// How long its body is, where it is delimited by that.
+    fn length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => None,
+        }
     }
 
     /// The last value of a query parameter, decoded.
@@ -154,6 +165,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) payload: Payload,
+    pub(super) manner: Manner,
 }
 
 /// The body of an answer.
@@ -163,6 +175,15 @@ pub(super) enum Payload {
     File { file: File, length: u64 },
 }
 
+impl Payload {
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
+}
+
 impl Answer {
     /// An answer with a body of this content type.
     pub(super) fn new(status: u16, content_type: &str, body: Vec<u8>) -> Self {
@@ -170,6 +191,26 @@ impl Answer {
             status,
             headers: vec![("Content-Type", content_type.to_owned())],
             payload: Payload::Bytes(body),
+            manner: Manner::Plain,
+        }
+    }
+
+    /// No answer at all.
+    pub(super) fn withheld(end: End) -> Self {
+        Self::new(0, "text/plain", Vec::new()).going(Manner::Withheld(end))
+    }
+
+    /// Sends it in another manner.
+    pub(super) fn going(mut self, manner: Manner) -> Self {
+        self.manner = manner;
+        self
+    }
+
+    /// Its body, when that is in memory.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match &self.payload {
+            Payload::Bytes(bytes) => Some(bytes),
+            Payload::File { .. } => None,
         }
     }
 
@@ -234,20 +275,18 @@ impl Connection {
     pub(super) fn body(&mut self, head: &Head) -> Body<'_> {
         Body {
             owes_continue: head.expects_continue,
-            unread: match head.framing {
-                Framing::Length(length) => Some(length),
-                Framing::Chunked => None,
-            },
+            unread: head.length(),
+            length: head.length().unwrap_or(0),
             connection: self,
         }
     }
 
-    /// Sends an answer.
+    /// Sends an answer; an error when the connection is over.
     pub(super) async fn send(&mut self, answer: Answer, head: &Sent<'_>) -> io::Result<()> {
-        let length = match &answer.payload {
-            Payload::Bytes(bytes) => bytes.len() as u64,
-            Payload::File { length, .. } => *length,
-        };
+        if answer.manner != Manner::Plain {
+            return self.send_oddly(answer, head).await;
+        }
+        let length = answer.payload.length();
         let mut bytes = head_text(&answer, length, head).into_bytes();
         match answer.payload {
             _ if head.without_body => self.write(&bytes).await,
@@ -259,6 +298,25 @@ impl Connection {
                 self.write(&bytes).await?;
                 self.write_file(&mut file, length).await
             }
+        }
+    }
+
+    /// Makes the connection end so when it is dropped.
+    pub(super) fn end(&self, end: End) -> io::Error {
+        if end == End::Reset {
+            // What cannot be reset is closed.
+            let _ = self.stream.set_zero_linger();
+        }
+        io::ErrorKind::ConnectionAborted.into()
+    }
+
+    /// Waits for the client's leaving without reading what it sends.
+    pub(super) async fn until_gone(&self) {
+        while let Ok(ready) = self.stream.ready(Interest::READABLE).await {
+            if ready.is_read_closed() {
+                return;
+            }
+            sleep(GONE_PAUSE).await;
         }
     }
 
@@ -289,7 +347,7 @@ impl Connection {
         }
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         timeout(WRITE_STALL_MAX, self.stream.write_all(bytes)).await?
     }
 
@@ -300,7 +358,7 @@ impl Connection {
 }
 
 /// The head of an answer, with the blank line after it.
-fn head_text(answer: &Answer, length: u64, sent: &Sent<'_>) -> String {
+pub(super) fn head_text(answer: &Answer, length: u64, sent: &Sent<'_>) -> String {
     let status = answer.status;
     let mut text = format!("HTTP/1.1 {status} {}\r\n", reason(status));
     let date = jiff::fmt::rfc2822::DateTimePrinter::new()
@@ -349,6 +407,7 @@ pub(super) struct Body<'a> {
     owes_continue: bool,
     /// How much is still to come; `None` when the body is chunked.
     unread: Option<u64>,
+    length: u64,
 }
 
 impl Body<'_> {
@@ -365,10 +424,32 @@ impl Body<'_> {
         if self.connection.buffer.is_empty() && self.connection.fill().await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        // In two halves at the least, so that there is a middle.
+        let until = if self.is_half_read() {
+            0
+        } else {
+            self.length / 2
+        };
+        let wanted = usize::try_from(unread - until).unwrap_or(usize::MAX);
         let buffer = &mut self.connection.buffer;
-        let take = usize::try_from(unread).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let take = wanted.min(buffer.len());
         self.unread = Some(unread - take as u64);
         Ok(Some(buffer.split_to(take).freeze()))
+    }
+
+    /// Its length, 0 when that is not known.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether no more than half of it is to come.
+    pub(super) fn is_half_read(&self) -> bool {
+        self.unread.is_none_or(|unread| unread <= self.length / 2)
+    }
+
+    /// The connection it comes over.
+    pub(super) fn connection(&self) -> &Connection {
+        self.connection
     }
 
     /// Whether nothing of it is left on the connection.
@@ -409,15 +490,32 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-fn reason(status: u16) -> &'static str {
+pub(super) fn reason(status: u16) -> &'static str {
     match status {
+        100 => "Continue",
+        102 => "Processing",
+        103 => "Early Hints",
         200 => "OK",
         301 => "Moved Permanently",
+        302 => "Found",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
         415 => "Unsupported Media Type",
-        _ => "Internal Server Error",
+        422 => "Unprocessable Content",
+        425 => "Too Early",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Unknown",
     }
 }

@@ -5,6 +5,7 @@
 
 mod api;
 mod django;
+mod faults;
 mod http;
 mod multipart;
 mod store;
@@ -28,10 +29,12 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use api::Api;
+use faults::{End, Injector, Instead, Visit, silence};
 use http::{Connection, NoHead, Sent};
 use store::Store;
 
 pub use api::DEFAULT_DATASET_ID;
+pub use faults::{FAULT_KINDS, FaultCount, FaultKind, Faults, FaultsError, Injected, injected};
 pub use store::{StoredFile, records};
 
 const CONNECTIONS_MAX: usize = 1024;
@@ -53,6 +56,8 @@ pub struct SandboxConfig {
     pub datasets: Vec<SandboxDataset>,
     /// What becomes of empty files.
     pub empty_files: EmptyFiles,
+    /// What goes wrong; by default nothing does.
+    pub faults: Faults,
 }
 
 impl fmt::Debug for SandboxConfig {
@@ -62,6 +67,7 @@ impl fmt::Debug for SandboxConfig {
             .field("data", &self.data)
             .field("datasets", &self.datasets)
             .field("empty_files", &self.empty_files)
+            .field("faults", &self.faults)
             .finish_non_exhaustive()
     }
 }
@@ -127,6 +133,7 @@ impl Counters {
 pub struct Sandbox {
     address: SocketAddr,
     counters: Arc<Counters>,
+    faults: Arc<Injector>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -152,10 +159,13 @@ impl Sandbox {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let counters = Arc::new(Counters::default());
+        let store = Store::open(&config.data)?;
+        let faults = Arc::new(Injector::new(config.faults, &config.data)?);
         let api = Arc::new(Api::new(
-            Store::open(&config.data)?,
+            store,
             Arc::clone(&counters),
             config.empty_files,
+            Arc::clone(&faults),
             config.api_key,
             datasets,
         ));
@@ -170,10 +180,11 @@ impl Sandbox {
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
             .name("sandbox".to_owned())
-            .spawn(move || runtime.block_on(accept(&listener, &api, stopped)))?;
+            .spawn(move || runtime.block_on(accept(listener, &api, stopped)))?;
         Ok(Self {
             address,
             counters,
+            faults,
             stop,
             thread: Some(thread),
         })
@@ -198,6 +209,12 @@ impl Sandbox {
         }
     }
 
+    /// How often each entry of its fault plan was injected so far, in the plan's order.
+    #[must_use]
+    pub fn faults(&self) -> Vec<FaultCount> {
+        self.faults.counts()
+    }
+
     /// Stops it: no new request is read, those under way get two seconds to end.
     pub fn stop(self) {
         drop(self);
@@ -214,14 +231,31 @@ impl Drop for Sandbox {
     }
 }
 
-async fn accept(listener: &TcpListener, api: &Arc<Api>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, api: &Arc<Api>, mut stopped: watch::Receiver<bool>) {
+    let Ok(address) = listener.local_addr() else {
+        return;
+    };
+    let mut outages = api.faults.outages();
+    // One may be due from the start.
+    outages.mark_changed();
+    let mut listener = Some(listener);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             () = until(&mut stopped) => break,
+            Ok(()) = outages.changed() => {
+                let outage = *outages.borrow_and_update();
+                if outage.number > 0 {
+                    drop(listener.take());
+                    tokio::select! {
+                        () = until(&mut stopped) => break,
+                        bound = bound_again(address, outage.span) => listener = Some(bound),
+                    }
+                }
+            }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+            accepted = accepted(listener.as_ref()), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, _)) => {
                     api.counters.connections.fetch_add(1, Ordering::Relaxed);
                     let serving = serve(stream, Arc::clone(api), stopped.clone());
@@ -236,16 +270,56 @@ async fn accept(listener: &TcpListener, api: &Arc<Api>, mut stopped: watch::Rece
     connections.shutdown().await;
 }
 
+async fn accepted(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A listener at an address that was given up, after a while.
+async fn bound_again(address: SocketAddr, span: Duration) -> TcpListener {
+    sleep(span).await;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            // Any program's outgoing connection may have the port for a moment.
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
 /// Answers the requests of one connection until one side has enough.
 async fn serve(stream: TcpStream, api: Arc<Api>, mut stopped: watch::Receiver<bool>) {
     // Small answers must not wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
     let mut connection = Connection::new(stream);
+    let welcome = api.faults.welcome();
+    match welcome.instead {
+        None => {}
+        Some(Instead::Reset) => {
+            connection.end(End::Reset);
+            return;
+        }
+        Some(Instead::Stall(span)) => {
+            let heard = tokio::select! {
+                heard = silence(&connection, span) => heard,
+                () = until(&mut stopped) => return,
+            };
+            if heard.is_none() {
+                return;
+            }
+        }
+    }
+    let mut outages = api.faults.outages();
     loop {
         let head = tokio::select! {
             biased;
             head = connection.head() => head,
             () = until(&mut stopped) => return,
+            // A server that goes away lets no idle connection stay.
+            Ok(()) = outages.changed() => return,
+            () = idle(welcome.idle_max) => return,
         };
         let head = match head {
             Ok(head) => head,
@@ -264,8 +338,15 @@ async fn serve(stream: TcpStream, api: Arc<Api>, mut stopped: watch::Receiver<bo
         };
         api.counters.requests.fetch_add(1, Ordering::Relaxed);
         let request_id = api::request_id(Some(&head));
+        let mut visit = Visit::new(&api.faults, api::is_upload(&head), &request_id);
         let mut body = connection.body(&head);
-        let answer = api.answer(&head, &mut body, &request_id).await;
+        let answer = match visit.head(&body).await {
+            Ok(()) => {
+                let answer = api.answer(&head, &mut body, &request_id, &mut visit).await;
+                visit.answer(answer)
+            }
+            Err(instead) => instead,
+        };
         let read = body.is_read();
         let sent = Sent::after(&head, &request_id, read && !*stopped.borrow());
         let closing = sent.closing;
@@ -278,6 +359,14 @@ async fn serve(stream: TcpStream, api: Arc<Api>, mut stopped: watch::Receiver<bo
         if closing {
             return;
         }
+    }
+}
+
+/// Waits for the end of a connection's patience.
+async fn idle(most: Option<Duration>) {
+    match most {
+        Some(most) => sleep(most).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,19 +13,20 @@ use tempfile::TempDir;
 
 use super::store::hex;
 use super::{
-    DEFAULT_DATASET_ID, EmptyFiles, Sandbox, SandboxConfig, SandboxDataset, StoredFile, records,
+    DEFAULT_DATASET_ID, EmptyFiles, Faults, Sandbox, SandboxConfig, SandboxDataset, StoredFile,
+    records,
 };
 
-const UPLOAD: &str = "/v1/datasets/files/upload/";
-const KEY: &str = "Authorization: Bearer secret-key\r\n";
-const FORM: &str = "Content-Type: multipart/form-data; boundary=BB\r\n";
+pub(super) const UPLOAD: &str = "/v1/datasets/files/upload/";
+pub(super) const KEY: &str = "Authorization: Bearer secret-key\r\n";
+pub(super) const FORM: &str = "Content-Type: multipart/form-data; boundary=BB\r\n";
 const OTHER_DATASET: &str = "3f2b7a52-0000-4000-8000-000000000001";
 const NO_FILE: &str = r#"{"file":["No file was submitted."]}"#;
 
 /// A sandbox in a folder of its own.
-struct Lab {
-    folder: TempDir,
-    sandbox: Sandbox,
+pub(super) struct Lab {
+    pub(super) folder: TempDir,
+    pub(super) sandbox: Sandbox,
 }
 
 impl Lab {
@@ -39,27 +40,38 @@ impl Lab {
         Self { folder, sandbox }
     }
 
-    fn connect(&self) -> TcpStream {
+    /// A sandbox with a fault plan.
+    pub(super) fn with_faults(plan: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::start(SandboxConfig {
+            faults: Faults::parse(plan).unwrap(),
+            ..config(folder.path(), EmptyFiles::Accept)
+        })
+        .unwrap();
+        Self { folder, sandbox }
+    }
+
+    pub(super) fn connect(&self) -> TcpStream {
         TcpStream::connect(self.sandbox.address()).unwrap()
     }
 
     /// Sends bytes on a fresh connection and reads one answer.
-    fn send(&self, bytes: &[u8]) -> Reply {
+    pub(super) fn send(&self, bytes: &[u8]) -> Reply {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
         Reply::read(&mut stream, true)
     }
 
-    fn get(&self, path: &str) -> Reply {
+    pub(super) fn get(&self, path: &str) -> Reply {
         self.send(&request("GET", path, KEY, b""))
     }
 
     /// Uploads a form of these parts.
-    fn post(&self, parts: &[Vec<u8>]) -> Reply {
+    pub(super) fn post(&self, parts: &[Vec<u8>]) -> Reply {
         self.send(&upload(&form(parts)))
     }
 
-    fn records(&self) -> Vec<StoredFile> {
+    pub(super) fn records(&self) -> Vec<StoredFile> {
         records(self.folder.path()).unwrap()
     }
 
@@ -80,13 +92,14 @@ fn config(data: &Path, empty_files: EmptyFiles) -> SandboxConfig {
             name: "Invoices".to_owned(),
         }],
         empty_files,
+        faults: Faults::default(),
     }
 }
 
 /// An answer, taken apart.
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub(super) struct Reply {
+    pub(super) status: u16,
     head: String,
     body: Vec<u8>,
 }
@@ -113,7 +126,7 @@ impl Reply {
         reply
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
@@ -122,7 +135,7 @@ impl Reply {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -132,7 +145,7 @@ impl Reply {
     }
 }
 
-fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: sandbox\r\n{headers}Content-Length: {length}\r\n\r\n"
@@ -140,11 +153,11 @@ fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn upload(body: &[u8]) -> Vec<u8> {
+pub(super) fn upload(body: &[u8]) -> Vec<u8> {
     request("POST", UPLOAD, &format!("{KEY}{FORM}"), body)
 }
 
-fn form(parts: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn form(parts: &[Vec<u8>]) -> Vec<u8> {
     [&parts.concat(), &b"--BB--\r\n"[..]].concat()
 }
 
@@ -154,11 +167,11 @@ fn part(disposition: &str, headers: &str, content: &[u8]) -> Vec<u8> {
     [head.as_bytes(), content, b"\r\n"].concat()
 }
 
-fn file(name: &str, content: &[u8]) -> Vec<u8> {
+pub(super) fn file(name: &str, content: &[u8]) -> Vec<u8> {
     part(&format!("name=\"file\"; filename=\"{name}\""), "", content)
 }
 
-fn text(name: &str, value: &[u8]) -> Vec<u8> {
+pub(super) fn text(name: &str, value: &[u8]) -> Vec<u8> {
     part(&format!("name=\"{name}\""), "", value)
 }
 
@@ -167,7 +180,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// Bytes without a pattern that could hide a shift.
-fn noise(length: usize) -> Vec<u8> {
+pub(super) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_u32;
     let step = || {
         state ^= state << 13;

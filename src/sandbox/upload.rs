@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::EmptyFiles;
 use super::api::{self, Api};
 use super::django::{stored_name, strip};
+use super::faults::Visit;
 use super::http::{Answer, Body, Framing, Head};
 use super::multipart::{Event, MultipartError, Part, Splitter};
 use super::store::{Incoming, NewFile};
@@ -66,8 +67,9 @@ pub(super) async fn upload(
     head: &Head,
     body: &mut Body<'_>,
     request_id: &str,
+    visit: &mut Visit<'_>,
 ) -> Answer {
-    let form = match read_form(api, head, body).await {
+    let form = match read_form(api, head, body, visit).await {
         Ok(form) => form,
         Err(Refusal::Answered(answer)) => return answer,
         Err(Refusal::CutOff) => {
@@ -95,7 +97,12 @@ pub(super) async fn upload(
     }
 }
 
-async fn read_form(api: &Api, head: &Head, body: &mut Body<'_>) -> Result<Form, Refusal> {
+async fn read_form(
+    api: &Api,
+    head: &Head,
+    body: &mut Body<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<Form, Refusal> {
     // Without a length the application sees no body at all, and does not even look at the content type.
     if matches!(head.framing, Framing::Chunked | Framing::Length(0)) {
         return Ok(Form::new());
@@ -116,10 +123,15 @@ async fn read_form(api: &Api, head: &Head, body: &mut Body<'_>) -> Result<Form, 
         }
         while let Some(event) = splitter.next()? {
             reader.take(event, api)?;
+            if let Current::File { name: "file", file } = &reader.current {
+                visit.file(&file.name);
+            }
         }
         if chunk.is_none() {
+            visit.whole_body(body).await.map_err(Refusal::Answered)?;
             return Ok(reader.form);
         }
+        visit.mid_body(body).await.map_err(Refusal::Answered)?;
     }
 }
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use roe_batch::sandbox::{EmptyFiles, Sandbox, SandboxConfig, SandboxDataset};
+use roe_batch::sandbox::{EmptyFiles, Faults, Sandbox, SandboxConfig, SandboxDataset};
 use serde_json::Value;
 
 /// The dataset of the examples.
@@ -138,6 +138,7 @@ pub fn sandbox() -> (tempfile::TempDir, Sandbox) {
             name: "tests".to_owned(),
         }],
         empty_files: EmptyFiles::Accept,
+        faults: Faults::default(),
     })
     .expect("the sandbox starts");
     (folder, server)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use roe_batch::ledger::{Ledger, SqliteLedger};
 use roe_batch::model::Doubt;
 use roe_batch::sandbox::{
-    EmptyFiles, Sandbox, SandboxConfig, SandboxDataset, SandboxStats, StoredFile, records,
+    EmptyFiles, Faults, Sandbox, SandboxConfig, SandboxDataset, SandboxStats, StoredFile, records,
 };
 use serde_json::Value;
 
@@ -94,6 +94,7 @@ fn config(listen: SocketAddr, data: &Path) -> SandboxConfig {
             name: "tests".to_owned(),
         }],
         empty_files: EmptyFiles::Accept,
+        faults: Faults::default(),
     }
 }
 
