@@ -11,6 +11,7 @@ use std::process::Command;
 
 use common::Workspace;
 use roe_batch::manifest::keys::{self, Key};
+use roe_batch::sandbox::{FAULT_KINDS, Faults};
 use roe_batch::template::Name;
 
 fn at(name: &str) -> PathBuf {
@@ -134,12 +135,37 @@ fn name_table() -> String {
     text
 }
 
+fn fault_table() -> String {
+    let mut text = "| fault | does | `file` | `on: any` |\n|---|---|---|---|\n".to_owned();
+    let tick = |is: bool| if is { "yes" } else { "" };
+    for kind in FAULT_KINDS {
+        let (name, doc) = (kind.name, kind.doc);
+        let (file, any) = (tick(kind.knows_the_file()), tick(kind.hits_any_request()));
+        let _ = writeln!(text, "| `{name}` | {doc} | {file} | {any} |");
+    }
+    text
+}
+
+#[test]
+fn the_example_of_a_bad_day_and_the_readmes_plan_are_plans() {
+    let readme = fs::read_to_string(at("README.md")).expect("a README");
+    let plan = readme
+        .split("```yaml\n")
+        .find(|text| text.starts_with("seed:"));
+    let plan = plan.and_then(|rest| rest.split("```").next());
+    let example = fs::read_to_string(at("examples/faults/bad-day.yaml")).expect("a plan");
+    for text in [plan.expect("a plan"), &example] {
+        Faults::parse(text).expect(text);
+    }
+}
+
 #[test]
 fn the_readme_shows_what_its_commands_print_and_its_tables_are_the_codes_own() {
     let readme = fs::read_to_string(at("README.md")).expect("a README");
     let readme = with_outputs(&readme);
     let readme = generated(&readme, "manifest keys", &key_table());
     let readme = generated(&readme, "template names", &name_table());
+    let readme = generated(&readme, "faults", &fault_table());
     keep("README.md", &readme);
 }
 
