@@ -24,7 +24,7 @@ pub enum Gate {
     /// Find out with a cheap request whether the service is back ([`Breaker::probe_begun`],
     /// [`Breaker::probe_result`]).
     Probe,
-    /// Begin: the only one who may ([`Breaker::trial_begun`]).
+    /// Begin: the only one who may ([`Breaker::began`]).
     OneTrial,
     /// Ask again when the probe or trial that is under way has ended.
     Busy,
@@ -35,7 +35,8 @@ pub enum Gate {
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerSettings {
-    /// Failures in a row, whosever they are, until it opens.
+    /// Failures in a row, whosever they are, until it opens; or half of what is under way, where
+    /// that is more: what fails, often fails faster than the rest succeeds.
     pub threshold: u32,
     /// How long it stays open the first time, and at most. Between half of it and all of it is
     /// waited.
@@ -70,6 +71,8 @@ pub struct Breaker {
     failing_since: Option<Duration>,
     /// How often in a row it opened.
     openings: u32,
+    /// Uploads that were under way when the last began.
+    under_way: usize,
     /// When it last opened: what began before says nothing new when it fails.
     opened_at: Option<Duration>,
 }
@@ -94,6 +97,7 @@ impl Breaker {
             failures: 0,
             failing_since: None,
             openings: 0,
+            under_way: 0,
             opened_at: None,
         }
     }
@@ -108,6 +112,14 @@ impl Breaker {
             State::HalfOpen => Gate::OneTrial,
             State::Probing | State::Trial { .. } => Gate::Busy,
             State::GaveUp => Gate::GiveUp,
+        }
+    }
+
+    /// An upload began; `in_flight` are under way with it.
+    pub fn began(&mut self, now: Duration, in_flight: usize) {
+        self.under_way = in_flight;
+        if self.state == State::HalfOpen {
+            self.state = State::Trial { began: now };
         }
     }
 
@@ -126,13 +138,6 @@ impl Breaker {
         match health {
             Health::Good => self.state = State::HalfOpen,
             Health::Failing => self.open(now, chance),
-        }
-    }
-
-    /// The one upload began that may.
-    pub fn trial_begun(&mut self, now: Duration) {
-        if self.state == State::HalfOpen {
-            self.state = State::Trial { began: now };
         }
     }
 
@@ -173,7 +178,8 @@ impl Breaker {
             State::Closed => {
                 self.failing_since.get_or_insert(now);
                 self.failures = self.failures.saturating_add(1);
-                if self.failures >= self.settings.threshold {
+                let crowd = u32::try_from(self.under_way / 2).unwrap_or(u32::MAX);
+                if self.failures >= self.settings.threshold.max(crowd) {
                     self.open(now, chance);
                 }
             }
@@ -243,6 +249,18 @@ mod tests {
     }
 
     #[test]
+    fn of_many_half_have_to_fail_before_any_succeeds() {
+        let mut breaker = breaker();
+        breaker.began(s(9), 64);
+        for _ in 0..31 {
+            breaker.ended(s(10), s(9), Health::Failing, 1.0);
+        }
+        assert_eq!(breaker.gate(s(10)), Gate::Open);
+        breaker.ended(s(10), s(9), Health::Failing, 1.0);
+        assert_eq!(breaker.gate(s(10)), Gate::WaitUntil(s(11)));
+    }
+
+    #[test]
     fn a_probe_a_trial_and_it_is_closed() {
         let mut breaker = opened();
         assert_eq!(breaker.gate(s(11)), Gate::Probe);
@@ -250,7 +268,7 @@ mod tests {
         assert_eq!(breaker.gate(s(11)), Gate::Busy);
         breaker.probe_result(s(12), Health::Good, 1.0);
         assert_eq!(breaker.gate(s(12)), Gate::OneTrial);
-        breaker.trial_begun(s(12));
+        breaker.began(s(12), 1);
         assert_eq!(breaker.gate(s(12)), Gate::Busy);
         breaker.ended(s(13), s(12), Health::Good, 1.0);
         assert_eq!(breaker.gate(s(13)), Gate::Open);
@@ -279,7 +297,7 @@ mod tests {
     fn a_failed_trial_opens_again_for_longer() {
         let mut breaker = opened();
         breaker.probe_result(s(11), Health::Good, 1.0);
-        breaker.trial_begun(s(11));
+        breaker.began(s(11), 1);
         breaker.ended(s(12), s(11), Health::Failing, 1.0);
         assert_eq!(breaker.gate(s(12)), Gate::WaitUntil(s(14)));
     }
@@ -292,7 +310,7 @@ mod tests {
         }
         assert_eq!(breaker.gate(s(11)), Gate::Probe);
         breaker.probe_result(s(11), Health::Good, 1.0);
-        breaker.trial_begun(s(11));
+        breaker.began(s(11), 1);
         breaker.ended(s(12), s(9), Health::Failing, 1.0);
         assert_eq!(breaker.gate(s(12)), Gate::Busy);
         breaker.ended(s(12), s(11), Health::Good, 1.0);
@@ -313,7 +331,7 @@ mod tests {
     fn a_trial_that_was_not_sent_is_taken_by_the_next() {
         let mut breaker = opened();
         breaker.probe_result(s(11), Health::Good, 1.0);
-        breaker.trial_begun(s(11));
+        breaker.began(s(11), 1);
         breaker.withdrawn(s(9));
         assert_eq!(breaker.gate(s(11)), Gate::Busy);
         breaker.withdrawn(s(11));

@@ -5,12 +5,15 @@
 //! then follows the curve of CUBIC (RFC 9438 section 4.2), with a rate in the place of its window:
 //! it starts a little below what was allowed, comes near it, stays there, and only then probes above
 //! it, ever faster. Requests are spaced evenly all the while.
+//!
+//! Times are those at which requests began, so that nothing depends on how long answers take; what
+//! is answered late corrects what was measured.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::bucket::Bucket;
-use super::number::{real, seconds, whole};
+use super::number::{real, real_size, seconds, whole};
 use crate::model::Rate;
 
 /// How far below the plateau the rate starts after a refusal.
@@ -21,11 +24,19 @@ const RISE_FIRST: Duration = Duration::from_secs(15);
 const RISE_MOST: Duration = Duration::from_mins(1);
 /// Plateaus that differ by less confirm each other.
 const CONFIRMED: f64 = 0.1;
+/// Before the second refusal nothing lies between two: the first guess, which may be far too low
+/// where the service saves little, grows by so much each second.
+const GUESS_GROWTH: f64 = 1.5;
 /// A refusal never takes the plateau below so much of the last rate: time that the service had
 /// everyone wait says less than time in which it answered.
 const DROP_MOST: f64 = 0.5;
-/// "Lately": what is measured before there was a refusal to measure from.
+/// What is accepted in less time is measured as if it were as much: a burst is no rate.
+const MEASURED_LEAST: Duration = Duration::from_secs(1);
+/// "Lately": counts where it was less than all the time since the last refusal, because the service
+/// may have changed its mind in between.
 const LATELY: Duration = Duration::from_secs(3);
+/// Answers that take longer than this less [`LATELY`] do not count for it.
+const KEPT: Duration = Duration::from_secs(15);
 /// A rate that is so many times the plateau limits nothing any more, and after such a time without
 /// a refusal the service may have become another one.
 const FORGOTTEN_ABOVE: f64 = 4.0;
@@ -35,28 +46,42 @@ const HOLD_FIRST: Duration = Duration::from_millis(250);
 const HOLD_MOST: Duration = Duration::from_secs(30);
 /// Who sleeps wakes up a little late.
 pub(super) const SLACK: Duration = Duration::from_millis(10);
-
-/// Below this nothing would ever be learned again: a request in ten minutes.
-const RATE_LEAST: f64 = 1.0 / 600.0;
+/// Requests per second that are tried where nothing at all was accepted.
+const RATE_LEAST: f64 = 0.2;
 
 /// What is known of the rate that a service allows.
 #[derive(Debug, Clone)]
 pub struct Learned {
     bucket: Bucket,
     plateau: Option<Plateau>,
-    /// Since when `accepted` counts: the last refusal, or the first request.
+    /// When the first request began, or the last that was refused to some effect.
     since: Option<Duration>,
+    /// Requests that began after that and were accepted.
     accepted: u64,
-    /// When each of the last accepted requests was, as far back as [`LATELY`].
+    /// When each of the last accepted requests began.
     lately: VecDeque<Duration>,
-    /// Refusals since something was accepted.
+    trial: Trial,
+    /// Holds since something was accepted.
     in_a_row: u32,
 }
 
+/// After refusals that do not say how long to wait, or not the truth, one request finds out whether the service accepts some again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    None,
+    Due,
+    Under { began: Duration },
+}
+
+/// What the last refusal taught.
 #[derive(Debug, Clone, Copy)]
 struct Plateau {
-    /// Requests per second that were allowed when the service last refused.
+    /// Requests per second.
     rate: f64,
+    /// The rate at the refusal, which limits what the next measures.
+    before: Option<f64>,
+    measured: Measured,
+    /// When the refusal was heard of: who began before says nothing new.
     refused_at: Duration,
     rise: Duration,
     /// Time since then in which the rate was what limited: without that, it has proved nothing.
@@ -64,12 +89,52 @@ struct Plateau {
     last_began: Duration,
 }
 
+/// Between two refusals, or before the first.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    from: Duration,
+    until: Duration,
+    accepted: u64,
+}
+
 impl Plateau {
     /// Requests per second.
     fn ceiling(self) -> f64 {
+        if self.before.is_none() {
+            return self.rate * GUESS_GROWTH.powf(self.grown.as_secs_f64());
+        }
         let rise = self.rise.as_secs_f64();
         let x = (self.grown.as_secs_f64() - rise) / rise;
         self.rate * (1.0 + STEP_DOWN * x.powi(3))
+    }
+
+    /// A guess is not forgotten for growing: it has to.
+    fn is_over(self, now: Duration) -> bool {
+        let is_high = self.before.is_some() && self.ceiling() > self.rate * FORGOTTEN_ABOVE;
+        is_high || now.saturating_sub(self.refused_at) > FORGOTTEN_AFTER
+    }
+
+    fn measure(&mut self, lately: &VecDeque<Duration>) {
+        let Measured {
+            from,
+            until,
+            accepted,
+        } = self.measured;
+        let time = until.saturating_sub(from).max(MEASURED_LEAST);
+        let mut rate = real(accepted) / time.as_secs_f64();
+        // Not where the pause after the last refusal would count as lately.
+        if time >= LATELY * 2 {
+            let start = until.saturating_sub(LATELY);
+            let count = lately
+                .iter()
+                .filter(|at| (start..=until).contains(at))
+                .count();
+            rate = rate.min(real_size(count) / LATELY.as_secs_f64());
+        }
+        self.rate = self
+            .before
+            .map_or(rate, |before| rate.clamp(before * DROP_MOST, before))
+            .max(RATE_LEAST);
     }
 }
 
@@ -89,6 +154,7 @@ impl Learned {
             since: None,
             accepted: 0,
             lately: VecDeque::new(),
+            trial: Trial::None,
             in_a_row: 0,
         }
     }
@@ -105,6 +171,12 @@ impl Learned {
         self.bucket.ready(now, 1)
     }
 
+    /// Whether everyone has to wait for how one request ends that is under way.
+    #[must_use]
+    pub fn is_trying(&self) -> bool {
+        matches!(self.trial, Trial::Under { .. })
+    }
+
     /// A request begins; `limited` tells whether [`Learned::ready`] made it wait.
     pub fn began(&mut self, now: Duration, limited: Limited) {
         self.since.get_or_insert(now);
@@ -115,82 +187,107 @@ impl Learned {
                 plateau.grown = plateau.grown.saturating_add(passed.min(interval));
             }
             plateau.last_began = now;
-            let is_old = now.saturating_sub(plateau.refused_at) > FORGOTTEN_AFTER;
-            if is_old || plateau.ceiling() > plateau.rate * FORGOTTEN_ABOVE {
+            if plateau.is_over(now) {
                 self.plateau = None;
             }
         }
-        self.bucket.set_rate(now, self.ceiling().and_then(rate));
+        if self.trial == Trial::Due {
+            self.trial = Trial::Under { began: now };
+        }
+        self.follow(now);
         self.bucket.reserve(now, 1);
     }
 
-    /// A request was accepted, whatever else became of it.
-    pub fn accepted(&mut self, now: Duration) {
-        self.accepted = self.accepted.saturating_add(1);
-        self.in_a_row = 0;
-        self.lately.push_back(now);
+    /// A request that began at `started` was accepted, whatever else became of it.
+    pub fn accepted(&mut self, now: Duration, started: Duration) {
+        if self.is_trial(started) {
+            self.trial = Trial::None;
+        }
+        if self.trial == Trial::None {
+            self.in_a_row = 0;
+        }
+        self.lately.push_back(started);
         while let Some(first) = self.lately.front()
-            && now.saturating_sub(*first) > LATELY
+            && now.saturating_sub(*first) > KEPT
         {
             self.lately.pop_front();
+        }
+        match &mut self.plateau {
+            Some(plateau) if started <= plateau.measured.until => {
+                if started >= plateau.measured.from {
+                    plateau.measured.accepted = plateau.measured.accepted.saturating_add(1);
+                    plateau.measure(&self.lately);
+                    self.follow(now);
+                }
+            }
+            _ => self.accepted = self.accepted.saturating_add(1),
         }
     }
 
     /// A request that began at `started` was refused because there were too many. Says how long
-    /// nobody should begin another, where the service does not.
-    pub fn refused(&mut self, now: Duration, started: Duration) -> Duration {
-        if self
-            .plateau
-            .is_some_and(|plateau| started < plateau.refused_at)
-        {
+    /// nobody should begin another at least.
+    pub fn refused(&mut self, now: Duration, started: Duration, told: Told) -> Duration {
+        let last = self.plateau;
+        if last.is_some_and(|last| started < last.refused_at) {
             return Duration::ZERO;
         }
-        let measured = self.measured(now);
-        let before = self.plateau;
-        let rate = match before {
-            Some(before) => {
-                let ceiling = before.ceiling();
-                measured.clamp(ceiling * DROP_MOST, ceiling)
-            }
-            None => measured.max(RATE_LEAST),
-        };
-        let rise = match before {
-            Some(before) if (rate / before.rate - 1.0).abs() < CONFIRMED => {
-                before.rise.mul_f64(1.5).min(RISE_MOST)
-            }
-            _ => RISE_FIRST,
-        };
-        self.plateau = Some(Plateau {
-            rate: rate.max(RATE_LEAST),
+        if let Some(plateau) = &mut self.plateau
+            && self.accepted == 0
+        {
+            // Nothing new: the service still has everyone wait.
+            plateau.refused_at = now;
+            return self.hold();
+        }
+        let mut plateau = Plateau {
+            rate: RATE_LEAST,
+            before: self.ceiling(),
+            measured: Measured {
+                from: self.since.unwrap_or(started),
+                until: started,
+                accepted: self.accepted,
+            },
             refused_at: now,
-            rise,
+            rise: RISE_FIRST,
             grown: Duration::ZERO,
             last_began: now,
-        });
-        self.bucket
-            .set_rate(now, self.ceiling().and_then(self::rate));
-        self.since = Some(now);
+        };
+        plateau.measure(&self.lately);
+        if let Some(last) = last
+            && last.before.is_some()
+            && (plateau.rate / last.rate - 1.0).abs() < CONFIRMED
+        {
+            plateau.rise = last.rise.mul_f64(1.5).min(RISE_MOST);
+        }
+        self.plateau = Some(plateau);
+        self.since = Some(started);
         self.accepted = 0;
+        self.follow(now);
+        if told == Told::No {
+            return self.hold();
+        }
+        Duration::ZERO
+    }
+
+    fn hold(&mut self) -> Duration {
+        self.trial = Trial::Due;
         let doubled = 2_u32.saturating_pow(self.in_a_row);
         self.in_a_row = self.in_a_row.saturating_add(1);
         HOLD_FIRST.saturating_mul(doubled).min(HOLD_MOST)
     }
 
-    /// Requests per second that were accepted since the last refusal, or lately where that was less.
-    fn measured(&self, now: Duration) -> f64 {
-        let since = self.since.unwrap_or(now);
-        let elapsed = now.saturating_sub(since).as_secs_f64().max(0.001);
-        let mean = real(self.accepted) / elapsed;
-        if elapsed < LATELY.as_secs_f64() {
-            return mean;
+    /// A request ended that began at `started` and tells nothing of what is allowed.
+    pub fn ended_otherwise(&mut self, started: Duration) {
+        if self.is_trial(started) {
+            self.trial = Trial::Due;
         }
-        let lately = self
-            .lately
-            .iter()
-            .filter(|at| now.saturating_sub(**at) <= LATELY)
-            .count();
-        let lately = super::number::real_size(lately) / LATELY.as_secs_f64();
-        mean.min(lately)
+    }
+
+    fn is_trial(&self, started: Duration) -> bool {
+        matches!(self.trial, Trial::Under { began } if started >= began)
+    }
+
+    fn follow(&mut self, now: Duration) {
+        self.bucket.set_rate(now, self.ceiling().and_then(rate));
     }
 }
 
@@ -200,6 +297,15 @@ pub enum Limited {
     /// It is.
     Yes,
     /// Something else is, or nothing.
+    No,
+}
+
+/// Whether the service says how long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It does.
+    Yes,
+    /// It leaves it to us.
     No,
 }
 

@@ -12,6 +12,9 @@ mod learned;
 mod number;
 mod window;
 
+#[cfg(test)]
+mod simulation;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
@@ -21,7 +24,7 @@ use jiff::civil::Time;
 pub use self::breaker::{Breaker, BreakerSettings, Gate, Health};
 pub use self::bucket::Bucket;
 pub use self::budget::exceeded;
-pub use self::learned::{Learned, Limited};
+pub use self::learned::{Learned, Limited, Told};
 pub use self::window::Window;
 use crate::model::{Bandwidth, Concurrency, Rate, RetryAfter, Schedule};
 
@@ -138,10 +141,6 @@ pub enum Held {
     UntilAnEnd,
 }
 
-fn places(number: NonZeroU32) -> NonZeroUsize {
-    NonZeroUsize::try_from(number).unwrap_or(NonZeroUsize::MAX)
-}
-
 /// Paces a run.
 ///
 /// Who wants to begin an upload asks [`Pace::may_begin`] until it says [`Begin::Now`]. One at a time
@@ -210,8 +209,7 @@ impl Pace {
 
     /// Whether an upload may begin while `in_flight` others are on their way.
     pub fn may_begin(&mut self, now: Duration, in_flight: usize) -> Begin {
-        let gate = self.breaker.gate(now);
-        match gate {
+        match self.breaker.gate(now) {
             Gate::Open | Gate::OneTrial => {}
             Gate::WaitUntil(until) => return Begin::At(until),
             Gate::Busy => return Begin::AfterAnEnd,
@@ -221,7 +219,7 @@ impl Pace {
                 return Begin::Probe;
             }
         }
-        if in_flight >= self.window.limit() {
+        if in_flight >= self.window.limit() || self.learned.is_trying() {
             return Begin::AfterAnEnd;
         }
         let learned = self.learned.ready(now);
@@ -235,13 +233,12 @@ impl Pace {
             let check = self.time_check.filter(|check| *check > now);
             return Begin::At(check.map_or(ready, |check| ready.min(check)));
         }
-        if gate == Gate::OneTrial {
-            self.breaker.trial_begun(now);
-        }
         self.requests.reserve(now, 1);
         let limited = std::mem::replace(&mut self.limited, Limited::No);
         self.learned.began(now, limited);
-        self.window.began(now, in_flight.saturating_add(1));
+        let in_flight = in_flight.saturating_add(1);
+        self.window.began(now, in_flight);
+        self.breaker.began(now, in_flight);
         Begin::Now
     }
 
@@ -251,16 +248,23 @@ impl Pace {
         self.window.ended(now, began, signal);
         match signal {
             Signal::Good { .. } => {
-                self.learned.accepted(now);
+                self.learned.accepted(now, began);
                 self.breaker.ended(now, began, Health::Good, chance);
             }
             Signal::Refused { retry_after } => {
-                let hold = self.learned.refused(now, began);
-                self.pause(now, retry_after.unwrap_or(hold));
+                let told = retry_after.map_or(Told::No, |_| Told::Yes);
+                let hold = self.learned.refused(now, began, told);
+                self.pause(now, retry_after.unwrap_or_default().max(hold));
                 self.breaker.ended(now, began, Health::Good, chance);
             }
-            Signal::Failing => self.breaker.ended(now, began, Health::Failing, chance),
-            Signal::Neutral => self.breaker.withdrawn(began),
+            Signal::Failing => {
+                self.learned.ended_otherwise(began);
+                self.breaker.ended(now, began, Health::Failing, chance);
+            }
+            Signal::Neutral => {
+                self.learned.ended_otherwise(began);
+                self.breaker.withdrawn(began);
+            }
         }
     }
 
@@ -306,6 +310,10 @@ impl Pace {
     pub fn learned_rate(&self) -> Option<f64> {
         self.learned.ceiling()
     }
+}
+
+fn places(number: NonZeroU32) -> NonZeroUsize {
+    NonZeroUsize::try_from(number).unwrap_or(NonZeroUsize::MAX)
 }
 
 #[cfg(test)]

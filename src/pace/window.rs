@@ -28,9 +28,9 @@ const AFTER_SLOWNESS: f64 = 0.9;
 /// a queue: the window does not grow any more.
 const QUEUED: f64 = 1.5;
 /// As [`QUEUED`]; the window shrinks.
-const CONGESTED: f64 = 3.0;
+const CONGESTED: f64 = 1.7;
 /// Below this, what is measured is the network's and the machine's own noise: seconds.
-const LATENCY_SLACK: f64 = 0.05;
+const LATENCY_SLACK: f64 = 0.025;
 
 /// Uploads on their way at once.
 #[derive(Debug, Clone)]
@@ -110,8 +110,11 @@ impl Window {
         };
         match signal {
             Signal::Good { took } => {
-                if let Some(took) = took {
-                    window.latency.observe(now, took);
+                let is_late = window.eased_at.is_some_and(|eased| started < eased);
+                if let Some(took) = took
+                    && !is_late
+                {
+                    window.latency.observe(now, took, window.size);
                 }
                 window.went_well(now, started);
             }
@@ -163,13 +166,15 @@ impl Adaptive {
         }
         self.eased_at = Some(now);
         self.size = (self.size * left).max(floor.min(self.size));
+        self.latency.samples = 0.0;
         true
     }
 }
 
 /// What the time to the answer tells of a queue in front of the service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Queue {
+    #[default]
     None,
     Some,
     Long,
@@ -178,24 +183,28 @@ enum Queue {
 /// The time to the answer: lately, and at its best. All in seconds.
 #[derive(Debug, Clone, Default)]
 struct Latency {
-    samples: u32,
-    /// A moving average of about the last eight.
+    samples: f64,
+    /// A moving average of the answers to what began since the window last shrank.
     recent: f64,
     /// The lowest average of this span of time, and of the one before: what was best is forgotten
     /// after two spans, because the way to the service may have changed.
     best: [Option<f64>; 2],
     span_began: Duration,
+    /// What was last told when there were answers enough.
+    told: Queue,
 }
 
 impl Latency {
     const SPAN: Duration = Duration::from_mins(5);
-    const SETTLED: u32 = 8;
+    /// How many answers have to be averaged to tell a queue from chance.
+    const SETTLED: f64 = 24.0;
+    /// Over so many the average is taken at least, or over two round trips' where that is more.
+    const AVERAGED: f64 = 32.0;
 
-    fn observe(&mut self, now: Duration, took: Duration) {
+    fn observe(&mut self, now: Duration, took: Duration, window: f64) {
         let took = took.as_secs_f64();
-        self.samples = self.samples.saturating_add(1);
-        let weight = 1.0 / f64::from(self.samples.min(Self::SETTLED));
-        self.recent += (took - self.recent) * weight;
+        self.samples = (self.samples + 1.0).min(Self::AVERAGED.max(2.0 * window));
+        self.recent += (took - self.recent) / self.samples;
         if now.saturating_sub(self.span_began) > Self::SPAN {
             self.best = [None, self.best[0]];
             self.span_began = now;
@@ -206,7 +215,19 @@ impl Latency {
         }
     }
 
-    fn queue(&self) -> Queue {
+    fn queue(&mut self) -> Queue {
+        if self.samples < Self::SETTLED {
+            // Too early to tell whether it went away.
+            return match self.told {
+                Queue::None => Queue::None,
+                Queue::Some | Queue::Long => Queue::Some,
+            };
+        }
+        self.told = self.compare();
+        self.told
+    }
+
+    fn compare(&self) -> Queue {
         let Some(best) = self.best.into_iter().flatten().reduce(f64::min) else {
             return Queue::None;
         };
@@ -319,29 +340,28 @@ mod tests {
     fn slow_answers_hold_it_and_very_slow_ones_shrink_it_to_its_start() {
         let mut window = adaptive(64);
         assert_eq!(sizes(&mut window, 0, took(ms(100))), [8, 16, 32]);
-        let held: [usize; 10] = sizes(&mut window, 400, took(ms(240)));
-        assert!((32..=42).contains(&held[9]), "{held:?}");
-        let shrunk: [usize; 40] = sizes(&mut window, 2000, took(ms(400)));
-        assert_eq!(shrunk[39], 4, "{shrunk:?}");
+        let slower: [usize; 10] = sizes(&mut window, 400, took(ms(185)));
+        assert_eq!(slower[4], slower[9], "{slower:?}");
+        let shrunk: [usize; 200] = sizes(&mut window, 2000, took(ms(300)));
+        assert_eq!(shrunk[199], 4, "{shrunk:?}");
     }
 
     #[test]
     fn noise_of_some_milliseconds_is_no_queue() {
         let mut window = adaptive(64);
         assert_eq!(sizes(&mut window, 0, took(ms(2))), [8, 16, 32]);
-        assert_eq!(sizes(&mut window, 400, took(ms(40))), [64]);
+        assert_eq!(sizes(&mut window, 400, took(ms(20))), [64]);
     }
 
     #[test]
     fn what_was_best_is_forgotten_after_ten_minutes() {
         let mut window = adaptive(64);
         assert_eq!(sizes(&mut window, 0, took(ms(10))), [8, 16, 32]);
-        let slower: [usize; 40] = sizes(&mut window, 400, took(ms(500)));
-        assert_eq!(slower[39], 4);
-        for minute in 1..12 {
-            round(&mut window, ms(minute * 60_000), took(ms(500)));
+        let slower: [usize; 200] = sizes(&mut window, 400, took(ms(500)));
+        assert_eq!(slower[199], 4);
+        for second in 60..720 {
+            round(&mut window, ms(second * 1000), took(ms(500)));
         }
-        let grown: [usize; 40] = sizes(&mut window, 12 * 60_000, took(ms(500)));
-        assert!(grown[39] > 30, "{grown:?}");
+        assert!(window.limit() > 30, "{}", window.limit());
     }
 }
