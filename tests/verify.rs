@@ -75,6 +75,7 @@ impl World {
             key: ApiKey::new(KEY).expect("a key"),
             stall,
             connections: 1,
+            transport: roe_batch::client::Transport::default(),
         };
         Self {
             client: Client::new(&settings).expect("a client"),

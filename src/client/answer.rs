@@ -42,6 +42,8 @@ pub enum Break {
     Connect(String),
     /// The server's certificate or TLS is not acceptable.
     Tls(String),
+    /// The service said that it did not begin to process the request.
+    Refused(String),
     /// Nothing moved for too long.
     Stall(String),
     /// The connection ended, or what came over it made no sense.
@@ -53,7 +55,11 @@ impl Break {
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
-            Self::Connect(text) | Self::Tls(text) | Self::Stall(text) | Self::Lost(text) => text,
+            Self::Connect(text)
+            | Self::Tls(text)
+            | Self::Refused(text)
+            | Self::Stall(text)
+            | Self::Lost(text) => text,
         }
     }
 }

@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, DATE};
 use serde_json::{Map, Value};
 
+use super::Client;
 use super::answer::{self, Answer};
 use super::verdict::describe;
-use super::{Client, Progress, UPLOAD_PATH, classify, stalled};
-use crate::model::{DatasetId, Digest, FileId, Metadata, TAG_KEY, shown_bounded};
+use crate::model::{DatasetId, Digest, FileId, Metadata, TAG_KEY, canonical_id, shown_bounded};
+
+/// Where datasets are listed, and below which each of them is.
+pub(super) const DATASETS_PATH: &str = "/v1/datasets/";
 
 /// Longest page that is read, in MiB: 100 entries with their metadata.
 const PAGE_MIB_MAX: usize = 8;
@@ -74,11 +75,22 @@ pub enum More {
     Unsaid,
 }
 
+/// One dataset as the listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedDataset {
+    /// Its id.
+    pub id: DatasetId,
+    /// Its name, of 1,024 characters at most.
+    pub name: Option<String>,
+    /// Whether it is still there.
+    pub presence: Presence,
+}
+
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub struct Page<T = Listed> {
     /// Its entries.
-    pub entries: Vec<Listed>,
+    pub entries: Vec<T>,
     /// Entries without a readable id.
     pub unreadable: usize,
     /// Entries on all pages, where the service says so.
@@ -120,30 +132,38 @@ impl Client {
         search: Option<&str>,
         page: u32,
     ) -> Result<Page, ListError> {
-        let url = listing_url(&self.upload, dataset, search, page)?;
-        let progress = Progress::default();
-        let request = self
-            .http
-            .get(url)
-            .header(AUTHORIZATION, self.authorization.clone())
-            .header(ACCEPT, "application/json")
-            .header(CACHE_CONTROL, "no-cache")
-            .send();
-        let response = tokio::select! {
-            response = request => response,
-            () = stalled(&progress, self.stall) => {
-                return Err(ListError::Unreadable(self.stall_text().text().to_owned()));
-            }
-        };
-        let response =
-            response.map_err(|error| ListError::Unreadable(classify(&error).text().to_owned()))?;
-        let server_time = response
-            .headers()
-            .get(DATE)
-            .and_then(|value| http_date(value.to_str().ok()?));
-        let answer = self.read(response, &progress, PAGE_MIB_MAX).await;
+        let mut url = self.url(&format!("{}files/", dataset_path(dataset)?));
+        ask_for(&mut url, search, page);
+        self.page(url, page, listed).await
+    }
+
+    /// Reads one page of the datasets that the key may see, of up to 100; the first is 1. With
+    /// `search`, only those that the service finds by it.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no such page. Nothing is tried again here.
+    pub async fn datasets(
+        &self,
+        search: Option<&str>,
+        page: u32,
+    ) -> Result<Page<ListedDataset>, ListError> {
+        let mut url = self.url(DATASETS_PATH);
+        ask_for(&mut url, search, page);
+        self.page(url, page, listed_dataset).await
+    }
+
+    async fn page<T>(
+        &self,
+        url: Url,
+        page: u32,
+        entry: fn(&Value) -> Option<T>,
+    ) -> Result<Page<T>, ListError> {
+        let answered = self.get(url, PAGE_MIB_MAX).await;
+        let (answer, server_time) =
+            answered.map_err(|broken| ListError::Unreadable(broken.text().to_owned()))?;
         // The key may have been escaped in the answer, where it was not found.
-        page_of(&answer, page, server_time).map_err(|error| match error {
+        page_of(&answer, page, server_time, entry).map_err(|error| match error {
             ListError::Absent(why) => ListError::Absent(self.without_key(&why)),
             ListError::Unauthenticated(why) => ListError::Unauthenticated(self.without_key(&why)),
             ListError::Refused(why) => ListError::Refused(self.without_key(&why)),
@@ -152,12 +172,8 @@ impl Client {
     }
 }
 
-fn listing_url(
-    upload: &Url,
-    dataset: &DatasetId,
-    search: Option<&str>,
-    page: u32,
-) -> Result<Url, ListError> {
+/// The path of a dataset, with a slash at its end.
+pub(super) fn dataset_path(dataset: &DatasetId) -> Result<String, ListError> {
     let id = dataset.as_str();
     // These are no path segments, however they are encoded (URL Standard, "double-dot").
     if let "" | "." | ".." = id {
@@ -165,9 +181,7 @@ fn listing_url(
             "\"{dataset}\" cannot be a dataset's id"
         )));
     }
-    let base = upload.path();
-    let base = base.strip_suffix(UPLOAD_PATH).unwrap_or(base);
-    let mut path = format!("{base}/v1/datasets/");
+    let mut path = DATASETS_PATH.to_owned();
     for byte in id.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(char::from(byte));
@@ -175,9 +189,11 @@ fn listing_url(
             let _ = write!(path, "%{byte:02X}");
         }
     }
-    path.push_str("/files/");
-    let mut url = upload.clone();
-    url.set_path(&path);
+    path.push('/');
+    Ok(path)
+}
+
+fn ask_for(url: &mut Url, search: Option<&str>, page: u32) {
     let mut query = url.query_pairs_mut();
     if let Some(search) = search {
         query.append_pair("search", search);
@@ -185,20 +201,18 @@ fn listing_url(
     query
         .append_pair("page", &page.to_string())
         .append_pair("page_size", &PAGE_SIZE.to_string());
-    drop(query);
-    Ok(url)
-}
-
-/// HTTP's date (RFC 9110 section 5.6.7): IMF-fixdate is RFC 2822's with the zone spelled GMT.
-fn http_date(text: &str) -> Option<Timestamp> {
-    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 /// What an answer to the request for a page means.
-fn page_of(answer: &Answer, page: u32, server_time: Option<Timestamp>) -> Result<Page, ListError> {
+fn page_of<T>(
+    answer: &Answer,
+    page: u32,
+    server_time: Option<Timestamp>,
+    entry: fn(&Value) -> Option<T>,
+) -> Result<Page<T>, ListError> {
     match answer.status {
         200 if answer.cut.is_some() => Err(ListError::Unreadable(describe_short(answer))),
-        200 => parse(&answer.body, server_time).ok_or_else(|| {
+        200 => parse(&answer.body, server_time, entry).ok_or_else(|| {
             ListError::Absent("the answer to the request for it is no listing".to_owned())
         }),
         401 => Err(ListError::Unauthenticated(describe(answer))),
@@ -225,10 +239,14 @@ fn describe_short(answer: &Answer) -> String {
 }
 
 /// None where the body is not a page of a listing.
-fn parse(body: &[u8], server_time: Option<Timestamp>) -> Option<Page> {
+fn parse<T>(
+    body: &[u8],
+    server_time: Option<Timestamp>,
+    entry: fn(&Value) -> Option<T>,
+) -> Option<Page<T>> {
     let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let results = fields.get("results")?.as_array()?;
-    let entries: Vec<Listed> = results.iter().filter_map(listed).collect();
+    let entries: Vec<T> = results.iter().filter_map(entry).collect();
     Some(Page {
         unreadable: results.len() - entries.len(),
         entries,
@@ -261,12 +279,30 @@ fn listed(value: &Value) -> Option<Listed> {
         created_at: field("created_at")
             .and_then(Value::as_str)
             .and_then(|text| text.parse().ok()),
-        presence: match field("deleted_at") {
-            None | Some(Value::Null | Value::Bool(false)) => Presence::Live,
-            Some(Value::String(text)) if text.trim().is_empty() => Presence::Live,
-            Some(_) => Presence::Deleted,
-        },
+        presence: presence(value),
     })
+}
+
+fn listed_dataset(value: &Value) -> Option<ListedDataset> {
+    let id = canonical_id(&answer::id(value.get("id")?)?)?;
+    Some(ListedDataset {
+        id: DatasetId::new(id),
+        name: value.get("name").and_then(answer::text),
+        presence: presence(value),
+    })
+}
+
+fn presence(value: &Value) -> Presence {
+    match value.get("deleted_at") {
+        None | Some(Value::Null | Value::Bool(false)) => Presence::Live,
+        Some(Value::String(text)) if text.trim().is_empty() => Presence::Live,
+        Some(_) => Presence::Deleted,
+    }
+}
+
+/// Whether a body is a page of any listing.
+pub(super) fn is_listing(body: &[u8]) -> bool {
+    parse(body, None, |_| Some(())).is_some()
 }
 
 /// Metadata is uploaded as a text that holds an object, so it may be shown as either.
@@ -290,8 +326,11 @@ mod tests {
     use super::*;
 
     fn url(dataset: &str, search: Option<&str>) -> Result<String, ListError> {
-        let upload = Url::parse(&format!("https://h/base{UPLOAD_PATH}")).expect("a URL");
-        listing_url(&upload, &DatasetId::new(dataset), search, 2).map(|url| url.to_string())
+        let path = dataset_path(&DatasetId::new(dataset))?;
+        let mut url = Url::parse("https://h/").expect("a URL");
+        url.set_path(&format!("/base{path}files/"));
+        ask_for(&mut url, search, 2);
+        Ok(url.to_string())
     }
 
     fn answer(status: u16, body: &str) -> Answer {
@@ -304,7 +343,7 @@ mod tests {
 
     fn one(entry: &str) -> Listed {
         let body = format!(r#"{{"results": [{entry}], "next": null}}"#);
-        let mut page = parse(body.as_bytes(), None).expect(entry);
+        let mut page = parse(body.as_bytes(), None, listed).expect(entry);
         assert_eq!(page.unreadable, 0, "{entry}");
         page.entries.pop().expect(entry)
     }
@@ -341,13 +380,14 @@ mod tests {
 
     #[test]
     fn every_answer_is_a_page_or_says_whether_asking_again_may_help() {
-        let word = |status, body: &str, page| match page_of(&answer(status, body), page, None) {
-            Ok(_) => "page",
-            Err(ListError::Absent(_)) => "absent",
-            Err(ListError::Unauthenticated(_)) => "unauthenticated",
-            Err(ListError::Refused(_)) => "refused",
-            Err(ListError::Unreadable(_)) => "unreadable",
-        };
+        let word =
+            |status, body: &str, page| match page_of(&answer(status, body), page, None, listed) {
+                Ok(_) => "page",
+                Err(ListError::Absent(_)) => "absent",
+                Err(ListError::Unauthenticated(_)) => "unauthenticated",
+                Err(ListError::Refused(_)) => "refused",
+                Err(ListError::Unreadable(_)) => "unreadable",
+            };
         let page = r#"{"count": 0, "next": null, "previous": null, "results": []}"#;
         for (status, body, number, expected) in [
             (200, page, 1, "page"),
@@ -381,7 +421,7 @@ mod tests {
             ..answer(200, page)
         };
         assert!(matches!(
-            page_of(&cut, 1, None),
+            page_of(&cut, 1, None, listed),
             Err(ListError::Unreadable(_))
         ));
     }
@@ -479,18 +519,31 @@ mod tests {
         let page = parse(
             br#"{"count": 4, "next": "http://evil/", "results": [{"id": "a"}, {}, null, "b"]}"#,
             None,
+            listed,
         )
         .expect("a page");
         assert_eq!((page.entries.len(), page.unreadable), (1, 3));
         assert_eq!((page.count, page.more), (Some(4), More::Yes));
-        let unsaid = parse(br#"{"results": []}"#, None).expect("a page");
+        let unsaid = parse(br#"{"results": []}"#, None, listed).expect("a page");
         assert_eq!((unsaid.count, unsaid.more), (None, More::Unsaid));
     }
 
     #[test]
-    fn the_services_clock_is_read() {
-        let at = http_date("Sun, 06 Nov 1994 08:49:37 GMT").map(|at| at.to_string());
-        assert_eq!(at.as_deref(), Some("1994-11-06T08:49:37Z"));
-        assert_eq!(http_date("yesterday"), None);
+    fn a_dataset_is_read_leniently() {
+        let of = |text: &str| listed_dataset(&serde_json::from_str(text).expect(text));
+        let id = "3F2B7A52-0000-4000-8000-000000000001";
+        let full = of(&format!(
+            r#"{{"id": "{id}", "name": "n", "creator": {{}}}}"#
+        ));
+        let full = full.expect("a dataset");
+        assert_eq!(full.id.as_str(), id.to_lowercase());
+        assert_eq!(full.name.as_deref(), Some("n"));
+        assert_eq!(full.presence, Presence::Live);
+        let odd = of(r#"{"id": 7, "name": [], "deleted_at": "2025-01-01"}"#).expect("a dataset");
+        assert_eq!((odd.id.as_str(), odd.name), ("7", None));
+        assert_eq!(odd.presence, Presence::Deleted);
+        for none in ["null", "{}", r#"{"id": null}"#, r#"{"id": "a\nb"}"#] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 }

@@ -5,24 +5,33 @@ mod body;
 mod listing;
 mod multipart;
 mod preflight;
+mod transport;
 mod verdict;
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, Url, redirect, retry};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use reqwest::Url;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION,
+    RETRY_AFTER,
+};
 
 use crate::model::{ApiKey, AttemptId, Delivery, Origin};
 
 pub use self::answer::{Answer, Break, Ending, Receipt};
 pub use self::body::{Body, Feeder, HungUp, Progress};
-pub use self::listing::{ListError, Listed, Mark, More, Page, Presence};
+pub use self::listing::{ListError, Listed, ListedDataset, Mark, More, Page, Presence};
 pub use self::multipart::{Envelope, Form};
-pub use self::preflight::Alive;
+pub use self::preflight::Preflight;
+pub use self::transport::{Proxy, Roots, Transport};
 pub use self::verdict::{Pause, Reach, Retry, RetryLimit, Stop, Verdict, verdict};
 
 /// The upload endpoint. Its trailing slash matters: without it Django redirects.
@@ -30,13 +39,6 @@ const UPLOAD_PATH: &str = "/v1/datasets/files/upload/";
 
 /// Longest answer to an upload that is read, in MiB.
 const ANSWER_MIB_MAX: usize = 1;
-
-/// Idle connections are dropped before common servers and proxies drop them: a request on a
-/// connection that the other side has just closed ends in doubt.
-const POOL_IDLE: Duration = Duration::from_secs(10);
-
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where the API is: `https`, or `http` on this machine only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub struct Settings {
     pub stall: Duration,
     /// Connections kept for reuse.
     pub connections: usize,
+    /// What lies in between.
+    pub transport: Transport,
 }
 
 /// Sends attempts. Cheap to clone; connections are shared.
@@ -116,6 +120,7 @@ pub struct Client {
     key: ApiKey,
     authorization: HeaderValue,
     stall: Duration,
+    round_trip: RoundTrip,
 }
 
 impl fmt::Debug for Client {
@@ -131,34 +136,11 @@ impl Client {
     ///
     /// TLS cannot be set up.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        // A second client in one process finds the provider installed; that is fine.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            let mut builder = reqwest::Client::builder()
-                .http1_only()
-                .redirect(redirect::Policy::none())
-                .retry(retry::never())
-                .referer(false)
-                .user_agent(concat!("roe-batch/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                // The watchdog alone says when nothing moves; the kernel's shorter patience, which
-                // reqwest sets otherwise, would end an upload to a slow reader early.
-                .tcp_user_timeout(None)
-                .pool_idle_timeout(POOL_IDLE)
-                .pool_max_idle_per_host(settings.connections);
-            if settings.endpoint.local == Local::Loopback {
-                builder = builder.no_proxy();
-            }
-            builder
-        };
-        // Without a certificate store on the machine the platform's verifier cannot start: then
-        // the bundled roots serve.
-        let http = builder().build().or_else(|_| {
-            let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-                .iter()
-                .filter_map(|der| Certificate::from_der(der).ok());
-            builder().tls_certs_only(roots).build()
-        });
+        let http = transport::build(
+            &settings.endpoint,
+            &settings.transport,
+            settings.connections,
+        );
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", settings.key.expose()))
             .map_err(|_| "the API key does not fit a header".to_owned())?;
         authorization.set_sensitive(true);
@@ -168,7 +150,14 @@ impl Client {
             key: settings.key.clone(),
             authorization,
             stall: settings.stall,
+            round_trip: RoundTrip::default(),
         })
+    }
+
+    /// The shortest time from a request to its answer's head that a preflight has seen.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.shortest()
     }
 
     /// Makes one attempt. The body's progress tells how much was delivered when it ended.
@@ -214,6 +203,40 @@ impl Client {
             }
             Err(error) => (delivery, Ending::Broken(classify(&error))),
         }
+    }
+
+    /// Reads what there is at an address, up to so many MiB; with it comes the service's clock.
+    /// Nothing is tried again.
+    async fn get(&self, url: Url, mib_max: usize) -> Result<(Answer, Option<Timestamp>), Break> {
+        let progress = Progress::default();
+        let request = self
+            .http
+            .get(url)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, "application/json")
+            .header(CACHE_CONTROL, "no-cache")
+            .send();
+        let response = tokio::select! {
+            response = request => response,
+            () = stalled(&progress, self.stall) => return Err(self.stall_text()),
+        };
+        let response = response.map_err(|error| classify(&error))?;
+        let server_time = response
+            .headers()
+            .get(DATE)
+            .and_then(|value| http_date(value.to_str().ok()?));
+        let answer = self.read(response, &progress, mib_max).await;
+        Ok((answer, server_time))
+    }
+
+    /// The address of a path of the API, with a query where one is given.
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.upload.clone();
+        let base = url.path();
+        let base = base.strip_suffix(UPLOAD_PATH).unwrap_or(base);
+        let path = format!("{base}{path}");
+        url.set_path(&path);
+        url
     }
 
     async fn read(
@@ -280,6 +303,33 @@ impl Client {
     }
 }
 
+/// The shortest time of an exchange, in nanoseconds; clones share it.
+#[derive(Debug, Clone)]
+struct RoundTrip(Arc<AtomicU64>);
+
+impl Default for RoundTrip {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl RoundTrip {
+    fn saw(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1);
+        self.0.fetch_min(nanos, Ordering::Relaxed);
+    }
+
+    fn shortest(&self) -> Option<Duration> {
+        let nanos = self.0.load(Ordering::Relaxed);
+        (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
+    }
+}
+
+/// HTTP's date (RFC 9110 section 5.6.7): IMF-fixdate is RFC 2822's with the zone spelled GMT.
+fn http_date(text: &str) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
+}
+
 /// Returns once the progress has not moved for the limit; looks eight times in between.
 async fn stalled(progress: &Progress, limit: Duration) {
     let mut before = progress.ticks();
@@ -296,20 +346,36 @@ fn classify(error: &reqwest::Error) -> Break {
     let text = cause(error);
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(|io| io.get_ref())
-            .map(|inner| inner as &(dyn Error + 'static));
-        if error.is::<rustls::Error>() || inner.is_some_and(<dyn Error>::is::<rustls::Error>) {
+        if error.is::<rustls::Error>() {
             return Break::Tls(format!("TLS refused: {text}"));
         }
-        next = error.source();
+        if error.downcast_ref().is_some_and(is_refusal) {
+            return Break::Refused(format!("the service did not take the request up: {text}"));
+        }
+        // An I/O error passes its inner error over when it is asked for its source.
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(|error| error.get_ref());
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     if error.is_connect() {
         Break::Connect(format!("cannot connect: {text}"))
     } else {
         Break::Lost(format!("the connection was lost: {text}"))
     }
+}
+
+/// Whether an HTTP/2 error says that the request was not processed at all: `REFUSED_STREAM`, or a
+/// graceful end of the connection before the request (RFC 9113 section 8.7). Another `GOAWAY` says
+/// so too, but comes from a server in trouble, whose word is not taken for a file's fate.
+fn is_refusal(error: &h2::Error) -> bool {
+    // That is what h2 gives the streams behind the last one that a `GOAWAY` names, and no others.
+    let is_farewell = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (is_farewell || is_refused)
 }
 
 /// The innermost cause, which is the one that says something, without the URL (which the user
@@ -381,5 +447,12 @@ mod tests {
         tokio::join!(mover, stalled(&progress, limit));
         let waited = begun.elapsed().as_secs();
         assert!((1080..=1090).contains(&waited), "{waited}");
+    }
+
+    #[test]
+    fn the_services_clock_is_read() {
+        let at = http_date("Sun, 06 Nov 1994 08:49:37 GMT").map(|at| at.to_string());
+        assert_eq!(at.as_deref(), Some("1994-11-06T08:49:37Z"));
+        assert_eq!(http_date("yesterday"), None);
     }
 }

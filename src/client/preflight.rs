@@ -1,31 +1,253 @@
-//! stub
+//! A look at the service before anything is sent: can the key be used, is the dataset there?
 
-use super::Client;
+use std::time::Instant;
 
-/// Whether the service answers.
-#[derive(Debug)]
-pub enum Alive {
-    /// yes
-    Yes,
-    /// no
-    No(String),
+use reqwest::Url;
+use serde_json::{Map, Value};
+
+use super::listing::{DATASETS_PATH, dataset_path, is_listing};
+use super::verdict::describe;
+use super::{Answer, Break, Client, Stop};
+use crate::model::{DatasetId, RetryAfter};
+
+/// Whom the key belongs to: the cheapest answer that needs one.
+const USER_PATH: &str = "/v1/users/current_user/";
+
+/// Longest answer that is read, in MiB.
+const ANSWER_MIB_MAX: usize = 1;
+
+/// What one cheap request says of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Preflight {
+    /// It is there, takes the key, and knows the dataset.
+    Ready,
+    /// It was reached and does not say: the endpoint may be absent, or closed to this key. That
+    /// is no error; uploads will tell.
+    Unsaid(String),
+    /// It does not take the key: always [`Stop::Credentials`].
+    Refused(Stop),
+    /// It has datasets, and this is none of them.
+    UnknownDataset(String),
+    /// It asks for patience.
+    Busy(Option<RetryAfter>),
+    /// It fails, or its answer did not come whole.
+    Failing(String),
+    /// No connection came about.
+    Unreached(String),
+    /// Its certificate or TLS is not acceptable, or a proxy on the way wants credentials.
+    Misconfigured(String),
+}
+
+/// What was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    User,
+    Dataset,
 }
 
 impl Client {
-    /// asks
-    pub async fn alive(&self) -> Alive {
-        let mut url = self.upload.clone();
-        url.set_path("/v1/users/current_user/");
-        match self
-            .http
-            .get(url)
-            .header("authorization", self.authorization.clone())
-            .send()
-            .await
-        {
-            Ok(answer) if answer.status().as_u16() < 500 => Alive::Yes,
-            Ok(answer) => Alive::No(format!("HTTP {}", answer.status().as_u16())),
-            Err(error) => Alive::No(super::classify(&error).text().to_owned()),
+    /// Makes one cheap authenticated request: for the dataset, where one is named, else for the
+    /// user that the key belongs to. Only a dataset that seems to be unknown is asked about twice.
+    /// Nothing is tried again.
+    pub async fn preflight(&self, dataset: Option<&DatasetId>) -> Preflight {
+        let Some(dataset) = dataset else {
+            return self.alive().await;
+        };
+        let path = match dataset_path(dataset) {
+            Ok(path) => path,
+            Err(why) => return Preflight::Unsaid(why.to_string()),
+        };
+        let found = self.look(self.url(&path), About::Dataset).await;
+        let Preflight::UnknownDataset(why) = found else {
+            return found;
+        };
+        // A service without this endpoint may say the same.
+        let mut listing = self.url(DATASETS_PATH);
+        listing.query_pairs_mut().append_pair("page_size", "1");
+        match self.timed(listing).await {
+            Ok(answer) if is_whole(&answer) && is_listing(&answer.body) => {
+                Preflight::UnknownDataset(why)
+            }
+            _ => Preflight::Unsaid(why),
+        }
+    }
+
+    /// Whether the service answers at all: one cheap request that is about no dataset.
+    pub async fn alive(&self) -> Preflight {
+        self.look(self.url(USER_PATH), About::User).await
+    }
+
+    async fn look(&self, url: Url, about: About) -> Preflight {
+        match self.timed(url).await {
+            Ok(answer) => self.without_key_in(judge(&answer, about)),
+            Err(broken) => unanswered(broken),
+        }
+    }
+
+    async fn timed(&self, url: Url) -> Result<Answer, Break> {
+        let begun = Instant::now();
+        let (answer, _) = self.get(url, ANSWER_MIB_MAX).await?;
+        self.round_trip.saw(begun.elapsed());
+        Ok(answer)
+    }
+
+    /// The key may have been escaped in the answer, where it was not found.
+    fn without_key_in(&self, preflight: Preflight) -> Preflight {
+        match preflight {
+            Preflight::Unsaid(why) => Preflight::Unsaid(self.without_key(&why)),
+            Preflight::UnknownDataset(why) => Preflight::UnknownDataset(self.without_key(&why)),
+            Preflight::Failing(why) => Preflight::Failing(self.without_key(&why)),
+            Preflight::Refused(Stop::Credentials(why)) => {
+                Preflight::Refused(Stop::Credentials(self.without_key(&why)))
+            }
+            other => other,
+        }
+    }
+}
+
+fn is_whole(answer: &Answer) -> bool {
+    answer.status == 200 && answer.cut.is_none()
+}
+
+fn is_object(body: &[u8]) -> bool {
+    serde_json::from_slice::<Map<String, Value>>(body).is_ok()
+}
+
+fn judge(answer: &Answer, about: About) -> Preflight {
+    let why = || describe(answer);
+    match answer.status {
+        200 if is_whole(answer) && is_object(&answer.body) => Preflight::Ready,
+        // What is in half an answer is nobody's message.
+        200..=299 if answer.cut.is_some() => Preflight::Failing(format!(
+            "HTTP {} ({})",
+            answer.status,
+            answer.cut.as_deref().unwrap_or_default()
+        )),
+        401 | 402 => Preflight::Refused(Stop::Credentials(why())),
+        404 if about == About::Dataset && is_object(&answer.body) => {
+            Preflight::UnknownDataset(why())
+        }
+        425 | 429 | 503 => {
+            Preflight::Busy(answer.retry_after.as_deref().and_then(RetryAfter::parse))
+        }
+        // A proxy on the way, which passes nothing on.
+        407 => Preflight::Misconfigured(why()),
+        501 => Preflight::Unsaid(why()),
+        408 | 500..=599 => Preflight::Failing(why()),
+        _ => Preflight::Unsaid(why()),
+    }
+}
+
+fn unanswered(broken: Break) -> Preflight {
+    match broken {
+        Break::Connect(why) => Preflight::Unreached(why),
+        Break::Tls(why) => Preflight::Misconfigured(why),
+        Break::Refused(why) | Break::Stall(why) | Break::Lost(why) => Preflight::Failing(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The judgement in a word.
+    fn word(preflight: &Preflight) -> &'static str {
+        match preflight {
+            Preflight::Ready => "ready",
+            Preflight::Unsaid(_) => "unsaid",
+            Preflight::Refused(Stop::Credentials(_)) => "refused",
+            Preflight::Refused(_) => "refused otherwise",
+            Preflight::UnknownDataset(_) => "unknown",
+            Preflight::Busy(Some(_)) => "busy, says how long",
+            Preflight::Busy(None) => "busy",
+            Preflight::Failing(_) => "failing",
+            Preflight::Unreached(_) => "unreached",
+            Preflight::Misconfigured(_) => "misconfigured",
+        }
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status,
+            body: body.as_bytes().to_vec(),
+            ..Answer::default()
+        }
+    }
+
+    #[test]
+    fn each_answer_has_its_row() {
+        let json = r#"{"detail": "x"}"#;
+        let html = "<html><title>x</title>";
+        let rows: [(u16, &str, &str, &str); 27] = [
+            (200, json, "ready", "ready"),
+            (200, html, "unsaid", "unsaid"),
+            (200, "[]", "unsaid", "unsaid"),
+            (200, "", "unsaid", "unsaid"),
+            (204, "", "unsaid", "unsaid"),
+            (301, "", "unsaid", "unsaid"),
+            (302, html, "unsaid", "unsaid"),
+            (400, json, "unsaid", "unsaid"),
+            (401, json, "refused", "refused"),
+            (402, "", "refused", "refused"),
+            (403, json, "unsaid", "unsaid"),
+            (404, json, "unsaid", "unknown"),
+            (404, html, "unsaid", "unsaid"),
+            (404, "[]", "unsaid", "unsaid"),
+            (404, "", "unsaid", "unsaid"),
+            (405, json, "unsaid", "unsaid"),
+            (407, html, "misconfigured", "misconfigured"),
+            (408, "", "failing", "failing"),
+            (410, json, "unsaid", "unsaid"),
+            (425, "", "busy", "busy"),
+            (429, json, "busy", "busy"),
+            (500, html, "failing", "failing"),
+            (501, html, "unsaid", "unsaid"),
+            (502, html, "failing", "failing"),
+            (503, html, "busy", "busy"),
+            (504, "", "failing", "failing"),
+            (600, "", "unsaid", "unsaid"),
+        ];
+        for (status, body, user, dataset) in rows {
+            let answer = answer(status, body);
+            assert_eq!(word(&judge(&answer, About::User)), user, "{status} {body}");
+            assert_eq!(
+                word(&judge(&answer, About::Dataset)),
+                dataset,
+                "{status} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn patience_is_asked_for_with_a_time_where_one_is_given() {
+        for status in [429, 503] {
+            let timed = Answer {
+                retry_after: Some("7".to_owned()),
+                ..answer(status, "")
+            };
+            assert_eq!(word(&judge(&timed, About::User)), "busy, says how long");
+        }
+    }
+
+    #[test]
+    fn half_an_answer_is_no_word_of_the_services() {
+        let cut = Answer {
+            cut: Some("the answer broke off".to_owned()),
+            ..answer(200, "{}")
+        };
+        assert_eq!(word(&judge(&cut, About::User)), "failing");
+    }
+
+    #[test]
+    fn no_answer_says_how_far_the_service_is() {
+        for (broken, expected) in [
+            (Break::Connect as fn(String) -> Break, "unreached"),
+            (Break::Tls, "misconfigured"),
+            (Break::Refused, "failing"),
+            (Break::Stall, "failing"),
+            (Break::Lost, "failing"),
+        ] {
+            assert_eq!(word(&unanswered(broken("why".to_owned()))), expected);
         }
     }
 }

@@ -83,6 +83,7 @@ pub fn verdict(delivery: Delivery, ending: &Ending) -> Verdict {
 fn broken_off(delivery: Delivery, broken: &Break) -> Verdict {
     let why = broken.text().to_owned();
     match (broken, delivery) {
+        (Break::Refused(_), _) => retry(why),
         // Also for TLS: an alert can come after the service has taken the whole file.
         (_, Delivery::Complete) => Verdict::InDoubt(why),
         (Break::Tls(_), _) => Verdict::Stop(Stop::Misconfigured(why)),
@@ -129,6 +130,8 @@ fn answered(delivery: Delivery, answer: &Answer) -> Verdict {
         401 | 402 => Verdict::Stop(Stop::Credentials(why)),
         403 => Verdict::Stop(Stop::Forbidden(why)),
         404 => Verdict::Stop(Stop::UnknownTarget(why)),
+        // A proxy on the way, which passes nothing on.
+        407 => Verdict::Stop(Stop::Misconfigured(why)),
         425 | 429 => shared(why, answer),
         503 if retry_after(answer).is_some() => shared(why, answer),
         408 | 409 | 500 | 502 | 503 | 504 => unless_complete(why),
@@ -209,15 +212,16 @@ mod tests {
     }
 
     #[test]
-    fn broken_attempts_are_retried_until_the_whole_body_is_out() {
+    fn broken_attempts_are_retried_until_the_whole_body_is_out_unless_they_were_refused() {
         type Make = fn(String) -> Break;
-        let rows: [(Make, [&str; 3]); 4] = [
+        let rows: [(Make, [&str; 3]); 5] = [
             (
                 Break::Connect,
                 ["retry, unreached", "retry, unreached", "in doubt"],
             ),
             (Break::Lost, ["retry", "retry", "in doubt"]),
             (Break::Stall, ["retry", "retry", "in doubt"]),
+            (Break::Refused, ["retry", "retry", "retry"]),
             (
                 Break::Tls,
                 ["stop: configuration", "stop: configuration", "in doubt"],
@@ -261,7 +265,7 @@ mod tests {
 
     #[test]
     fn each_status_has_its_row() {
-        let rows: [(u16, &str, &str); 28] = [
+        let rows: [(u16, &str, &str); 29] = [
             (301, "stop: configuration", "stop: configuration"),
             (302, "stop: configuration", "stop: configuration"),
             (307, "stop: configuration", "stop: configuration"),
@@ -272,6 +276,7 @@ mod tests {
             (403, "stop target: forbidden", "stop target: forbidden"),
             (404, "stop target: unknown", "stop target: unknown"),
             (405, "rejected", "rejected"),
+            (407, "stop: configuration", "stop: configuration"),
             (408, "retry", "in doubt"),
             (409, "retry", "in doubt"),
             (410, "rejected", "rejected"),

@@ -14,6 +14,7 @@ mod retry_after;
 mod schedule;
 mod secret;
 mod text;
+mod transport;
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use self::retry_after::RetryAfter;
 pub use self::schedule::{Schedule, TimeRange};
 pub use self::secret::{ApiKey, Environment, Variable};
 pub use self::text::{Bytes as HumanBytes, canonical_id, closest, count, shown, shown_bounded};
+pub use self::transport::HttpVersion;
 
 /// Declares a newtype over text with the usual conversions; the meaning is in its doc line.
 macro_rules! text_newtype {

@@ -106,6 +106,7 @@ impl Engine {
                 key: ApiKey::new(key).expect("a key"),
                 stall: Duration::from_mins(2),
                 connections: usize::try_from(concurrency).expect("a small number"),
+                transport: client::Transport::default(),
             })
             .expect("TLS"),
             concurrency: NonZeroU32::new(concurrency).expect("not zero"),

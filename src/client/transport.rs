@@ -1,0 +1,230 @@
+//! How the service is reached: proxy, certificate roots, HTTP version.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::{Certificate, ClientBuilder, Url, redirect, retry};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::{Endpoint, Local};
+use crate::model::HttpVersion;
+
+/// Idle connections are dropped before common servers and proxies drop them: a request on a
+/// connection that the other side has just closed ends in doubt.
+const POOL_IDLE: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What lies between this program and the service.
+#[derive(Debug, Clone, Default)]
+pub struct Transport {
+    /// The proxy for everything, whatever the environment says; none to take the environment's,
+    /// and none at all for this machine.
+    pub proxy: Option<Proxy>,
+    /// Roots beside the platform's.
+    pub roots: Roots,
+    /// The HTTP version to speak.
+    pub version: HttpVersion,
+}
+
+/// A proxy's address. Credentials in it are used and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy(Url);
+
+impl Proxy {
+    /// Takes an address such as `http://proxy:3128` or `socks5h://user:password@127.0.0.1:1080`.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with it, and nothing of it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim();
+        let Some((scheme, _)) = text.split_once("://") else {
+            return Err("it has no scheme");
+        };
+        // Without a host of its own a URL of these takes the path's beginning for one.
+        if !["http", "https", "socks5", "socks5h"].contains(&scheme.to_ascii_lowercase().as_str()) {
+            return Err("it is neither http, https, socks5 nor socks5h");
+        }
+        let url = Url::parse(text).map_err(|_| "it is not a URL")?;
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err("it has no host");
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err("it has more than scheme, host and port");
+        }
+        if reqwest::Proxy::all(url.clone()).is_err() {
+            return Err("it is not a proxy's address");
+        }
+        Ok(Self(url))
+    }
+
+    /// Whether it takes HTTP requests itself, rather than passing bytes on.
+    fn speaks_http(&self) -> bool {
+        matches!(self.0.scheme(), "http" | "https")
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.0.host_str().unwrap_or_default();
+        write!(f, "{}://{host}", self.0.scheme())?;
+        match self.0.port() {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({self})")
+    }
+}
+
+/// Certificates that are trusted beside the platform's.
+#[derive(Clone, Default)]
+pub struct Roots(Vec<Certificate>);
+
+impl Roots {
+    /// Takes the certificates of a PEM file.
+    ///
+    /// # Errors
+    ///
+    /// Says why there is none that can be used.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
+        let mut store = RootCertStore::empty();
+        let mut roots = Vec::new();
+        for der in CertificateDer::pem_slice_iter(pem) {
+            let der = der.map_err(|_| "it is not a PEM file".to_owned())?;
+            let number = roots.len() + 1;
+            let unusable = |why: String| format!("certificate {number} in it is unusable: {why}");
+            roots.push(Certificate::from_der(&der).map_err(|e| unusable(super::cause(&e)))?);
+            store
+                .add(der)
+                .map_err(|error| unusable(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err("there is no certificate in it; PEM is wanted".to_owned());
+        }
+        Ok(Self(roots))
+    }
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Roots({})", self.0.len())
+    }
+}
+
+/// Makes the HTTP client.
+pub(super) fn build(
+    endpoint: &Endpoint,
+    transport: &Transport,
+    connections: usize,
+) -> reqwest::Result<reqwest::Client> {
+    // A second client in one process finds the provider installed; that is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || builder(endpoint, transport, connections);
+    let extra = || transport.roots.0.iter().cloned();
+    // Without a certificate store on the machine the platform's verifier cannot start: then the
+    // bundled roots serve. With extra roots it would start all the same, and know no others.
+    match builder()?.build() {
+        Ok(client) if transport.roots.0.is_empty() => Ok(client),
+        Ok(_) => builder()?.tls_certs_merge(extra()).build(),
+        Err(_) => {
+            let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+                .iter()
+                .filter_map(|der| Certificate::from_der(der).ok());
+            builder()?.tls_certs_only(bundled.chain(extra())).build()
+        }
+    }
+}
+
+fn builder(
+    endpoint: &Endpoint,
+    transport: &Transport,
+    connections: usize,
+) -> reqwest::Result<ClientBuilder> {
+    let builder = reqwest::Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .user_agent(concat!("roe-batch/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        // The watchdog alone says when nothing moves; the kernel's shorter patience, which
+        // reqwest sets otherwise, would end an upload to a slow reader early.
+        .tcp_user_timeout(None)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(connections);
+    let is_plain = endpoint.upload.scheme() == "http";
+    let by_http = transport.proxy.as_ref().is_some_and(Proxy::speaks_http);
+    let builder = match transport.version {
+        // Nobody negotiates without TLS; a proxy that is asked in HTTP/1.1 would not understand.
+        HttpVersion::Two if is_plain && !by_http => builder.http2_prior_knowledge(),
+        HttpVersion::Two if !is_plain => builder,
+        HttpVersion::One | HttpVersion::Two => builder.http1_only(),
+    };
+    Ok(match (&transport.proxy, endpoint.local) {
+        (Some(proxy), _) => builder.proxy(reqwest::Proxy::all(proxy.0.clone())?),
+        (None, Local::Loopback) => builder.no_proxy(),
+        (None, Local::Elsewhere) => builder,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_shown_without_its_credentials() {
+        for (text, shown) in [
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("HTTP://proxy/", "http://proxy"),
+            ("https://user:s3cret@proxy", "https://proxy"),
+            ("socks5://user:s3cret@[::1]:1080", "socks5://[::1]:1080"),
+            ("socks5h://s3cret@proxy:9", "socks5h://proxy:9"),
+        ] {
+            let proxy = Proxy::parse(text).expect(text);
+            assert_eq!(proxy.to_string(), shown);
+            assert!(!format!("{proxy:?}").contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_proxy_is_said_without_repeating_it() {
+        for bad in [
+            "",
+            "proxy:3128",
+            "s3cret@proxy",
+            "ftp://user:s3cret@proxy",
+            "socks4://s3cret@proxy",
+            "http://user:s3cret@",
+            "http://",
+            "socks5://",
+            "http://user:s3cret@proxy:port",
+            "http://proxy/?s3cret",
+            "http://proxy/s3cret",
+        ] {
+            let why = Proxy::parse(bad).expect_err(bad);
+            assert!(!why.contains("s3cret"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_certificates_in_pem_are_roots() {
+        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let torn = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        for bad in ["", "no PEM", key, junk, torn] {
+            assert!(Roots::from_pem(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let authority = rcgen::generate_simple_self_signed(["here".to_owned()]).expect("a root");
+        let twice = authority.cert.pem().repeat(2);
+        let roots = Roots::from_pem(twice.as_bytes()).expect("roots");
+        assert_eq!(format!("{roots:?}"), "Roots(2)");
+    }
+}
