@@ -1,5 +1,6 @@
 //! The command line as clap reads it: every command, flag and value, with its help.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub(super) enum Sub {
     /// or `--api-key-file`, never from the command line.
     #[command(after_help = EXIT_CODES)]
     Apply(ApplyArgs),
-    /// Show what `apply` would do, without network or key
+    /// Show what `apply` would do; only a dataset's name needs network and key
     Plan(PlanArgs),
     /// List files in doubt, or settle them by what you found in the dataset
     Resolve(ResolveArgs),
@@ -76,7 +77,7 @@ pub(super) struct CommonArgs {
     /// The manifest (YAML)
     pub(super) manifest: PathBuf,
     #[command(flatten)]
-    pub(super) place: PlaceArgs,
+    pub(super) service: ServiceArgs,
     /// The folder of ledger, lock and default reports [env: `ROE_BATCH_STATE`] [default: .roe-batch
     /// beside the manifest]
     #[arg(long, value_name = "DIR")]
@@ -106,6 +107,16 @@ pub(super) struct AccessArgs {
     /// Give an attempt up when nothing moved for so long [env: `ROE_TIMEOUT`] [default: 2m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) timeout: Option<Duration>,
+    /// Reach the service through this proxy: http, https, socks5 or socks5h [env: `ROE_PROXY`]
+    /// [default: as `HTTPS_PROXY` and `NO_PROXY` say]
+    #[arg(long, value_name = "URL")]
+    pub(super) proxy: Option<OsString>,
+    /// Trust the certificate authorities in this PEM file too [env: `ROE_BATCH_CA_FILE`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Speak HTTP/2 where the service does [env: `ROE_BATCH_HTTP2=1`] [default: HTTP/1.1]
+    #[arg(long)]
+    pub(super) http2: bool,
 }
 
 #[derive(Args)]
@@ -126,8 +137,6 @@ pub(super) struct ApplyArgs {
     /// How to print the plan of a dry run
     #[arg(long, value_enum, default_value = "text", requires = "dry_run")]
     pub(super) format: PlanFormat,
-    #[command(flatten)]
-    pub(super) access: AccessArgs,
     /// With --sandbox, rehearse a bad day: a fault plan (YAML) says what goes wrong
     #[arg(long, value_name = "FILE", requires = "sandbox")]
     pub(super) faults: Option<PathBuf>,

@@ -15,12 +15,13 @@ use self::args::{
     AccessArgs, ApplyArgs, Cli, CommonArgs, PlaceArgs, ResolveArgs, ServiceArgs, StreamArgs, Sub,
     duration,
 };
-use crate::model::{Concurrency, Environment, FileId, OrganizationId, canonical_id};
+use crate::model::{Concurrency, Environment, FileId, HttpVersion, OrganizationId, canonical_id};
 
 pub use self::settings::{
-    ApplySettings, Command, ForgetSettings, Forgettable, ImportSettings, KeySource, Mode, PlanExit,
-    PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
-    SandboxSettings, Service, StatusFormat, StatusSettings, StreamSettings, Verify, Which,
+    Access, ApplySettings, Command, ForgetSettings, Forgettable, ImportSettings, KeySource, Mode,
+    PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
+    SandboxSettings, Service, StatusFormat, StatusSettings, StreamSettings, Transport, Verify,
+    Which,
 };
 
 /// Where the API is unless told otherwise.
@@ -43,7 +44,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             } else {
                 PlanExit::Plain
             },
-            ..plan(args.common, args.format)
+            ..plan(args.common, args.format)?
         }),
         Sub::Resolve(args) => Command::Resolve(resolve(args)?),
         Sub::Status(args) => Command::Status(StatusSettings {
@@ -61,7 +62,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             out: args.out,
         }),
         Sub::Import(args) => Command::Import(ImportSettings {
-            plan: plan(args.common, PlanFormat::Text),
+            plan: plan(args.common, PlanFormat::Text)?,
             table: args.table,
             ignore_missing: args.ignore_missing,
             wait: args.wait,
@@ -99,8 +100,8 @@ fn service(args: PlaceArgs) -> Service {
     Service::At(base.unwrap_or_else(|| BASE_URL.to_owned()))
 }
 
-/// Where the key is, and how long nothing may move.
-fn access(args: AccessArgs) -> Result<(KeySource, Duration), clap::Error> {
+/// Where the key is, how long nothing may move, and what lies in between.
+fn access(args: AccessArgs) -> Result<Access, clap::Error> {
     let file = args
         .api_key_file
         .or_else(|| path_variable("ROE_BATCH_API_KEY_FILE"))
@@ -117,7 +118,36 @@ fn access(args: AccessArgs) -> Result<(KeySource, Duration), clap::Error> {
         Some(timeout) => timeout,
         None => parsed_variable("ROE_TIMEOUT", duration)?.unwrap_or(STALL),
     };
-    Ok((key, stall))
+    let proxy = args.proxy.or_else(|| std::env::var_os("ROE_PROXY"));
+    // What is no text is no address either, and is refused as one.
+    let proxy = proxy
+        .filter(|proxy| !proxy.is_empty())
+        .map(|proxy| SecretString::from(proxy.to_string_lossy().into_owned()));
+    let wants_two = args.http2 || parsed_variable("ROE_BATCH_HTTP2", switch)?.unwrap_or(false);
+    Ok(Access {
+        key,
+        stall,
+        transport: Transport {
+            proxy,
+            ca_file: args
+                .ca_file
+                .or_else(|| path_variable("ROE_BATCH_CA_FILE"))
+                .filter(|path| !path.as_os_str().is_empty()),
+            version: if wants_two {
+                HttpVersion::Two
+            } else {
+                HttpVersion::One
+            },
+        },
+    })
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err("give 1 or 0".to_owned()),
+    }
 }
 
 fn stream(args: StreamArgs) -> StreamSettings {
@@ -135,11 +165,12 @@ fn environment() -> Environment {
     )
 }
 
-fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
-    PlanSettings {
+fn plan(args: CommonArgs, format: PlanFormat) -> Result<PlanSettings, clap::Error> {
+    Ok(PlanSettings {
         manifest: args.manifest,
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
-        service: service(args.place),
+        service: service(args.service.place),
+        access: access(args.service.access)?,
         organization: variable("ROE_ORGANIZATION_ID")
             .and_then(|id| canonical_id(&id))
             .map(OrganizationId::new),
@@ -147,7 +178,7 @@ fn plan(args: CommonArgs, format: PlanFormat) -> PlanSettings {
         in_doubt: args.in_doubt,
         format,
         exit: PlanExit::Plain,
-    }
+    })
 }
 
 fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
@@ -159,17 +190,16 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
     let names_a_service = place.sandbox
         || place.base_url.is_some()
         || way_in.api_key_file.is_some()
-        || way_in.timeout.is_some();
+        || way_in.timeout.is_some()
+        || way_in.proxy.is_some()
+        || way_in.ca_file.is_some()
+        || way_in.http2;
     let task = match args.stored {
-        _ if args.verify => {
-            let (key, stall) = access(way_in)?;
-            Resolve::Verify(Verify {
-                service: service(place),
-                key,
-                stall,
-                settle: args.settle,
-            })
-        }
+        _ if args.verify => Resolve::Verify(Verify {
+            service: service(place),
+            access: access(way_in)?,
+            settle: args.settle,
+        }),
         _ if names_a_service => {
             return Err(usage("only --verify asks a service\n"));
         }
@@ -196,15 +226,13 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
 }
 
 fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
-    let (key, stall) = access(args.access)?;
     Ok(ApplySettings {
-        plan: plan(args.common, args.format),
+        plan: plan(args.common, args.format)?,
         mode: if args.dry_run {
             Mode::DryRun
         } else {
             Mode::Upload
         },
-        key,
         faults: args.faults,
         concurrency: match args.concurrency {
             Some(number) => Some(number),
@@ -222,7 +250,6 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
             })?
             .and_then(NonZeroU32::new),
         },
-        stall,
         retry_waits: RetryWaits {
             first: parsed_variable("ROE_RETRY_INITIAL_MS", milliseconds)?,
             most: parsed_variable("ROE_RETRY_MAX_MS", milliseconds)?,

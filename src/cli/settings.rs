@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use secrecy::SecretString;
 
 use crate::model::{
-    Bandwidth, Concurrency, DatasetId, Environment, FailureBudget, FileId, InDoubt, OrganizationId,
-    Rate, ReportFormat, Schedule,
+    Bandwidth, Concurrency, DatasetId, Environment, FailureBudget, FileId, HttpVersion, InDoubt,
+    OrganizationId, Rate, ReportFormat, Schedule,
 };
 
 /// What was asked for.
@@ -44,6 +44,8 @@ pub struct PlanSettings {
     pub state: Option<PathBuf>,
     /// Which service.
     pub service: Service,
+    /// How it is reached.
+    pub access: Access,
     /// The organization of rules that name none.
     pub organization: Option<OrganizationId>,
     /// For `${{ env.NAME }}`.
@@ -92,8 +94,6 @@ pub struct ApplySettings {
     pub plan: PlanSettings,
     /// Whether to stop after planning.
     pub mode: Mode,
-    /// Where the key is.
-    pub key: KeySource,
     /// What goes wrong in the embedded service.
     pub faults: Option<PathBuf>,
     /// Files on their way at once.
@@ -106,8 +106,6 @@ pub struct ApplySettings {
     pub failure_budget: Option<FailureBudget>,
     /// Attempts for one file.
     pub max_attempts: Option<NonZeroU32>,
-    /// How long nothing may move.
-    pub stall: Duration,
     /// The waits between attempts.
     pub retry_waits: RetryWaits,
     /// How long after a file's first attempt another one may begin.
@@ -141,6 +139,28 @@ pub enum Mode {
     Upload,
     /// Print it.
     DryRun,
+}
+
+/// How the service is reached.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Where the key is.
+    pub key: KeySource,
+    /// How long nothing may move.
+    pub stall: Duration,
+    /// What lies in between.
+    pub transport: Transport,
+}
+
+/// What lies between this program and the service, as it was written.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    /// The proxy's address, which may have a password in it.
+    pub proxy: Option<SecretString>,
+    /// A PEM file of more certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// The HTTP version.
+    pub version: HttpVersion,
 }
 
 /// Where the API key is.
@@ -189,10 +209,8 @@ pub enum Resolve {
 pub struct Verify {
     /// Which service.
     pub service: Service,
-    /// Where the key is.
-    pub key: KeySource,
-    /// How long nothing may move.
-    pub stall: Duration,
+    /// How it is reached.
+    pub access: Access,
     /// How long a file must be absent to count as not stored.
     pub settle: Option<Duration>,
 }

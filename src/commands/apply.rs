@@ -43,7 +43,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     let Some(draft) = Draft::load(&settings.plan, clock.now())? else {
         return Ok(Exit::Invalid);
     };
-    let key = service::key(draft.endpoint.as_ref(), &settings.key)?;
+    let key = draft.key()?;
     let _lock = lock(&draft.state, &format!("run {}", draft.run), settings.wait)?;
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
@@ -120,8 +120,13 @@ fn service_for(
     }
     let connections = usize::try_from(concurrency.get()).unwrap_or(1);
     let rules = draft.manifest.rules.iter();
-    let datasets = rules.filter_map(|rule| rule.dataset_id.as_ref());
-    service::connect(place, datasets, key, settings.stall, connections).map(Some)
+    let datasets = rules.filter_map(|rule| {
+        let name = rule.dataset.as_ref().map(|dataset| dataset.text.as_str());
+        let id = rule.dataset_id.as_ref()?;
+        Some((id, name.unwrap_or(&draft.manifest.name)))
+    });
+    let access = &settings.plan.access;
+    service::connect(place, datasets, key, access, connections).map(Some)
 }
 
 /// Writes down the run's end, its reports and its summary.

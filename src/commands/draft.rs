@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::datasets;
 use super::service::{self, Place};
 use crate::cli::PlanSettings;
 use crate::client::Endpoint;
@@ -16,7 +17,7 @@ use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, LedgerError, RunLock, StateFolder};
 use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Rule, Severity, Source};
 use crate::model::{
-    Digests, Doubt, InDoubt, Known, Origin, RunId, SourcePath, Target, count, shown,
+    ApiKey, Digests, Doubt, InDoubt, Known, Origin, RunId, SourcePath, Target, count, shown,
 };
 use crate::plan::{
     Decision, Inputs, Plan, PlannedFile, UploadReason, absent, plan, undecided, unmatched,
@@ -39,6 +40,8 @@ pub(super) struct Draft<'a> {
     pub started: Timestamp,
     settings: &'a PlanSettings,
     survey: Survey,
+    /// The key, where it was needed to make this: standard input gives it only once.
+    key: Option<ApiKey>,
 }
 
 impl<'a> Draft<'a> {
@@ -64,7 +67,7 @@ impl<'a> Draft<'a> {
             })
             .collect();
         let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
-        let manifest = reading.manifest;
+        let mut manifest = reading.manifest;
         let mut diagnostics = reading.diagnostics;
         for (rule, why) in &survey.unusable_roots {
             let rule = &manifest.rules[*rule];
@@ -89,6 +92,20 @@ impl<'a> Draft<'a> {
         if diagnostics.iter().any(|d| d.severity == Severity::Error) {
             return Ok(None);
         }
+        let mut key = None;
+        if datasets::first_named(&manifest).is_some() {
+            key = service::key(endpoint.as_ref(), &settings.access.key)?;
+            let place = Place {
+                endpoint: endpoint.as_ref(),
+                state: &state,
+                faults: None,
+            };
+            let unknown = datasets::look_up(&mut manifest, place, key.clone(), &settings.access)?;
+            if !unknown.is_empty() {
+                super::narrate(&source.render(&unknown));
+                return Ok(None);
+            }
+        }
         Ok(Some(Self {
             manifest,
             state,
@@ -98,6 +115,7 @@ impl<'a> Draft<'a> {
             started,
             settings,
             survey,
+            key,
         }))
     }
 
@@ -106,8 +124,15 @@ impl<'a> Draft<'a> {
         Place {
             endpoint: self.endpoint.as_ref(),
             state: &self.state,
-            name: &self.manifest.name,
             faults: None,
+        }
+    }
+
+    /// The key for the service; none for the embedded one.
+    pub(super) fn key(&self) -> Result<Option<ApiKey>, Failure> {
+        match &self.key {
+            Some(key) => Ok(Some(key.clone())),
+            None => service::key(self.endpoint.as_ref(), &self.settings.access.key),
         }
     }
 

@@ -1,6 +1,7 @@
 //! One file a subcommand, composed from the other rooms. Here and in `progress` text is printed.
 
 mod apply;
+mod datasets;
 mod draft;
 mod forget;
 mod how;

@@ -104,15 +104,16 @@ fn verify(
     }
     let mut settled = 0;
     if !waiting.is_empty() {
-        let key = service::key(endpoint.as_ref(), &how.key)?;
+        let key = service::key(endpoint.as_ref(), &how.access.key)?;
         let place = Place {
             endpoint: endpoint.as_ref(),
             state,
-            name: &manifest.to_string_lossy(),
             faults: None,
         };
+        let name = manifest.to_string_lossy();
         let datasets = waiting.iter().filter_map(|d| d.target.dataset_id.as_ref());
-        let service = service::connect(place, datasets, key, how.stall, 1)?;
+        let datasets = datasets.map(|id| (id, &*name));
+        let service = service::connect(place, datasets, key, &how.access, 1)?;
         let history = History::of(state, doubts, SystemClock.now());
         let settle = how.settle.or_else(|| settle_of(manifest)).unwrap_or(SETTLE);
         let samples = |target: &Target| history.samples(target);

@@ -3,17 +3,20 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
 use super::sandbox::SANDBOX_KEY;
-use crate::cli::{self, KeySource};
-use crate::client::{self, Client, Endpoint};
+use crate::cli::{self, Access, KeySource};
+use crate::client::{self, Client, Endpoint, Proxy, Roots, Transport};
 use crate::error::{Exit, Failure};
 use crate::ledger::StateFolder;
 use crate::model::{ApiKey, DatasetId, Origin, shown};
 use crate::sandbox::{EmptyFiles, Faults, Sandbox, SandboxConfig, SandboxDataset};
+
+/// Longest file of certificate authorities that is read, in bytes; a platform's whole bundle has a
+/// quarter of that.
+const CA_FILE_MAX: u64 = 1024 * 1024;
 
 /// Longest key file that is read, in bytes.
 const KEY_FILE_MAX: u64 = 16 * 1024;
@@ -31,8 +34,6 @@ pub(super) struct Place<'a> {
     /// None for the embedded one.
     pub endpoint: Option<&'a Endpoint>,
     pub state: &'a StateFolder,
-    /// Names the embedded one's datasets.
-    pub name: &'a str,
     /// What goes wrong in the embedded one.
     pub faults: Option<&'a Faults>,
 }
@@ -79,26 +80,29 @@ pub(super) fn key(
 /// Makes a client, and starts the embedded service where that is meant.
 pub(super) fn connect<'a>(
     place: Place<'_>,
-    datasets: impl IntoIterator<Item = &'a DatasetId>,
+    datasets: impl IntoIterator<Item = (&'a DatasetId, &'a str)>,
     key: Option<ApiKey>,
-    stall: Duration,
+    access: &Access,
     connections: usize,
 ) -> Result<Service, Failure> {
     let internal = |why: &str| Failure::new(Exit::Internal, why.to_owned());
-    let (endpoint, key, sandbox) = if let (Some(endpoint), Some(key)) = (place.endpoint, key) {
-        (endpoint.clone(), key, None)
-    } else {
-        let sandbox = start_sandbox(place, datasets)?;
-        let base = format!("http://{}", sandbox.address());
-        let key = ApiKey::new(SANDBOX_KEY).map_err(internal)?;
-        let endpoint = Endpoint::parse(&base).map_err(|why| internal(&why))?;
-        (endpoint, key, Some(sandbox))
-    };
+    let (endpoint, key, transport, sandbox) =
+        if let (Some(endpoint), Some(key)) = (place.endpoint, key) {
+            let transport = transport(&access.transport)?;
+            (endpoint.clone(), key, transport, None)
+        } else {
+            let sandbox = start_sandbox(place, datasets)?;
+            let base = format!("http://{}", sandbox.address());
+            let key = ApiKey::new(SANDBOX_KEY).map_err(internal)?;
+            let endpoint = Endpoint::parse(&base).map_err(|why| internal(&why))?;
+            (endpoint, key, Transport::default(), Some(sandbox))
+        };
     let client = Client::new(&client::Settings {
         endpoint,
         key,
-        stall,
+        stall: access.stall,
         connections,
+        transport,
     })
     .map_err(|why| Failure::new(Exit::Unavailable, format!("cannot set up TLS: {why}")))?;
     Ok(Service {
@@ -107,15 +111,52 @@ pub(super) fn connect<'a>(
     })
 }
 
+/// Reads what the command line says of the way to the service.
+fn transport(said: &cli::Transport) -> Result<Transport, Failure> {
+    let proxy = said.proxy.as_ref().map(|address| {
+        // The address may have a password in it: it is not repeated.
+        Proxy::parse(address.expose_secret()).map_err(|why| {
+            Failure::new(
+                Exit::Usage,
+                format!("the proxy's address cannot be used: {why}"),
+            )
+            .hint("set it by --proxy or ROE_PROXY, as in http://proxy.example.com:3128")
+        })
+    });
+    let roots = said.ca_file.as_ref().map(|path| {
+        let fail = |why: String| {
+            let name = shown(&path.to_string_lossy()).into_owned();
+            Failure::new(
+                Exit::Usage,
+                format!("the certificate authorities in {name} cannot be used: {why}"),
+            )
+            .hint("set a PEM file by --ca-file or ROE_BATCH_CA_FILE")
+        };
+        let mut pem = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(CA_FILE_MAX + 1).read_to_end(&mut pem))
+            .map_err(|error| fail(error.to_string()))?;
+        if pem.len() as u64 > CA_FILE_MAX {
+            return Err(fail("the file is larger than 1 MiB".to_owned()));
+        }
+        Roots::from_pem(&pem).map_err(fail)
+    });
+    Ok(Transport {
+        proxy: proxy.transpose()?,
+        roots: roots.transpose()?.unwrap_or_default(),
+        version: said.version,
+    })
+}
+
 fn start_sandbox<'a>(
     place: Place<'_>,
-    datasets: impl IntoIterator<Item = &'a DatasetId>,
+    datasets: impl IntoIterator<Item = (&'a DatasetId, &'a str)>,
 ) -> Result<Sandbox, Failure> {
     let datasets = datasets
         .into_iter()
-        .map(|id| SandboxDataset {
+        .map(|(id, name)| SandboxDataset {
             id: id.as_str().to_owned(),
-            name: place.name.to_owned(),
+            name: name.to_owned(),
         })
         .collect();
     Sandbox::start(SandboxConfig {

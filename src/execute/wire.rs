@@ -9,7 +9,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::Run;
 use super::attempt::is_read_whole;
-use crate::client::Alive;
+use crate::client::Preflight;
 use crate::event::Event;
 use crate::model::{AttemptId, StopCause, Target};
 use crate::pace::{Begin, Health, Held, Signal};
@@ -228,13 +228,12 @@ impl<'r> Run<'r> {
 
     /// Finds out by a cheap request whether a service that failed everyone is back.
     async fn probe(&self) {
-        let alive = self.parts.client.alive().await;
-        let health = match &alive {
-            Alive::Yes => Health::Good,
-            Alive::No(why) => {
-                why.clone_into(&mut self.failing.borrow_mut());
-                Health::Failing
+        let (health, why) = match self.parts.client.alive().await {
+            Preflight::Failing(why) | Preflight::Unreached(why) | Preflight::Misconfigured(why) => {
+                (Health::Failing, why)
             }
+            // It answers, whatever it says: what uploads make of it is for one of them to find out.
+            _ => (Health::Good, String::new()),
         };
         let now = self.elapsed();
         let chance = self.parts.chance.fraction();
@@ -243,11 +242,12 @@ impl<'r> Run<'r> {
             pace.probe_result(now, health, chance);
             pace.held(now)
         };
-        if let (Alive::No(why), Held::Until(until)) = (alive, held) {
-            (self.parts.events)(&Event::Paused {
-                why,
-                wait: until.saturating_sub(now),
-            });
+        if health == Health::Failing {
+            why.clone_into(&mut self.failing.borrow_mut());
+            if let Held::Until(until) = held {
+                let wait = until.saturating_sub(now);
+                (self.parts.events)(&Event::Paused { why, wait });
+            }
         }
         self.news.notify_waiters();
     }

@@ -170,6 +170,15 @@ const DATASET: Key = key(
     "The Roe dataset the files go to.",
 );
 
+const DATASET_NAME: Key = key(
+    "dataset",
+    Kind::Template,
+    "`dataset_id`",
+    "Invoices 2025",
+    "The dataset by its name instead of `dataset_id`: exactly one must have it. It is looked up in \
+     the service's listing, by `plan` too, which then needs the API key.",
+);
+
 const ORGANIZATION: Key = key(
     "organization_id",
     Kind::Template,
@@ -246,6 +255,7 @@ pub const RULE: &[Key] = &[
     INCLUDE,
     EXCLUDE,
     DATASET,
+    DATASET_NAME,
     ORGANIZATION,
     METADATA,
     FILE_NAME,

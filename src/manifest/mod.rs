@@ -54,8 +54,10 @@ pub struct Rule {
     pub include_spans: Vec<Range<usize>>,
     /// What it leaves out.
     pub exclude: Globs,
-    /// The dataset, or the service's default one.
+    /// The dataset, or the service's default one; where it is named, once the name was looked up.
     pub dataset_id: Option<DatasetId>,
+    /// The dataset's name, where it is given instead of an id.
+    pub dataset: Option<DatasetName>,
     /// The organization, where the manifest names one.
     pub organization_id: Option<OrganizationId>,
     /// The metadata templates in order.
@@ -72,6 +74,15 @@ pub struct Rule {
     pub on_change: OnChange,
     /// What to do where only the metadata differs.
     pub on_metadata_change: OnMetadataChange,
+}
+
+/// A dataset by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetName {
+    /// The name, without white space around it.
+    pub text: String,
+    /// Where it stands in the manifest.
+    pub span: Range<usize>,
 }
 
 /// When a stored file counts as changed.

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use super::{Fields, Reader, missing_help};
 use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::tree::{Entry, Span, Value};
-use crate::manifest::{Compare, OnChange, OnEmpty, OnMetadataChange, Rule, keys};
+use crate::manifest::{Compare, DatasetName, OnChange, OnEmpty, OnMetadataChange, Rule, keys};
 use crate::model::{
     ContentType, DatasetId, Glob, Globs, OrganizationId, RuleName, TAG_KEY, canonical_id, shown,
     shown_bounded,
 };
 use crate::template::{Scope, Template, Values};
+
+/// Longest name of a dataset, in characters.
+const DATASET_NAME_MAX: usize = 1000;
 
 impl Reader<'_> {
     pub(super) fn rules(&mut self, entry: &Entry, defaults: Option<&Fields<'_>>) -> Vec<Rule> {
@@ -86,9 +89,7 @@ impl Reader<'_> {
                 .map_or_else(Vec::new, |(globs, _)| globs),
             None => Vec::new(),
         };
-        let dataset_id = field("dataset_id")
-            .and_then(|entry| self.id(entry, &rule_name))
-            .map(DatasetId::new);
+        let (dataset_id, dataset) = self.dataset(own, defaults, &rule_name);
         let organization_id = field("organization_id")
             .and_then(|entry| self.id(entry, &rule_name))
             .map(OrganizationId::new);
@@ -127,6 +128,7 @@ impl Reader<'_> {
             include_spans,
             exclude: Globs::exclude(exclude),
             dataset_id,
+            dataset,
             organization_id,
             metadata,
             file_name,
@@ -136,6 +138,54 @@ impl Reader<'_> {
             on_change: on_change.unwrap_or_default(),
             on_metadata_change: on_metadata_change.unwrap_or_default(),
         })
+    }
+
+    /// The dataset by id or by name. What the rule itself says replaces either of the defaults'.
+    fn dataset(
+        &mut self,
+        own: &Fields<'_>,
+        defaults: Option<&Fields<'_>>,
+        rule: &RuleName,
+    ) -> (Option<DatasetId>, Option<DatasetName>) {
+        let mut said = (None, None);
+        for layer in defaults.into_iter().chain([own]) {
+            let here = (layer.get("dataset_id"), layer.get("dataset"));
+            if let (Some(id), Some(name)) = here {
+                self.report(
+                    Diagnostic::error(
+                        "`dataset` and `dataset_id` both say where the files go",
+                        name.key_span.clone(),
+                    )
+                    .label("a name here")
+                    .other(id.key_span.clone(), "an id here")
+                    .help("keep one; an id needs no listing, and outlives a new name"),
+                );
+            }
+            if here.0.or(here.1).is_some() {
+                said = here;
+            }
+        }
+        let id = said.0.and_then(|entry| self.id(entry, rule));
+        let name = said.1.and_then(|entry| self.dataset_name(entry, rule));
+        (id.map(DatasetId::new), name)
+    }
+
+    fn dataset_name(&mut self, entry: &Entry, rule: &RuleName) -> Option<DatasetName> {
+        let text = self.constant(entry, rule)?;
+        let text = text.trim();
+        let span = entry.value.span.clone();
+        let problem = if text.chars().any(char::is_control) {
+            "`dataset` has a control character"
+        } else if text.chars().count() > DATASET_NAME_MAX {
+            "`dataset` is longer than 1,000 characters"
+        } else {
+            return Some(DatasetName {
+                text: text.to_owned(),
+                span,
+            });
+        };
+        self.report(Diagnostic::error(problem, span));
+        None
     }
 
     fn root(&mut self, entry: &Entry, rule: &RuleName) -> Option<(PathBuf, Span)> {
