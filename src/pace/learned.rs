@@ -78,8 +78,8 @@ enum Trial {
 struct Plateau {
     /// Requests per second.
     rate: f64,
-    /// The rate at the refusal, which limits what the next measures.
-    before: Option<f64>,
+    /// The rates between which it is, because of what was known before; none for the first guess.
+    bounds: Option<(f64, f64)>,
     measured: Measured,
     /// When the refusal was heard of: who began before says nothing new.
     refused_at: Duration,
@@ -100,7 +100,7 @@ struct Measured {
 impl Plateau {
     /// Requests per second.
     fn ceiling(self) -> f64 {
-        if self.before.is_none() {
+        if self.bounds.is_none() {
             return self.rate * GUESS_GROWTH.powf(self.grown.as_secs_f64());
         }
         let rise = self.rise.as_secs_f64();
@@ -108,9 +108,19 @@ impl Plateau {
         self.rate * (1.0 + STEP_DOWN * x.powi(3))
     }
 
+    /// What is left of the rate at least when the next is refused.
+    fn drop_most(self) -> f64 {
+        match self.bounds {
+            // What a growing guess was a second before was accepted, while most of the time in
+            // which that is measured had far less to accept.
+            None => 1.0 / GUESS_GROWTH,
+            Some(_) => DROP_MOST,
+        }
+    }
+
     /// A guess is not forgotten for growing: it has to.
     fn is_over(self, now: Duration) -> bool {
-        let is_high = self.before.is_some() && self.ceiling() > self.rate * FORGOTTEN_ABOVE;
+        let is_high = self.bounds.is_some() && self.ceiling() > self.rate * FORGOTTEN_ABOVE;
         is_high || now.saturating_sub(self.refused_at) > FORGOTTEN_AFTER
     }
 
@@ -132,8 +142,8 @@ impl Plateau {
             rate = rate.min(real_size(count) / LATELY.as_secs_f64());
         }
         self.rate = self
-            .before
-            .map_or(rate, |before| rate.clamp(before * DROP_MOST, before))
+            .bounds
+            .map_or(rate, |(least, most)| rate.clamp(least, most))
             .max(RATE_LEAST);
     }
 }
@@ -240,7 +250,10 @@ impl Learned {
         }
         let mut plateau = Plateau {
             rate: RATE_LEAST,
-            before: self.ceiling(),
+            bounds: last.map(|last| {
+                let ceiling = last.ceiling();
+                (ceiling * last.drop_most(), ceiling)
+            }),
             measured: Measured {
                 from: self.since.unwrap_or(started),
                 until: started,
@@ -253,7 +266,7 @@ impl Learned {
         };
         plateau.measure(&self.lately);
         if let Some(last) = last
-            && last.before.is_some()
+            && last.bounds.is_some()
             && (plateau.rate / last.rate - 1.0).abs() < CONFIRMED
         {
             plateau.rise = last.rise.mul_f64(1.5).min(RISE_MOST);
@@ -312,4 +325,140 @@ pub enum Told {
 /// Requests per second as a rate: to a thousandth of a request.
 fn rate(per_second: f64) -> Option<Rate> {
     Rate::new(whole(per_second * 1000.0).max(1), Duration::from_secs(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Sends as fast as is learned, to a service that saves nothing and takes `allowed` a second.
+    /// Says what rates the refusals came at.
+    fn drive(learned: &mut Learned, from: u64, until: u64, allowed: u64) -> Vec<f64> {
+        let gap = ms(1000 / allowed);
+        let (mut now, mut free_at) = (ms(from), Duration::ZERO);
+        let mut refused = Vec::new();
+        while now < ms(until) {
+            let ready = learned.ready(now);
+            let limited = if ready > now {
+                Limited::Yes
+            } else {
+                Limited::No
+            };
+            now = ready.max(now + ms(1));
+            learned.began(now, limited);
+            // A little early is early enough for one that comes a little late.
+            if now + ms(20) < free_at {
+                refused.push(learned.ceiling().unwrap_or(f64::INFINITY));
+                now += learned.refused(now, now, Told::No);
+            } else {
+                free_at = free_at.max(now) + gap;
+                learned.accepted(now, now);
+            }
+        }
+        refused
+    }
+
+    /// A probe above it may be under way.
+    fn near(rate: Option<f64>, expected: f64) -> bool {
+        rate.is_some_and(|rate| (rate / expected - 1.0).abs() < 0.3)
+    }
+
+    #[test]
+    fn nothing_is_limited_before_a_refusal() {
+        let mut learned = Learned::new();
+        for at in 0..1000 {
+            assert_eq!(learned.ready(ms(at)), ms(at));
+            learned.began(ms(at), Limited::No);
+            learned.accepted(ms(at), ms(at));
+        }
+        assert_eq!(learned.ceiling(), None);
+    }
+
+    #[test]
+    fn refusals_teach_the_rate_that_is_allowed() {
+        let mut learned = Learned::new();
+        drive(&mut learned, 0, 30_000, 20);
+        assert!(near(learned.ceiling(), 20.0), "{:?}", learned.ceiling());
+        drive(&mut learned, 30_000, 60_000, 10);
+        assert!(near(learned.ceiling(), 10.0), "{:?}", learned.ceiling());
+    }
+
+    #[test]
+    fn once_it_is_known_probing_is_rare_and_gentle() {
+        let mut learned = Learned::new();
+        drive(&mut learned, 0, 60_000, 20);
+        let refused = drive(&mut learned, 60_000, 360_000, 20);
+        assert!((1..=15).contains(&refused.len()), "{refused:?}");
+        assert!(refused.iter().all(|rate| *rate < 20.0 * 1.3), "{refused:?}");
+    }
+
+    #[test]
+    fn a_late_answer_corrects_what_was_measured() {
+        let mut learned = Learned::new();
+        for _ in 0..64 {
+            learned.began(ms(0), Limited::No);
+        }
+        learned.refused(ms(50), ms(0), Told::Yes);
+        let before = learned.ceiling();
+        for _ in 0..20 {
+            learned.accepted(ms(100), ms(0));
+        }
+        assert_eq!(before, Some(RATE_LEAST));
+        assert_eq!(learned.ceiling(), Some(20.0));
+    }
+
+    #[test]
+    fn who_began_before_the_refusal_was_heard_of_says_nothing_new() {
+        let mut learned = Learned::new();
+        drive(&mut learned, 0, 10_000, 20);
+        learned.refused(ms(10_010), ms(10_000), Told::Yes);
+        let known = learned.ceiling();
+        for _ in 0..30 {
+            assert_eq!(learned.refused(ms(10_020), ms(10_005), Told::Yes), ms(0));
+        }
+        assert_eq!(learned.ceiling(), known);
+    }
+
+    #[test]
+    fn while_nothing_is_accepted_one_request_tries_and_holds_double() {
+        let mut learned = Learned::new();
+        learned.began(ms(0), Limited::No);
+        learned.accepted(ms(100), ms(0));
+        let mut now = ms(200);
+        learned.began(now, Limited::No);
+        let mut holds = Vec::new();
+        for _ in 0..9 {
+            let hold = learned.refused(now, now, Told::No);
+            holds.push(hold.as_millis());
+            now += hold + ms(1);
+            assert!(!learned.is_trying());
+            learned.began(now, Limited::Yes);
+            assert!(learned.is_trying());
+        }
+        assert_eq!(
+            holds,
+            [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
+        );
+        learned.ended_otherwise(now);
+        assert!(!learned.is_trying());
+        learned.began(now + ms(1), Limited::Yes);
+        learned.accepted(now + ms(2), now + ms(1));
+        assert!(!learned.is_trying());
+        assert_eq!(learned.refused(now + ms(9), now + ms(9), Told::No), ms(250));
+    }
+
+    #[test]
+    fn a_rate_without_a_refusal_for_ten_minutes_is_forgotten() {
+        let mut learned = Learned::new();
+        drive(&mut learned, 0, 10_000, 20);
+        assert!(learned.ceiling().is_some());
+        let later = ms(10_000) + FORGOTTEN_AFTER + ms(1);
+        learned.began(later, Limited::No);
+        assert_eq!(learned.ceiling(), None);
+        assert_eq!(learned.ready(later), later);
+    }
 }

@@ -319,11 +319,114 @@ fn places(number: NonZeroU32) -> NonZeroUsize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TimeRange;
 
     const BACKOFF: Backoff = Backoff {
         first: Duration::from_millis(500),
         most: Duration::from_secs(30),
     };
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn pace(concurrency: usize, rate: Schedule<Option<Rate>>) -> Pace {
+        let settings = PaceSettings {
+            concurrency: Concurrency::Fixed(NonZeroUsize::new(concurrency).expect("some")),
+            rate,
+            bandwidth: Schedule::always(Bandwidth::parse("1MB/s").expect("a bandwidth")),
+            breaker: BreakerSettings::default(),
+        };
+        Pace::new(settings, Time::midnight())
+    }
+
+    #[test]
+    fn uploads_begin_up_to_the_window_and_not_in_a_pause() {
+        let mut pace = pace(2, Schedule::always(None));
+        assert_eq!(pace.may_begin(s(1), 0), Begin::Now);
+        assert_eq!(pace.may_begin(s(1), 1), Begin::Now);
+        assert_eq!(pace.may_begin(s(1), 2), Begin::AfterAnEnd);
+        pace.pause(s(1), s(9));
+        pace.pause(s(2), s(1));
+        assert_eq!(pace.may_begin(s(3), 1), Begin::At(s(10)));
+        assert_eq!(pace.may_begin(s(10), 1), Begin::Now);
+    }
+
+    #[test]
+    fn a_refusal_pauses_everyone_for_as_long_as_it_asks() {
+        let mut pace = pace(8, Schedule::always(None));
+        assert_eq!(pace.may_begin(s(1), 0), Begin::Now);
+        let retry_after = Some(s(30));
+        pace.ended(s(2), s(1), Signal::Refused { retry_after }, 0.5);
+        assert_eq!(pace.may_begin(s(2), 0), Begin::At(s(32)));
+        assert!(pace.learned_rate().is_some());
+    }
+
+    #[test]
+    fn asking_reserves_nothing_until_the_answer_is_now() {
+        let rate = Rate::parse("1/s").expect("a rate");
+        let mut pace = pace(8, Schedule::always(rate));
+        assert_eq!(pace.may_begin(s(0), 0), Begin::Now);
+        for _ in 0..100 {
+            let slack = Duration::from_millis(990);
+            assert_eq!(pace.may_begin(s(0), 1), Begin::At(slack));
+        }
+        assert_eq!(pace.may_begin(s(1), 1), Begin::Now);
+    }
+
+    #[test]
+    fn one_is_asked_to_probe_and_one_to_try_when_the_service_fails_everyone() {
+        let mut pace = pace(8, Schedule::always(None));
+        for _ in 0..4 {
+            assert_eq!(pace.may_begin(s(1), 0), Begin::Now);
+            pace.ended(s(2), s(1), Signal::Failing, 1.0);
+        }
+        assert_eq!(pace.may_begin(s(2), 0), Begin::At(s(3)));
+        assert_eq!(pace.may_begin(s(3), 0), Begin::Probe);
+        assert_eq!(pace.may_begin(s(3), 0), Begin::AfterAnEnd);
+        pace.probe_result(s(4), Health::Good, 1.0);
+        assert_eq!(pace.may_begin(s(4), 0), Begin::Now);
+        assert_eq!(pace.may_begin(s(4), 1), Begin::AfterAnEnd);
+        pace.ended(s(5), s(4), Signal::Neutral, 1.0);
+        assert_eq!(pace.may_begin(s(5), 0), Begin::Now);
+        pace.ended(s(6), s(5), Signal::Good { took: None }, 1.0);
+        assert_eq!(pace.may_begin(s(6), 0), Begin::Now);
+        assert_eq!(pace.may_begin(s(6), 1), Begin::Now);
+    }
+
+    #[test]
+    fn a_rate_follows_the_time_of_the_day() {
+        let slow = Rate::parse("1/h").expect("a rate");
+        let range = TimeRange::parse("00:00-06:00").expect("a range");
+        let rate = Schedule::new(None, vec![(range, slow)]).expect("no overlap");
+        let mut pace = pace(8, rate);
+        assert_eq!(pace.may_begin(s(0), 0), Begin::Now);
+        // An hour is long enough for clocks to be set.
+        assert_eq!(pace.may_begin(s(1), 1), Begin::At(s(300)));
+        let next = pace.time_is(s(300), Time::constant(5, 58, 0, 0));
+        assert_eq!(next, Some(s(300 + 120)));
+        assert_eq!(pace.may_begin(s(301), 1), Begin::At(s(420)));
+        pace.time_is(s(420), Time::constant(6, 0, 0, 0));
+        assert_eq!(pace.may_begin(s(420), 1), Begin::Now);
+    }
+
+    #[test]
+    fn bytes_leave_at_the_bandwidth_after_a_tenth_of_a_second_of_them() {
+        let mut pace = pace(8, Schedule::always(None));
+        assert_eq!(pace.reserve_bytes(s(1), 100_000), s(1));
+        assert_eq!(pace.reserve_bytes(s(1), 500_000).as_millis(), 1500);
+        assert_eq!(pace.reserve_bytes(s(1), 500_000).as_millis(), 2000);
+    }
+
+    #[test]
+    fn only_small_uploads_tell_the_time_to_the_answer() {
+        let took = |bytes| match Signal::good(bytes, s(1)) {
+            Signal::Good { took } => took,
+            _ => None,
+        };
+        assert_eq!(took(TIMED_BYTES_MAX), Some(s(1)));
+        assert_eq!(took(TIMED_BYTES_MAX + 1), None);
+    }
 
     #[test]
     fn the_ceiling_doubles_up_to_its_limit_and_chance_takes_its_share() {

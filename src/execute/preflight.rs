@@ -1,0 +1,91 @@
+//! Before the first byte: does the service take the key, and does it know the datasets?
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use super::Run;
+use crate::client::{Preflight, Stop};
+use crate::event::Event;
+use crate::model::{StopCause, Target};
+use crate::pace::retry_after_wait;
+use crate::plan::PlannedFile;
+
+/// Targets that are asked about; of further ones the uploads tell.
+const ASKED: usize = 16;
+
+/// Targets that are asked about at once, once the key is known to be good.
+const AT_ONCE: usize = 4;
+
+impl Run<'_> {
+    /// Asks the service about the key first, then about each target. What it does not say, or has
+    /// no endpoint for, the uploads will tell.
+    pub(super) async fn preflight(&self) {
+        let plan = self.parts.plan;
+        let files = plan.files.iter().filter(|file| file.asks_service());
+        let target = |file: &PlannedFile| Arc::clone(&plan.rules[file.rule].target);
+        let targets: BTreeSet<Arc<Target>> = files.map(target).collect();
+        let mut targets = targets.iter().take(ASKED);
+        let Some(first) = targets.next() else {
+            return;
+        };
+        self.ask_about(first).await;
+        futures::stream::iter(targets)
+            .for_each_concurrent(AT_ONCE, |target| self.ask_about(target))
+            .await;
+    }
+
+    async fn ask_about(&self, target: &Arc<Target>) {
+        let dataset = target.dataset_id.as_ref();
+        let mut number = 0;
+        while self.parts.stop.cause().is_none() {
+            number += 1;
+            let answer = self.parts.client.preflight(dataset).await;
+            let (why, wait) = match &answer {
+                Preflight::Ready | Preflight::Unsaid(_) => return,
+                Preflight::Refused(Stop::Credentials(why)) => {
+                    let cause = format!("the service refused the API key ({why})");
+                    return self.stop(StopCause::Credentials(cause));
+                }
+                // The client refuses for nothing else.
+                Preflight::Refused(_) => return,
+                Preflight::UnknownDataset(why) => {
+                    let cause = format!("the service does not know {target} ({why})");
+                    return self.refuse(target, StopCause::UnknownTarget(cause));
+                }
+                Preflight::Misconfigured(why) => {
+                    let cause = format!("the service cannot be used at this address ({why})");
+                    return self.stop(StopCause::Unavailable(cause));
+                }
+                Preflight::Busy(after) => {
+                    let asked = after.map(|after| retry_after_wait(after, self.now()));
+                    let wait = asked.unwrap_or_else(|| self.backoff(number));
+                    ("the service is busy".to_owned(), wait)
+                }
+                Preflight::Failing(why) | Preflight::Unreached(why) => {
+                    (why.clone(), self.backoff(number))
+                }
+            };
+            let settings = &self.parts.settings;
+            if number >= settings.max_attempts.get() || self.elapsed() + wait > settings.retry_for {
+                if let Preflight::Unreached(why) = answer {
+                    let cause = format!("the service cannot be reached ({why})");
+                    self.stop(StopCause::Unavailable(cause));
+                }
+                return;
+            }
+            (self.parts.events)(&Event::Paused { why, wait });
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.parts.stop.draining() => {}
+            }
+        }
+    }
+
+    fn backoff(&self, number: u32) -> Duration {
+        let chance = self.parts.chance.fraction();
+        self.parts.settings.backoff.wait(number, chance)
+    }
+}
