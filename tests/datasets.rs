@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use bad_server::{Act, BadServer, http};
 use common::{KEY, Ran, Workspace};
-use roe_batch::sandbox::{EmptyFiles, Sandbox, SandboxConfig, SandboxDataset, records};
+use roe_batch::sandbox::{EmptyFiles, Faults, Sandbox, SandboxConfig, SandboxDataset, records};
 use snapbox::str;
 
 const INVOICES: &str = "3f2b7a52-0000-4000-8000-000000000001";
@@ -40,6 +40,7 @@ fn world(manifest: &str, datasets: &[(&str, &str)]) -> (tempfile::TempDir, Sandb
             })
             .collect(),
         empty_files: EmptyFiles::Accept,
+        faults: Faults::default(),
     })
     .expect("the sandbox starts");
     let workspace = at(manifest, &format!("http://{}", server.address()));

@@ -137,7 +137,7 @@ impl Plateau {
             let start = until.saturating_sub(LATELY);
             let count = lately
                 .iter()
-                .filter(|at| (start..=until).contains(at))
+                .filter(|at| (start..=until).contains::<Duration>(at))
                 .count();
             rate = rate.min(real_size(count) / LATELY.as_secs_f64());
         }

@@ -330,9 +330,9 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn pace(concurrency: usize, rate: Schedule<Option<Rate>>) -> Pace {
+    fn pace(concurrency: u32, rate: Schedule<Option<Rate>>) -> Pace {
         let settings = PaceSettings {
-            concurrency: Concurrency::Fixed(NonZeroUsize::new(concurrency).expect("some")),
+            concurrency: Concurrency::Fixed(NonZeroU32::new(concurrency).expect("some")),
             rate,
             bandwidth: Schedule::always(Bandwidth::parse("1MB/s").expect("a bandwidth")),
             breaker: BreakerSettings::default(),

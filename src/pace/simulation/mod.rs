@@ -233,8 +233,8 @@ const BACKOFF: Backoff = Backoff {
     most: s(30),
 };
 
-fn slots(number: usize) -> NonZeroUsize {
-    NonZeroUsize::new(number).expect("some")
+fn slots(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).expect("some")
 }
 
 fn settings(concurrency: Concurrency) -> PaceSettings {
@@ -248,7 +248,7 @@ fn settings(concurrency: Concurrency) -> PaceSettings {
 
 impl Simulation {
     fn new(settings: PaceSettings, service: Service, files: usize, seed: u64) -> Self {
-        let (Concurrency::Fixed(most) | Concurrency::Adaptive(most)) = settings.concurrency;
+        let most = usize::try_from(settings.concurrency.max().get()).expect("it fits");
         Self {
             pace: Pace::new(settings, Time::midnight()),
             service,
@@ -259,7 +259,7 @@ impl Simulation {
             door: Door::Free,
             queue: VecDeque::new(),
             files,
-            in_hand_most: most.get() + most.get() / 4,
+            in_hand_most: most + most / 4,
             in_hand: 0,
             next: 0,
             in_flight: 0,
@@ -468,7 +468,10 @@ impl Simulation {
 
 impl Seen {
     fn count(times: &[Duration], from: Duration, until: Duration) -> usize {
-        times.iter().filter(|at| (from..until).contains(at)).count()
+        times
+            .iter()
+            .filter(|at| (from..until).contains::<Duration>(at))
+            .count()
     }
 
     /// The share of an allowed rate that was used.
@@ -486,7 +489,7 @@ impl Seen {
         let sizes = self
             .windows
             .iter()
-            .filter(|(at, _)| (from..until).contains(at));
+            .filter(|(at, _)| (from..until).contains::<Duration>(at));
         let (sum, count) = sizes.fold((0.0, 0.0), |(sum, count), (_, size)| {
             (sum + real_size(*size), count + 1.0)
         });

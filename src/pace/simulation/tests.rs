@@ -63,8 +63,8 @@ fn lines(runs: &[Use]) -> String {
 
 const HALF: Duration = s(120);
 
-const ADAPTIVE: Concurrency = Concurrency::Adaptive(NonZeroUsize::new(64).expect("some"));
-const FIXED: Concurrency = Concurrency::Fixed(NonZeroUsize::new(64).expect("some"));
+const ADAPTIVE: Concurrency = Concurrency::Adaptive(NonZeroU32::new(64).expect("some"));
+const FIXED: Concurrency = Concurrency::Fixed(NonZeroU32::new(64).expect("some"));
 
 #[test]
 fn a_rate_that_the_service_allows_and_halves_is_found_and_used() {
@@ -204,10 +204,10 @@ const OUTAGE: (Duration, Duration) = (s(2), s(2 + 600));
 
 /// Sends 2,000 files in 20 seconds, between which lies an outage of ten minutes.
 fn through_an_outage(concurrency: Concurrency, outage: Outage, seed: u64) -> (Seen, u32) {
-    let (Concurrency::Fixed(size) | Concurrency::Adaptive(size)) = concurrency;
+    let size = f64::from(concurrency.max().get());
     let service = Service {
         outage: Some((OUTAGE.0, OUTAGE.1, outage)),
-        ..Service::new(Allowance::Any, real_size(size.get()) / 100.0)
+        ..Service::new(Allowance::Any, size / 100.0)
     };
     Simulation::new(settings(concurrency), service, 2000, seed).run_all(s(3600))
 }
@@ -245,6 +245,7 @@ fn an_outage_of_ten_minutes_costs_a_few_requests_and_no_file() {
                         (Outage::UploadsOnly, _) => (20, 0),
                         _ => (0, 0),
                     };
+                    let size = usize::try_from(size).expect("it fits");
                     is_good &= uploads <= size * 2 + 4 + trials && failed <= spent;
                     is_good &= last < OUTAGE.1 + s(60 + 60);
                 }
