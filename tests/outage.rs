@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bad_server::{Act, BadServer, http};
+use common::service::Service;
+use common::{DATASET, Workspace};
 use world::{SMALL, World};
 
 const FILES: usize = 40;
@@ -131,4 +133,53 @@ fn failures_between_successes_never_open_the_breaker() {
     assert_eq!(ran.code, 76, "{}", ran.stderr);
     assert!(!ran.stderr.contains("paused"), "{}", ran.stderr);
     assert_eq!(world.finish().len(), FILES);
+}
+
+/// Ten thousand files and a key that was revoked.
+#[test]
+fn a_revoked_key_costs_one_request_however_many_files_there_are() {
+    let names: Vec<String> = (0..10_000).map(|n| format!("inbox/{n:05}.txt")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    let manifest = format!(
+        "version: 1\nuploads:\n- {{name: all, root: inbox, include: '**', dataset_id: {DATASET}}}\n"
+    );
+    let mut workspace = Workspace::with(&manifest, &files);
+    let service = Service::start();
+    service.serve(&mut workspace);
+    workspace.env("ROE_API_KEY", "revoked");
+    let ran = workspace.run(&["apply", "manifest.yaml"]);
+    assert_eq!(ran.code, 77, "{}", ran.all());
+    assert_eq!(service.stats().requests, 1);
+    let report = workspace.report();
+    assert_eq!(report["header"]["outcomes"]["not_attempted"], 10_000);
+    let row = &report["files"][0];
+    assert_eq!(
+        row["reason"],
+        "the service refused the API key (HTTP 401: Invalid token.)"
+    );
+}
+
+#[test]
+fn a_dataset_that_the_service_does_not_know_costs_no_upload() {
+    let unknown = "3f2b7a52-0000-4000-8000-00000000ffff";
+    let manifest = format!(
+        "version: 1\nuploads:\n- {{name: known, root: inbox, include: 'a*', dataset_id: {DATASET}}}\n\
+         - {{name: unknown, root: inbox, include: 'b*', dataset_id: {unknown}}}\n"
+    );
+    let mut workspace = Workspace::with(&manifest, &[("inbox/a.txt", "a"), ("inbox/b.txt", "b")]);
+    let mut service = Service::start();
+    service.serve(&mut workspace);
+    let ran = workspace.run(&["apply", "manifest.yaml"]);
+    assert_eq!(ran.code, 1, "{}", ran.all());
+    let report = workspace.report();
+    let outcomes = [&report["files"][0], &report["files"][1]].map(|row| row["outcome"].clone());
+    assert_eq!(outcomes, ["stored", "not_attempted"]);
+    let why = report["files"][1]["reason"].as_str().expect("a reason");
+    assert!(why.contains("the service does not know dataset"), "{why}");
+    assert_eq!(
+        service.stats().requests,
+        5,
+        "two looks, the listing, and one upload"
+    );
+    assert_eq!(service.settled().len(), 1);
 }

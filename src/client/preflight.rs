@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::listing::{DATASETS_PATH, dataset_path, is_listing};
 use super::verdict::describe;
-use super::{Answer, Break, Client, Stop};
+use super::{Answer, Break, Client};
 use crate::model::{DatasetId, RetryAfter};
 
 /// Whom the key belongs to: the cheapest answer that needs one.
@@ -24,8 +24,8 @@ pub enum Preflight {
     /// It was reached and does not say: the endpoint may be absent, or closed to this key. That
     /// is no error; uploads will tell.
     Unsaid(String),
-    /// It does not take the key: always [`Stop::Credentials`].
-    Refused(Stop),
+    /// It does not take the key.
+    Refused(String),
     /// It has datasets, and this is none of them.
     UnknownDataset(String),
     /// It asks for patience.
@@ -97,9 +97,7 @@ impl Client {
             Preflight::Unsaid(why) => Preflight::Unsaid(self.without_key(&why)),
             Preflight::UnknownDataset(why) => Preflight::UnknownDataset(self.without_key(&why)),
             Preflight::Failing(why) => Preflight::Failing(self.without_key(&why)),
-            Preflight::Refused(Stop::Credentials(why)) => {
-                Preflight::Refused(Stop::Credentials(self.without_key(&why)))
-            }
+            Preflight::Refused(why) => Preflight::Refused(self.without_key(&why)),
             other => other,
         }
     }
@@ -123,7 +121,7 @@ fn judge(answer: &Answer, about: About) -> Preflight {
             answer.status,
             answer.cut.as_deref().unwrap_or_default()
         )),
-        401 | 402 => Preflight::Refused(Stop::Credentials(why())),
+        401 | 402 => Preflight::Refused(why()),
         404 if about == About::Dataset && is_object(&answer.body) => {
             Preflight::UnknownDataset(why())
         }
@@ -155,8 +153,7 @@ mod tests {
         match preflight {
             Preflight::Ready => "ready",
             Preflight::Unsaid(_) => "unsaid",
-            Preflight::Refused(Stop::Credentials(_)) => "refused",
-            Preflight::Refused(_) => "refused otherwise",
+            Preflight::Refused(_) => "refused",
             Preflight::UnknownDataset(_) => "unknown",
             Preflight::Busy(Some(_)) => "busy, says how long",
             Preflight::Busy(None) => "busy",

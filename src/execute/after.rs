@@ -127,7 +127,7 @@ impl Run<'_> {
     }
 
     /// One refused target leaves the others their chance; a second says it is not the target.
-    fn refuse(&self, target: &Arc<Target>, cause: StopCause) {
+    pub(super) fn refuse(&self, target: &Arc<Target>, cause: StopCause) {
         let mut refused = self.refused.borrow_mut();
         if !refused.insert(Arc::clone(target)) {
             return;

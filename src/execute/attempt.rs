@@ -27,10 +27,13 @@ use crate::verify::{Sample, tells};
 /// Files up to this size are read whole and sent in one write; larger ones are streamed.
 const WHOLE_MAX: u64 = 64 * 1024;
 
-/// How long the body of a streamed file is held back once its request's head is on its way: about a
-/// round trip. A service that refuses by the head alone (401, 413) often closes the connection at
-/// once, and bytes that arrive then make it throw its own answer away.
+/// How long the body of a streamed file is held back once its request's head is on its way, where
+/// no round trip was measured, and within which limits it follows one that was. A service that
+/// refuses by the head alone (401, 413) often closes the connection at once, and bytes that arrive
+/// then make it throw its own answer away.
 const HOLD: Duration = Duration::from_millis(50);
+const HOLD_LEAST: Duration = Duration::from_millis(1);
+const HOLD_MOST: Duration = Duration::from_millis(250);
 
 /// Whether a file of this size is read whole before anything of it is sent.
 pub(super) fn is_read_whole(size: u64) -> bool {
@@ -344,7 +347,8 @@ impl<'a> Attempt<'a> {
         let stat = self.upload.stat;
         let mut file = blocking(self.opener()).await?;
         feeder.begun().await;
-        feeder.held_for(HOLD).await;
+        let hold = self.run.parts.client.round_trip().unwrap_or(HOLD);
+        feeder.held_for(hold.clamp(HOLD_LEAST, HOLD_MOST)).await;
         self.pass_on(&feeder, head).await?;
         let mut hasher = blake3::Hasher::new();
         let mut left = stat.size;

@@ -5,6 +5,7 @@
 
 mod after;
 mod attempt;
+mod preflight;
 mod settle;
 mod stop;
 mod wire;
@@ -142,7 +143,10 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
                 run.ended(index, upload, end);
             }
         });
-    let work = run.settling(uploads);
+    let work = async {
+        run.preflight().await;
+        run.settling(uploads).await;
+    };
     tokio::select! {
         () = work => {}
         () = run.follow_the_day() => {}

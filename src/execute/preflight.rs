@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::Run;
-use crate::client::{Preflight, Stop};
+use crate::client::Preflight;
 use crate::event::Event;
 use crate::model::{StopCause, Target};
 use crate::pace::retry_after_wait;
@@ -45,12 +45,10 @@ impl Run<'_> {
             let answer = self.parts.client.preflight(dataset).await;
             let (why, wait) = match &answer {
                 Preflight::Ready | Preflight::Unsaid(_) => return,
-                Preflight::Refused(Stop::Credentials(why)) => {
+                Preflight::Refused(why) => {
                     let cause = format!("the service refused the API key ({why})");
                     return self.stop(StopCause::Credentials(cause));
                 }
-                // The client refuses for nothing else.
-                Preflight::Refused(_) => return,
                 Preflight::UnknownDataset(why) => {
                     let cause = format!("the service does not know {target} ({why})");
                     return self.refuse(target, StopCause::UnknownTarget(cause));
