@@ -128,7 +128,7 @@ fn line(event: &Event) -> Option<String> {
                 format!("{}: {rule}: {path}: {why}", outcome.label())
             }
         },
-        Event::TargetRefused(cause) => format!("refused: {cause}; its other files are not tried"),
+        Event::TargetRefused(cause) => format!("refused: {cause}; its files are not tried"),
         Event::Stopping(cause) => format!("stopping: {cause}"),
     })
 }

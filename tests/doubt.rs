@@ -400,8 +400,8 @@ fn doubt_stays_doubt_until_the_file_is_really_sent_again() {
     assert_eq!(output.status.code(), Some(77));
     let list = bench.workspace.run(&["resolve", "manifest.yaml"]);
     assert!(
-        list.stdout.contains("1 file in doubt"),
-        "the one whose turn did not come: {}",
+        list.stdout.contains("2 files in doubt"),
+        "their turn did not come: {}",
         list.all()
     );
     bench.assert_report_is_the_ledgers();

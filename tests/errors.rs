@@ -361,15 +361,12 @@ fn a_dataset_the_service_does_not_know_is_named() {
 exit 1
 --- stdout
 manifest: 2 files planned
-  failed               1
-  not attempted        1
-ended early: the service does not know dataset 00000000-0000-4000-8000-00000000dead at http://127.0.0.1:[..] (HTTP 404: Dataset not found.)
-failed: a: in/a.txt: HTTP 404: Dataset not found.
+  not attempted        2
+ended early: the service does not know dataset 00000000-0000-4000-8000-00000000dead at http://127.0.0.1:[..] (HTTP 404: No Dataset matches the given query.)
 report: .roe-batch/reports/manifest.csv
 report: .roe-batch/reports/manifest.json
 --- stderr
-refused: the service does not know dataset 00000000-0000-4000-8000-00000000dead at http://127.0.0.1:[..] (HTTP 404: Dataset not found.); its other files are not tried
-failed: a: in/a.txt: HTTP 404: Dataset not found.
+refused: the service does not know dataset 00000000-0000-4000-8000-00000000dead at http://127.0.0.1:[..] (HTTP 404: No Dataset matches the given query.); its files are not tried
 
 "#]]
     );
@@ -398,15 +395,12 @@ fn a_service_that_is_not_there_is_given_up_and_nothing_is_lost() {
 exit 69
 --- stdout
 manifest: 2 files planned
-  failed               1
-  not attempted        1
+  not attempted        2
 ended early: the service cannot be reached (cannot connect: Connection refused (os error 111))
-failed: all: in/a.txt: cannot connect: Connection refused (os error 111) (gave up after 1 attempt)
 report: .roe-batch/reports/manifest.csv
 report: .roe-batch/reports/manifest.json
 --- stderr
 stopping: the service cannot be reached (cannot connect: Connection refused (os error 111))
-failed: all: in/a.txt: cannot connect: Connection refused (os error 111) (gave up after 1 attempt)
 
 "#]]
     );

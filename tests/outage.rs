@@ -178,7 +178,7 @@ fn a_dataset_that_the_service_does_not_know_costs_no_upload() {
     assert!(why.contains("the service does not know dataset"), "{why}");
     assert_eq!(
         service.stats().requests,
-        5,
+        4,
         "two looks, the listing, and one upload"
     );
     assert_eq!(service.settled().len(), 1);

@@ -195,7 +195,7 @@ impl Run<'_> {
             Verdict::Stored(_) => (Signal::good(attempt.size(), took), ""),
             // It says something of the file, the key or the target, not of the service.
             Verdict::Rejected(_) | Verdict::Stop(_) => (Signal::Good { took: None }, ""),
-            Verdict::InDoubt(_) if status == Some(CONFLICT) => (Signal::Good { took: None }, ""),
+            _ if status == Some(CONFLICT) => (Signal::Good { took: None }, ""),
             Verdict::InDoubt(why) => (Signal::Failing, why),
             Verdict::Retry(retry) => {
                 let signal = match (&retry.pause, retry.limit) {

@@ -215,7 +215,8 @@ impl Shared {
 }
 
 fn not_found() -> Act {
-    Act::answer(http(404, &[], r#"{"detail": "Not found."}"#))
+    let headers = [("Connection", "close")];
+    Act::answer_and_close(http(404, &headers, r#"{"detail": "Not found."}"#))
 }
 
 /// The server. Its threads end with it.
@@ -227,8 +228,8 @@ pub struct BadServer {
 
 impl BadServer {
     /// Serves uploads by a script on this port; 0 takes a free one. The script is asked once the
-    /// multipart head of an upload is there; it may wait. The first `shut` connections are closed
-    /// as soon as they are there.
+    /// multipart head of an upload is there; it may wait. The first connection is for what a run
+    /// asks before its first upload; the next `shut` ones are closed as soon as they are there.
     pub fn start(
         port: u16,
         shut: usize,
@@ -317,7 +318,7 @@ fn accept(listener: &TcpListener, shut: usize, shared: &Arc<Shared>) {
         if *locked(&shared.over.0) {
             break;
         }
-        if number < shut {
+        if (1..=shut).contains(&number) {
             continue;
         }
         let shared = Arc::clone(shared);

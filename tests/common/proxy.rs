@@ -119,7 +119,10 @@ fn serve(plan: &Plan, mut client: TcpStream) -> io::Result<()> {
         let line = head.lines().next().unwrap_or_default().to_owned();
         if line.starts_with("GET ") {
             let mut listed = plan.listed.lock().unwrap_or_else(PoisonError::into_inner);
-            listed.push(line.split(' ').nth(1).unwrap_or_default().to_owned());
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            if path.contains("/files/") {
+                listed.push(path.to_owned());
+            }
             if plan.listing == Listing::Absent {
                 let page = "<html><title>Not Found</title></html>";
                 let length = page.len();
