@@ -21,8 +21,9 @@ use crate::sandbox::http::{Answer, Body, Connection};
 
 const LOG: &str = "faults.jsonl";
 
-/// Bodies up to this size are commonly sent in one go, so an early answer would not be early.
-const EARLY_BODY_BYTES_MIN: u64 = 64 * 1024;
+/// Bodies up to this size are commonly sent in one go, so an early answer would not be early: a file of 64 KiB, and
+/// what belongs to it.
+const EARLY_BODY_BYTES_MIN: u64 = 80 * 1024;
 
 /// More than any client should read of an answer.
 const OVERSIZE_BYTES: usize = 1024 * 1024;
@@ -402,6 +403,10 @@ impl<'a> Visit<'a> {
             Fault::SlowAnswer { delay } => answer.going(Manner::ByteByByte(*delay)),
             Fault::CloseAfterAnswer => answer.going(Manner::Then(End::Close)),
             Fault::Interim { status } => answer.going(Manner::After(*status)),
+            Fault::OversizeAnswer => match padded(&answer) {
+                Some(bytes) => Answer::new(200, "application/json", bytes),
+                None => return answer,
+            },
             receipt => match changed(receipt, &answer) {
                 Some(value) => api::json(200, &value),
                 None => return answer,
@@ -473,6 +478,13 @@ fn http_date(seconds: u64) -> Option<String> {
     printer.timestamp_to_rfc9110_string(&then).ok()
 }
 
+/// A receipt with a field that is too long; `None` for what is no receipt.
+fn padded(answer: &Answer) -> Option<Vec<u8>> {
+    let fields = answer.bytes()?.strip_suffix(b"}")?;
+    let padding = "x".repeat(OVERSIZE_BYTES);
+    Some([fields, b",\"padding\":\"", padding.as_bytes(), b"\"}"].concat())
+}
+
 /// A receipt that is not what it should be; `None` for what is no receipt.
 fn changed(fault: &Fault, answer: &Answer) -> Option<Value> {
     let mut receipt: Value = serde_json::from_slice(answer.bytes()?).ok()?;
@@ -490,9 +502,6 @@ fn changed(fault: &Fault, answer: &Answer) -> Option<Value> {
                 sum.wrapping_mul(31).wrapping_add(byte.into())
             });
             fields["id"] = json!(digits);
-        }
-        Fault::OversizeAnswer => {
-            fields.insert("padding".to_owned(), json!("x".repeat(OVERSIZE_BYTES)));
         }
         Fault::Renamed => fields["name"] = json!("renamed-by-the-sandbox"),
         Fault::Resized => fields["size"] = json!(fields["size"].as_u64()? + 1),

@@ -162,7 +162,7 @@ pub const FAULT_KINDS: &[FaultKind] = &[
     },
     FaultKind {
         name: "early_success",
-        doc: "200 with an ID when the head was read, and nothing stored. Only of bodies over 64 KiB: of others nobody could tell.",
+        doc: "200 with an ID when the head was read, and nothing stored. Only of bodies over 80 KiB: of smaller ones nobody could tell.",
         parameters: &[],
         stage: Stage::Head,
         make: |_| Ok(Fault::EarlySuccess),

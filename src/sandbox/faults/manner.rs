@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::End;
@@ -79,7 +80,12 @@ impl Connection {
             Manner::ByteByByte(delay) => {
                 for byte in bytes {
                     self.write(&[byte]).await?;
-                    sleep(delay).await;
+                    if delay.is_zero() {
+                        // The shortest sleep is a millisecond.
+                        yield_now().await;
+                    } else {
+                        sleep(delay).await;
+                    }
                 }
                 Ok(())
             }
