@@ -435,13 +435,22 @@ impl Day<'_> {
             .map(|row| row["outcome"].as_str().expect("an outcome"))
             .collect();
         let is_done = |word: &&str| matches!(*word, "stored" | "skipped");
+        let row = self.cell.row;
+        let is_hit = self.attempts.iter().any(|attempt| self.hit(attempt));
+        // Stored, but elsewhere or not what was sent: that is in the reason, and fails the run.
+        let is_astray = ["mismatch", "wrong_target"].iter().any(|word| {
+            rows.iter().any(|row| {
+                let reason = row["reason"].as_str().unwrap_or_default();
+                reason.starts_with("stored, but ") && reason.contains(&format!("{word}: "))
+            })
+        });
+        let lies = ["fault: resized", "fault: wrong_target"].contains(&row.entry);
+        assert_eq!(is_astray, lies && is_hit && !self.is_good);
         let by_outcomes = if outcomes.contains("in_doubt") {
             76
         } else {
-            i32::from(!outcomes.iter().all(is_done))
+            i32::from(is_astray || !outcomes.iter().all(is_done))
         };
-        let row = self.cell.row;
-        let is_hit = self.attempts.iter().any(|attempt| self.hit(attempt));
         let expected = match row.stop {
             Some(stop) if !self.is_good && is_hit => stop,
             _ => by_outcomes,
