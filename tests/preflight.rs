@@ -65,7 +65,7 @@ async fn a_dataset_is_unknown_only_where_there_is_a_listing_without_it() {
     ] {
         let answer = listing.clone();
         let server = BadServer::others_by(move |number, _| match number {
-            0 => Act::answer_and_close(http(404, &[], r#"{"detail": "Not found."}"#)),
+            0 => Act::answer(http(404, &[], r#"{"detail": "Not found."}"#)),
             _ => Act::answer_and_close(answer.clone()),
         });
         let client = at(&server);

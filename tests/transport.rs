@@ -78,7 +78,7 @@ fn an_upload_says_who_sends_it_and_has_the_attempts_id() {
     let ran = apply(&workspace, &[]);
     let seen = web.seen();
     assert_stored_once(&workspace, &ran, &seen);
-    let head = &seen.heads[0];
+    let head = seen.uploads()[0];
     assert_eq!(header(head, "user-agent"), Some(agent().as_str()));
     let report = workspace.report();
     let id = report["files"][0]["request_id"].as_str();
@@ -126,12 +126,19 @@ fn a_proxy_that_is_named_passes_uploads_on_from_this_machine_too() {
         assert_stored_once(&workspace, &ran, &web.seen());
         let asked = gateway.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
-        assert!(asked[0].starts_with(&format!("POST {}/v1/", plain(&web))));
+        let look = format!("GET {}/v1/users/current_user/", plain(&web));
+        assert!(
+            asked[0].starts_with(&look),
+            "the connection is kept for the upload"
+        );
         // "user:s3cret" in Base64.
         let credentials = header(&asked[0], "proxy-authorization");
         assert_eq!(credentials, Some("Basic dXNlcjpzM2NyZXQ="));
-        let passed_on = &web.seen().heads[0];
-        assert_eq!(header(passed_on, "user-agent"), Some(agent().as_str()));
+        let seen = web.seen();
+        assert_eq!(
+            header(seen.uploads()[0], "user-agent"),
+            Some(agent().as_str())
+        );
     }
 }
 
@@ -219,7 +226,7 @@ fn a_proxys_address_that_cannot_be_used_is_refused_without_being_shown() {
     let mut workspace = one_file(&plain(&web));
     workspace.env("ROE_PROXY", "s3cret");
     assert_eq!(apply(&workspace, &[]).code, 64);
-    assert_eq!(web.seen().heads.len(), 0);
+    assert_eq!(web.seen().uploads().len(), 0);
 }
 
 #[test]
@@ -281,7 +288,7 @@ fn http2_is_spoken_on_request_and_not_otherwise() {
         let flags = [flags, &["--ca-file", "ca.pem"]].concat();
         let ran = apply(&workspace, &flags);
         assert_stored_once(&workspace, &ran, &web.seen());
-        assert_eq!(web.seen().heads.len(), heads, "requests in HTTP/1.1");
+        assert_eq!(web.seen().uploads().len(), heads, "requests in HTTP/1.1");
     }
 }
 
@@ -294,7 +301,7 @@ fn a_service_without_http2_gets_http1() {
     workspace.env("ROE_BATCH_HTTP2", "1");
     let ran = apply(&workspace, &["--ca-file", "ca.pem"]);
     assert_stored_once(&workspace, &ran, &web.seen());
-    assert_eq!(web.seen().heads.len(), 1);
+    assert_eq!(web.seen().uploads().len(), 1);
 }
 
 #[test]
@@ -341,13 +348,13 @@ fn any_other_end_of_an_http2_stream_leaves_a_whole_upload_in_doubt() {
         Act::Reset(0),
         Act::Reset(INTERNAL_ERROR),
         Act::Reset(CANCEL),
-        Act::GoAway { last: 1, code: 0 },
+        Act::GoAway { last: 3, code: 0 },
         Act::GoAway {
             last: 0,
             code: INTERNAL_ERROR,
         },
         Act::GoAway {
-            last: 1,
+            last: 3,
             code: REFUSED_STREAM,
         },
     ] {

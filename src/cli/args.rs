@@ -13,9 +13,10 @@ use crate::model::{
 };
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 all stored, 1 some files failed, 2 work is pending (plan only), 64 usage, 65 invalid manifest, 69 service
-unavailable, 70 internal error, 74 local files cannot be written, 75 another run has the lock,
-76 files in doubt, 77 credentials refused, 129/130/143 ended by a signal";
+Exit codes: 0 all stored, 1 some files failed, 2 work is pending (plan only), 64 usage,
+65 invalid manifest, 69 service unavailable, 70 internal error, 74 local files cannot be written,
+75 try again later (another run has the lock, or the deadline came), 76 files in doubt,
+77 credentials refused, 129/130/143 ended by a signal";
 
 #[derive(Parser)]
 #[command(

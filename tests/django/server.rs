@@ -142,6 +142,13 @@ impl Django {
         self.lines("requests.jsonl")
     }
 
+    /// Those of them that sent something.
+    pub fn posts(&self) -> Vec<Request> {
+        let mut requests = self.requests();
+        requests.retain(|request| request.method == "POST");
+        requests
+    }
+
     /// Bytes of unfinished large uploads that were taken in so far.
     pub fn receiving(&self) -> u64 {
         let folder = fs::read_dir(self.at("tmp")).expect("its temporary files");

@@ -133,3 +133,108 @@ impl Reader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use jiff::civil::time;
+
+    use super::*;
+    use crate::manifest::diagnostic::Source;
+    use crate::manifest::{Reading, read};
+    use crate::model::Environment;
+
+    fn reading(run: &str) -> Reading {
+        let source = Source {
+            name: "m.yaml".to_owned(),
+            text: format!(
+                "version: 1\nuploads: [{{name: a, root: ., include: '*'}}]\nrun: {run}\n"
+            ),
+        };
+        read(&source, Path::new("m.yaml"), &Environment::default())
+    }
+
+    #[test]
+    fn what_bounds_a_run_is_read_as_people_write_it() {
+        let reading = reading(
+            "{concurrency: {max: 64, adaptive: true}, rate: 600/m, failure_budget: 5%, \
+             bandwidth: {\"22:00-06:00\": unlimited, default: 2MiB/s}, deadline: 2h}",
+        );
+        assert_eq!(reading.diagnostics, []);
+        let run = reading.manifest.run;
+        let max = NonZeroU32::new(64).expect("not zero");
+        assert_eq!(run.concurrency, Some(Concurrency::Adaptive(max)));
+        let rate = Rate::parse("600/m").expect("a rate");
+        assert_eq!(run.rate, Some(Schedule::always(rate)));
+        assert_eq!(run.failure_budget, FailureBudget::parse("5%").ok());
+        let bandwidth = run.bandwidth.expect("one");
+        let by_day = Bandwidth::parse("2MiB/s").expect("a bandwidth");
+        assert_eq!(bandwidth.at(time(12, 0, 0, 0)), by_day);
+        assert_eq!(bandwidth.at(time(23, 0, 0, 0)), None);
+        let fixed = self::reading("{concurrency: {max: 4}}").manifest.run;
+        let max = NonZeroU32::new(4).expect("not zero");
+        assert_eq!(fixed.concurrency, Some(Concurrency::Fixed(max)));
+    }
+
+    #[test]
+    fn what_cannot_bound_a_run_says_what_to_write() {
+        for (run, message) in [
+            (
+                "{concurrency: 0}",
+                "`concurrency` must be a whole number from 1 to 1024",
+            ),
+            (
+                "{concurrency: {max: 2000}}",
+                "`max` must be a whole number from 1 to 1024",
+            ),
+            (
+                "{concurrency: {adaptive: true}}",
+                "`concurrency` has no `max`",
+            ),
+            (
+                "{concurrency: {max: 4, adaptive: maybe}}",
+                "expected true or false, found a text",
+            ),
+            (
+                "{rate: 50}",
+                "`50` does not say per what: write requests per second, minute or hour, as `50/s`, \
+                 `600/m` or `10000/h`, or `unlimited`",
+            ),
+            ("{rate: 0/s}", "`0/s` would never send anything"),
+            (
+                "{bandwidth: 100Mbit/s}",
+                "`100Mbit/s`: bits are an eighth of bytes, so `100Mbit/s` is `12.5MB/s`: write \
+                 `B/s`, `KB/s`, `KiB/s`, `MB/s`, `MiB/s`, `GB/s` or `GiB/s`",
+            ),
+            (
+                "{bandwidth: {office: 1MB/s}}",
+                "`office` is no range of the day: write it as `08:00-18:00`",
+            ),
+            (
+                "{bandwidth: {\"08:00-12:00\": 1MB/s, \"11:00-13:00\": 2MB/s}}",
+                "`08:00-12:00` and `11:00-13:00` overlap: what is to hold where both do?",
+            ),
+            ("{rate: [1/s]}", "expected a text, found a list"),
+            (
+                "{failure_budget: 101%}",
+                "`101%` is more than all of the files",
+            ),
+            (
+                "{deadline: soon}",
+                "`deadline` must be a length of time up to a day",
+            ),
+            (
+                "{retry_for: 2d}",
+                "`retry_for` must be a length of time up to a day",
+            ),
+        ] {
+            let found: Vec<String> = reading(run)
+                .diagnostics
+                .into_iter()
+                .map(|diagnostic| diagnostic.message)
+                .collect();
+            assert_eq!(found, [message], "{run}");
+        }
+    }
+}
