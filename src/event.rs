@@ -27,7 +27,7 @@ pub enum Event {
         /// How long until the next.
         wait: Duration,
     },
-    /// The service asked everyone to wait.
+    /// Everyone waits: the service asked for it, or fails.
     Paused {
         /// Why.
         why: String,

@@ -929,8 +929,9 @@ fn a_request_is_exactly_what_the_service_documents() {
         .map(|n| fs::read(world.inbox(&format!("{n}.bin"))).expect("its bytes"))
         .collect();
     let others = world.server().others();
-    let looked = "GET /v1/datasets/3f2b7a52-0000-4000-8000-000000000001/ HTTP/1.1";
-    let listed = "GET /v1/datasets/?page_size=1 HTTP/1.1";
+    let looked =
+        "GET /v1/datasets/3f2b7a52-0000-4000-8000-000000000001/?organization_id=org-1 HTTP/1.1";
+    let listed = "GET /v1/datasets/?organization_id=org-1&page=1&page_size=100 HTTP/1.1";
     assert_eq!(others, [looked, listed], "it is looked for, and not there");
     let uploads = world.finish();
     assert_eq!(uploads.len(), sizes.len());

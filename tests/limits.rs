@@ -7,12 +7,13 @@ mod common;
 #[path = "common/world.rs"]
 mod world;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bad_server::{Act, Signal, http};
-use common::Workspace;
+use bad_server::{Act, BadServer, SAFETY_NET, Signal, http};
 use common::service::{Service, apply_after};
+use common::{KEY, Workspace};
 use world::{LARGE, SMALL, World};
 
 #[test]
@@ -127,6 +128,12 @@ fn one_failure_more_than_the_budget_ends_the_run() {
         assert_eq!(ran.report["header"]["stopped"][0], said.as_str());
         assert_eq!(world.finish().len(), failed);
     }
+    // However many were under way, it is said once.
+    let world = ten(World::new(|_| Act::answer(http(422, &[], ""))));
+    let ran = world.apply(&["--concurrency", "8", "--failure-budget", "0"]);
+    let stopped = ran.report["header"]["stopped"].as_array().expect("causes");
+    assert_eq!(stopped.len(), 1, "{stopped:?}");
+    world.finish();
     let budget = format!("{}run: {{failure_budget: 100%}}\n", world::MANIFEST);
     let world = ten(World::new(|_| Act::answer(http(422, &[], ""))).manifest(&budget));
     assert_eq!(world.apply(&[]).code, 1);
@@ -168,4 +175,79 @@ fn no_more_bytes_leave_than_the_bandwidth_allows_and_waiting_for_it_is_no_stall(
     let unlimited = world.apply(&["--bandwidth", "unlimited"]);
     assert_eq!(unlimited.code, 0, "{}", unlimited.stderr);
     assert_eq!(world.finish().len(), 2);
+}
+
+/// A file that waited long for its turn has all its patience left.
+#[test]
+fn patience_with_a_file_begins_with_its_first_attempt() {
+    let seen = Mutex::new(HashSet::new());
+    let server = BadServer::start(0, 0, move |upload| {
+        let is_first = seen
+            .lock()
+            .expect("no script panics")
+            .insert(upload.file_name.clone());
+        if is_first {
+            Act::answer(http(429, &[("Retry-After", "0")], ""))
+        } else {
+            Act::store(upload)
+        }
+    });
+    let manifest = "version: 1\nuploads:\n- {name: all, root: inbox, include: '**'}\n";
+    let files = [
+        ("inbox/a.txt", "a"),
+        ("inbox/b.txt", "b"),
+        ("inbox/c.txt", "c"),
+    ];
+    let mut workspace = Workspace::with(manifest, &files);
+    workspace.env("ROE_API_KEY", KEY);
+    workspace.env(
+        "ROE_BASE_URL",
+        &format!("http://127.0.0.1:{}", server.port()),
+    );
+    workspace.env("ROE_RETRY_INITIAL_MS", "1");
+    let ran = workspace.run(&[
+        "apply",
+        "manifest.yaml",
+        "--rate",
+        "2/s",
+        "--retry-for",
+        "0.4",
+    ]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert_eq!(server.finish().len(), 6);
+}
+
+/// What waits for the bandwidth has not passed the gate, and is in nobody's doubt.
+#[test]
+fn a_run_that_ends_while_files_wait_for_the_bandwidth_leaves_none_in_doubt() {
+    let world = World::new(Act::store);
+    let world = (0..8).fold(world, |world, n| world.file(&format!("{n}.bin"), 60 * 1024));
+    let arguments = [
+        "--bandwidth",
+        "1KiB/s",
+        "--concurrency",
+        "4",
+        "--grace",
+        "60",
+    ];
+    let running = world.start(&arguments);
+    let since = Instant::now();
+    while world.server().count() < 1 {
+        assert!(since.elapsed() < SAFETY_NET, "nothing was sent");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.terminate();
+    let ran = world.end(running);
+    assert_eq!(ran.code, 143, "{}", ran.stderr);
+    let outcomes = ran.outcomes();
+    let stored = outcomes.iter().filter(|row| row.1 == "stored").count();
+    let left = outcomes
+        .iter()
+        .filter(|row| row.1 == "not_attempted")
+        .count();
+    assert_eq!(
+        (stored, left),
+        (world.finish().len(), 8 - stored),
+        "{outcomes:?}"
+    );
 }

@@ -137,7 +137,7 @@ fn failures_between_successes_never_open_the_breaker() {
 
 /// Ten thousand files and a key that was revoked.
 #[test]
-fn a_revoked_key_costs_one_request_however_many_files_there_are() {
+fn a_revoked_key_costs_two_requests_however_many_files_there_are() {
     let names: Vec<String> = (0..10_000).map(|n| format!("inbox/{n:05}.txt")).collect();
     let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
     let manifest = format!(
@@ -149,7 +149,11 @@ fn a_revoked_key_costs_one_request_however_many_files_there_are() {
     workspace.env("ROE_API_KEY", "revoked");
     let ran = workspace.run(&["apply", "manifest.yaml"]);
     assert_eq!(ran.code, 77, "{}", ran.all());
-    assert_eq!(service.stats().requests, 1);
+    assert_eq!(
+        service.stats().requests,
+        2,
+        "for the dataset, and for the user"
+    );
     let report = workspace.report();
     assert_eq!(report["header"]["outcomes"]["not_attempted"], 10_000);
     let row = &report["files"][0];

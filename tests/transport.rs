@@ -99,7 +99,7 @@ async fn a_listing_says_who_asks_for_it() {
     .expect("a client");
     let listed = client.list(&DatasetId::new("d"), None, 1).await;
     assert!(listed.is_ok(), "{listed:?}");
-    assert!(client.datasets(Some("x"), 1).await.is_ok());
+    assert!(client.datasets(Some("x"), None, 1).await.is_ok());
     for head in web.seen().heads {
         assert_eq!(header(&head, "user-agent"), Some(agent().as_str()));
     }

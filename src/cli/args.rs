@@ -166,7 +166,7 @@ pub(super) struct ApplyArgs {
     /// [default: the manifest's, else none]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) deadline: Option<Duration>,
-    /// After a first Ctrl-C or SIGTERM, wait so long for uploads under way
+    /// After a first Ctrl-C or SIGTERM, or at the deadline, wait so long for uploads under way
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub(super) grace: Duration,
     /// If another run uses the ledger, wait so long for its end [default: give up at once]

@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 use super::Client;
 use super::answer::{self, Answer};
 use super::verdict::describe;
-use crate::model::{DatasetId, Digest, FileId, Metadata, TAG_KEY, canonical_id, shown_bounded};
+use crate::model::{
+    DatasetId, Digest, FileId, Metadata, OrganizationId, TAG_KEY, canonical_id, shown_bounded,
+};
 
 /// Where datasets are listed, and below which each of them is.
-pub(super) const DATASETS_PATH: &str = "/v1/datasets/";
+const DATASETS_PATH: &str = "/v1/datasets/";
 
 /// Longest page that is read, in MiB: 100 entries with their metadata.
 const PAGE_MIB_MAX: usize = 8;
@@ -138,7 +140,8 @@ impl Client {
     }
 
     /// Reads one page of the datasets that the key may see, of up to 100; the first is 1. With
-    /// `search`, only those that the service finds by it.
+    /// `search`, only those that the service finds by it; with an organization, those of it, where
+    /// the service knows the parameter.
     ///
     /// # Errors
     ///
@@ -146,9 +149,11 @@ impl Client {
     pub async fn datasets(
         &self,
         search: Option<&str>,
+        organization: Option<&OrganizationId>,
         page: u32,
     ) -> Result<Page<ListedDataset>, ListError> {
         let mut url = self.url(DATASETS_PATH);
+        ask_of(&mut url, organization);
         ask_for(&mut url, search, page);
         self.page(url, page, listed_dataset).await
     }
@@ -191,6 +196,14 @@ pub(super) fn dataset_path(dataset: &DatasetId) -> Result<String, ListError> {
     }
     path.push('/');
     Ok(path)
+}
+
+/// Names the organization that is asked about, as the SDKs do.
+pub(super) fn ask_of(url: &mut Url, organization: Option<&OrganizationId>) {
+    if let Some(organization) = organization {
+        url.query_pairs_mut()
+            .append_pair("organization_id", organization.as_str());
+    }
 }
 
 fn ask_for(url: &mut Url, search: Option<&str>, page: u32) {
@@ -298,11 +311,6 @@ fn presence(value: &Value) -> Presence {
         Some(Value::String(text)) if text.trim().is_empty() => Presence::Live,
         Some(_) => Presence::Deleted,
     }
-}
-
-/// Whether a body is a page of any listing.
-pub(super) fn is_listing(body: &[u8]) -> bool {
-    parse(body, None, |_| Some(())).is_some()
 }
 
 /// Metadata is uploaded as a text that holds an object, so it may be shown as either.

@@ -54,6 +54,16 @@ enum Local {
     Elsewhere,
 }
 
+impl Local {
+    fn of(host: &str) -> Self {
+        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) if address.is_loopback() => Self::Loopback,
+            Err(_) if host.eq_ignore_ascii_case("localhost") => Self::Loopback,
+            _ => Self::Elsewhere,
+        }
+    }
+}
+
 impl Endpoint {
     /// Takes a base URL, such as `https://api.roe-ai.com`.
     ///
@@ -64,11 +74,7 @@ impl Endpoint {
     pub fn parse(base: &str) -> Result<Self, String> {
         let url = Url::parse(base.trim()).map_err(|error| error.to_string())?;
         let host = url.host_str().ok_or("it has no host")?;
-        let local = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) if address.is_loopback() => Local::Loopback,
-            Err(_) if host.eq_ignore_ascii_case("localhost") => Local::Loopback,
-            _ => Local::Elsewhere,
-        };
+        let local = Local::of(host);
         match (url.scheme(), local) {
             ("https", _) | ("http", Local::Loopback) => {}
             ("http", Local::Elsewhere) => {

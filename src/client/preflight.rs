@@ -5,13 +5,16 @@ use std::time::Instant;
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-use super::listing::{DATASETS_PATH, dataset_path, is_listing};
+use super::listing::{ask_of, dataset_path};
 use super::verdict::describe;
-use super::{Answer, Break, Client};
-use crate::model::{DatasetId, RetryAfter};
+use super::{Answer, Break, Client, More, Presence};
+use crate::model::{DatasetId, OrganizationId, RetryAfter, Target, canonical_id};
 
 /// Whom the key belongs to: the cheapest answer that needs one.
 const USER_PATH: &str = "/v1/users/current_user/";
+
+/// Pages of datasets that are read in search of one.
+const LISTING_PAGES_MAX: u32 = 10;
 
 /// Longest answer that is read, in MiB.
 const ANSWER_MIB_MAX: usize = 1;
@@ -46,30 +49,62 @@ enum About {
 }
 
 impl Client {
-    /// Makes one cheap authenticated request: for the dataset, where one is named, else for the
-    /// user that the key belongs to. Only a dataset that seems to be unknown is asked about twice.
-    /// Nothing is tried again.
-    pub async fn preflight(&self, dataset: Option<&DatasetId>) -> Preflight {
-        let Some(dataset) = dataset else {
+    /// Makes one cheap authenticated request: for the target's dataset, where it names one, else
+    /// for the user that the key belongs to. What would end a run is asked about twice: a refused
+    /// key at the other endpoint, an unknown dataset in the listing. Nothing is tried again.
+    pub async fn preflight(&self, target: &Target) -> Preflight {
+        let Some(dataset) = &target.dataset_id else {
             return self.alive().await;
         };
         let path = match dataset_path(dataset) {
             Ok(path) => path,
             Err(why) => return Preflight::Unsaid(why.to_string()),
         };
-        let found = self.look(self.url(&path), About::Dataset).await;
-        let Preflight::UnknownDataset(why) = found else {
-            return found;
-        };
-        // A service without this endpoint may say the same.
-        let mut listing = self.url(DATASETS_PATH);
-        listing.query_pairs_mut().append_pair("page_size", "1");
-        match self.timed(listing).await {
-            Ok(answer) if is_whole(&answer) && is_listing(&answer.body) => {
-                Preflight::UnknownDataset(why)
-            }
-            _ => Preflight::Unsaid(why),
+        let mut url = self.url(&path);
+        let organization = target.organization_id.as_ref();
+        ask_of(&mut url, organization);
+        match self.look(url, About::Dataset).await {
+            // The key may be good for uploads and for little else.
+            Preflight::Refused(why) => match self.alive().await {
+                Preflight::Refused(why) => Preflight::Refused(why),
+                _ => Preflight::Unsaid(why),
+            },
+            // A service without this endpoint may say the same.
+            Preflight::UnknownDataset(why) => match self.lists(dataset, organization).await {
+                Some(Presence::Deleted) => Preflight::UnknownDataset(why),
+                Some(Presence::Live) | None => Preflight::Unsaid(why),
+            },
+            other => other,
         }
+    }
+
+    /// Whether the listing of datasets has one, where it can be read to its end.
+    async fn lists(
+        &self,
+        dataset: &DatasetId,
+        organization: Option<&OrganizationId>,
+    ) -> Option<Presence> {
+        for number in 1..=LISTING_PAGES_MAX {
+            let page = self.datasets(None, organization, number).await.ok()?;
+            let is_it =
+                |id: &DatasetId| canonical_id(id.as_str()) == canonical_id(dataset.as_str());
+            if page.entries.iter().any(|entry| is_it(&entry.id)) {
+                return Some(Presence::Live);
+            }
+            let seen = page.entries.len() + page.unreadable;
+            let ends = match page.more {
+                More::No => true,
+                More::Yes => false,
+                More::Unsaid => page.count.is_some_and(|count| count == seen as u64),
+            };
+            if ends {
+                return (page.unreadable == 0).then_some(Presence::Deleted);
+            }
+            if page.more == More::Unsaid {
+                return None;
+            }
+        }
+        None
     }
 
     /// Whether the service answers at all: one cheap request that is about no dataset.
@@ -98,7 +133,8 @@ impl Client {
             Preflight::UnknownDataset(why) => Preflight::UnknownDataset(self.without_key(&why)),
             Preflight::Failing(why) => Preflight::Failing(self.without_key(&why)),
             Preflight::Refused(why) => Preflight::Refused(self.without_key(&why)),
-            other => other,
+            Preflight::Misconfigured(why) => Preflight::Misconfigured(self.without_key(&why)),
+            other @ (Preflight::Ready | Preflight::Busy(_) | Preflight::Unreached(_)) => other,
         }
     }
 }

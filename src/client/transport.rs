@@ -30,6 +30,28 @@ pub struct Transport {
     pub version: HttpVersion,
 }
 
+impl Transport {
+    /// Whether the key stays encrypted, or on this machine, on its way: an address that is only on
+    /// this machine is another one's behind a proxy elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Says what would happen to it.
+    pub fn check(&self, endpoint: &Endpoint) -> Result<(), String> {
+        let Some(proxy) = &self.proxy else {
+            return Ok(());
+        };
+        let is_plain = endpoint.upload.scheme() == "http";
+        let local = proxy.0.host_str().map_or(Local::Elsewhere, Local::of);
+        if is_plain && local == Local::Elsewhere {
+            return Err(format!(
+                "the key would travel unencrypted to the proxy {proxy}; use https"
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A proxy's address. Credentials in it are used and never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy(Url);
@@ -178,6 +200,25 @@ fn builder(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_never_travels_unencrypted_to_a_proxy_elsewhere() {
+        for (base, proxy, is_fine) in [
+            ("http://localhost:8787", "http://192.0.2.2:9120", false),
+            ("http://127.0.0.1:8787", "socks5://proxy", false),
+            ("http://127.0.0.1:8787", "http://127.0.0.1:3128", true),
+            ("http://127.0.0.1:8787", "http://localhost:3128", true),
+            ("https://api.example.com", "http://192.0.2.2:9120", true),
+        ] {
+            let endpoint = Endpoint::parse(base).expect(base);
+            let transport = Transport {
+                proxy: Some(Proxy::parse(proxy).expect(proxy)),
+                ..Transport::default()
+            };
+            let checked = transport.check(&endpoint);
+            assert_eq!(checked.is_ok(), is_fine, "{base} by {proxy}: {checked:?}");
+        }
+    }
 
     #[test]
     fn a_proxy_is_shown_without_its_credentials() {

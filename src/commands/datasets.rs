@@ -9,10 +9,13 @@ use crate::cli::Access;
 use crate::client::{Client, ListError, ListedDataset, More, Page, Presence};
 use crate::error::{Exit, Failure};
 use crate::manifest::{DatasetName, Diagnostic, Manifest};
-use crate::model::{ApiKey, DatasetId, closest, count, shown_bounded};
+use crate::model::{ApiKey, DatasetId, OrganizationId, closest, count, shown_bounded};
 
 /// Pages of 100 that are read in search of one name.
 const PAGES_MAX: u32 = 50;
+
+/// Datasets that are kept of a listing, however long a service makes its pages.
+const DATASETS_MAX: usize = 10_000;
 
 /// How often a page is asked for.
 const TRIES_MAX: u32 = 3;
@@ -50,6 +53,7 @@ pub(super) fn look_up(
     place: Place<'_>,
     key: Option<ApiKey>,
     access: &Access,
+    organization: Option<&OrganizationId>,
 ) -> Result<Vec<Diagnostic>, Failure> {
     if first_named(manifest).is_none() {
         return Ok(Vec::new());
@@ -64,21 +68,23 @@ pub(super) fn look_up(
     }
     let service = service::connect(place, [], key, access, 1)?;
     let runtime = runtime()?;
-    let mut found: HashMap<String, Found> = HashMap::new();
+    let mut found: HashMap<(Option<OrganizationId>, String), Found> = HashMap::new();
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     for rule in &mut manifest.rules {
         let Some(name) = &rule.dataset else { continue };
-        if !found.contains_key(&name.text) {
-            let answer = runtime.block_on(find(&service.client, &name.text))?;
+        let of = rule.organization_id.as_ref().or(organization);
+        let wanted = (of.cloned(), name.text.clone());
+        if !found.contains_key(&wanted) {
+            let answer = runtime.block_on(find(&service.client, &name.text, of))?;
             if let Found::One(id) = &answer {
                 super::narrate(&format!(
                     "dataset \"{}\" is {id}",
                     shown_bounded(&name.text)
                 ));
             }
-            found.insert(name.text.clone(), answer);
+            found.insert(wanted.clone(), answer);
         }
-        let problem = match &found[&name.text] {
+        let problem = match &found[&wanted] {
             Found::One(id) => {
                 rule.dataset_id = Some(id.clone());
                 continue;
@@ -170,8 +176,12 @@ fn near<'a>(name: &str, there: &'a [String]) -> Vec<&'a str> {
     near
 }
 
-async fn find(client: &Client, name: &str) -> Result<Found, Failure> {
-    let (datasets, extent) = read(client, name, Some(name)).await?;
+async fn find(
+    client: &Client,
+    name: &str,
+    organization: Option<&OrganizationId>,
+) -> Result<Found, Failure> {
+    let (datasets, extent) = read(client, name, Some(name), organization).await?;
     if extent == Extent::Cut {
         return Err(failure(
             name,
@@ -183,19 +193,19 @@ async fn find(client: &Client, name: &str) -> Result<Found, Failure> {
         return Ok(one_or_several(exact));
     }
     // The service's search may not find what is there; and it does not find what was mistyped.
-    let (datasets, extent) = read(client, name, None).await?;
+    let (datasets, extent) = read(client, name, None, organization).await?;
+    if extent == Extent::Cut {
+        return Err(failure(
+            name,
+            "the listing is too long to be read to its end",
+        ));
+    }
     let exact = matches(&datasets, name);
     if exact.is_empty() {
         let names = datasets.into_iter().filter_map(|dataset| dataset.name);
         return Ok(Found::None(names.collect()));
     }
-    match extent {
-        Extent::Whole => Ok(one_or_several(exact)),
-        Extent::Cut => Err(failure(
-            name,
-            "the listing is too long to be read to its end",
-        )),
-    }
+    Ok(one_or_several(exact))
 }
 
 fn one_or_several(mut ids: Vec<DatasetId>) -> Found {
@@ -221,11 +231,15 @@ async fn read(
     client: &Client,
     name: &str,
     search: Option<&str>,
+    organization: Option<&OrganizationId>,
 ) -> Result<(Vec<ListedDataset>, Extent), Failure> {
     let mut seen: HashSet<DatasetId> = HashSet::new();
     let mut datasets = Vec::new();
     for number in 1..=PAGES_MAX {
-        let page = read_page(client, name, search, number).await?;
+        let page = read_page(client, name, (search, organization), number).await?;
+        if datasets.len() + page.entries.len() > DATASETS_MAX {
+            return Ok((datasets, Extent::Cut));
+        }
         if page.unreadable > 0 {
             return Err(failure(name, "the listing has entries without an id"));
         }
@@ -255,13 +269,13 @@ async fn read(
 async fn read_page(
     client: &Client,
     name: &str,
-    search: Option<&str>,
+    (search, organization): (Option<&str>, Option<&OrganizationId>),
     number: u32,
 ) -> Result<Page<ListedDataset>, Failure> {
     let mut wait = FIRST_WAIT;
     let mut tries = 1;
     loop {
-        match client.datasets(search, number).await {
+        match client.datasets(search, organization, number).await {
             Ok(page) => return Ok(page),
             Err(ListError::Unreadable(_)) if tries < TRIES_MAX => {
                 tokio::time::sleep(wait).await;

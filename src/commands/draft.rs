@@ -100,7 +100,13 @@ impl<'a> Draft<'a> {
                 state: &state,
                 faults: None,
             };
-            let unknown = datasets::look_up(&mut manifest, place, key.clone(), &settings.access)?;
+            let unknown = datasets::look_up(
+                &mut manifest,
+                place,
+                key.clone(),
+                &settings.access,
+                settings.organization.as_ref(),
+            )?;
             if !unknown.is_empty() {
                 super::narrate(&source.render(&unknown));
                 return Ok(None);

@@ -97,6 +97,9 @@ pub(super) fn connect<'a>(
             let endpoint = Endpoint::parse(&base).map_err(|why| internal(&why))?;
             (endpoint, key, Transport::default(), Some(sandbox))
         };
+    transport.check(&endpoint).map_err(|why| {
+        Failure::new(Exit::Usage, format!("the proxy cannot be used here: {why}"))
+    })?;
     let client = Client::new(&client::Settings {
         endpoint,
         key,

@@ -153,7 +153,9 @@ impl Run<'_> {
         };
         let wait = self.wait_before_retry(number, &retry.pause);
         let last = number >= self.parts.settings.max_attempts.get()
-            || tries.began.elapsed() + wait > self.parts.settings.retry_for;
+            || tries
+                .began
+                .is_some_and(|began| began.elapsed() + wait > self.parts.settings.retry_for);
         if last && retry.reach == Reach::Unreached {
             self.stop(StopCause::Unavailable(format!(
                 "the service cannot be reached ({})",

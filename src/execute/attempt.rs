@@ -278,6 +278,8 @@ impl<'a> Attempt<'a> {
             Err(error) => return (Attempted::Unreadable(error), turn),
         };
         self.digest.set(Some(digest));
+        // Before the gate: what waits behind it is in doubt if the run ends.
+        self.until_there_is_bandwidth(bytes.len()).await;
         let turn = match turn {
             Some(turn) => self.release().await.map(|()| Some(turn)),
             None => self.ready().await,
@@ -287,7 +289,6 @@ impl<'a> Attempt<'a> {
             Ok(None) => return (Attempted::Withdrawn(self.withdraw().await), None),
             Err(error) => return (Attempted::GateShut(error), None),
         };
-        tokio::time::sleep(self.run.reserve_bytes(bytes.len())).await;
         let (body, progress) = Body::whole(bytes);
         let client = self.run.parts.client;
         let sent = client.send(&content_type, &self.id, body, &progress).await;
@@ -376,12 +377,26 @@ impl<'a> Attempt<'a> {
         blocking(move || file.check(&stat)).await?;
         self.digest.set(Some(Digest(*hasher.finalize().as_bytes())));
         feeder.check()?;
+        let last = withheld.unwrap_or_default();
+        let wait = self.run.reserve_bytes(last.len() + tail.len());
+        feeder.held_for(wait).await;
         self.release().await.map_err(FeedError::Gate)?;
-        if let Some(last) = withheld {
-            self.pass_on(&feeder, last).await?;
+        if !last.is_empty() {
+            feeder.send(last).await?;
         }
-        self.pass_on(&feeder, tail).await?;
+        feeder.send(tail).await?;
         Ok(())
+    }
+
+    /// Waits until the bandwidth has room; not where the run is to end.
+    async fn until_there_is_bandwidth(&self, bytes: usize) {
+        let wait = self.run.reserve_bytes(bytes);
+        if !wait.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.run.parts.stop.draining() => {}
+            }
+        }
     }
 
     /// Hands over a piece once the bandwidth has room for it.

@@ -122,6 +122,7 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         in_hand: Cell::new(0),
         streams: Semaphore::new(STREAMS_MAX),
         news: Notify::new(),
+        answered: RefCell::default(),
         failing: RefCell::default(),
         ends: RefCell::new(vec![None; parts.plan.files.len()]),
         phases: RefCell::new(vec![Phase::Waiting; parts.plan.files.len()]),
@@ -194,6 +195,8 @@ struct Run<'a> {
     streams: Semaphore,
     /// An attempt or a probe ended.
     news: Notify,
+    /// What the service was first asked about and answered: what it is asked again after it failed.
+    answered: RefCell<Option<Arc<Target>>>,
     /// What the service's last failure was.
     failing: RefCell<String>,
     ends: RefCell<Vec<Option<JobEnd>>>,
@@ -229,8 +232,8 @@ fn unsent(file: &PlannedFile) -> JobEnd {
 /// A file's attempts in this run.
 #[derive(Debug)]
 struct Tries {
-    /// When the first one was about to begin.
-    began: Instant,
+    /// When the first one began.
+    began: Option<Instant>,
     /// Whether what may be tried again once was.
     once: Once,
 }
@@ -244,7 +247,7 @@ enum Once {
 impl Default for Tries {
     fn default() -> Self {
         Self {
-            began: Instant::now(),
+            began: None,
             once: Once::Left,
         }
     }
@@ -278,6 +281,9 @@ impl Run<'_> {
         let Some(budget) = self.parts.settings.failure_budget else {
             return;
         };
+        if end.attempts == 0 || exceeded(budget, self.failed.get(), self.planned) {
+            return;
+        }
         let failed = match end.outcome {
             Outcome::Failed | Outcome::Rejected | Outcome::InDoubt => self.failed.get() + 1,
             Outcome::Stored | Outcome::Skipped | Outcome::NotAttempted => return,
@@ -437,6 +443,10 @@ impl Run<'_> {
         };
         end.http_status = status;
         if let Some(turn) = &turn {
+            // A file that is ready before its turn has waited, and was not tried.
+            tries
+                .began
+                .get_or_insert_with(|| Instant::now() - turn.took());
             let (signal, why) = self.signal(&verdict, status, attempt, turn.took());
             turn.tell(signal, why);
         }

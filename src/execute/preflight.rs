@@ -16,6 +16,9 @@ use crate::plan::PlannedFile;
 /// Targets that are asked about; of further ones the uploads tell.
 const ASKED: usize = 16;
 
+/// How long an answer to a question is waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Targets that are asked about at once, once the key is known to be good.
 const AT_ONCE: usize = 4;
 
@@ -32,24 +35,48 @@ impl Run<'_> {
             return;
         };
         self.ask_about(first).await;
+        if self.answered.borrow().is_none() {
+            return;
+        }
         futures::stream::iter(targets)
             .for_each_concurrent(AT_ONCE, |target| self.ask_about(target))
             .await;
     }
 
+    /// Asks what the first question was about once more; none where that was never answered, so
+    /// that no answer says nothing. A run that is to end does not wait for it.
+    pub(super) async fn ask(&self) -> Option<Preflight> {
+        let target = self.answered.borrow().clone()?;
+        tokio::select! {
+            answer = self.parts.client.preflight(&target) => Some(answer),
+            () = tokio::time::sleep(PATIENCE) => {
+                Some(Preflight::Failing(format!("no answer in {} s", PATIENCE.as_secs())))
+            }
+            () = self.parts.stop.draining() => None,
+        }
+    }
+
     async fn ask_about(&self, target: &Arc<Target>) {
-        let dataset = target.dataset_id.as_ref();
         let mut number = 0;
         while self.parts.stop.cause().is_none() {
             number += 1;
-            let answer = self.parts.client.preflight(dataset).await;
+            let answer = tokio::select! {
+                answer = self.parts.client.preflight(target) => answer,
+                // Uploads have a longer patience, and will tell.
+                () = tokio::time::sleep(PATIENCE) => return,
+                () = self.parts.stop.draining() => return,
+            };
             let (why, wait) = match &answer {
-                Preflight::Ready | Preflight::Unsaid(_) => return,
+                Preflight::Ready | Preflight::Unsaid(_) => {
+                    self.answered.borrow_mut().get_or_insert(Arc::clone(target));
+                    return;
+                }
                 Preflight::Refused(why) => {
                     let cause = format!("the service refused the API key ({why})");
                     return self.stop(StopCause::Credentials(cause));
                 }
                 Preflight::UnknownDataset(why) => {
+                    self.answered.borrow_mut().get_or_insert(Arc::clone(target));
                     let cause = format!("the service does not know {target} ({why})");
                     return self.refuse(target, StopCause::UnknownTarget(cause));
                 }
@@ -68,7 +95,7 @@ impl Run<'_> {
             };
             let settings = &self.parts.settings;
             if number >= settings.max_attempts.get() || self.elapsed() + wait > settings.retry_for {
-                if let Preflight::Unreached(why) = answer {
+                if let Preflight::Unreached(why) = &answer {
                     let cause = format!("the service cannot be reached ({why})");
                     self.stop(StopCause::Unavailable(cause));
                 }

@@ -24,6 +24,9 @@ const WIRE_FOR_ONE_READY: usize = 4;
 /// and so many keep any line busy.
 pub(super) const STREAMS_MAX: usize = 64;
 
+/// By how much a pause has to grow to be told again: many answers ask for the same one.
+const WORTH_SAYING: Duration = Duration::from_secs(1);
+
 /// What an attempt waits for first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order<'a> {
@@ -92,7 +95,9 @@ impl Turn<'_> {
             let before = pace.held(now);
             pace.ended(now, self.began, signal, chance);
             match (before, pace.held(now)) {
-                (Held::Until(earlier), Held::Until(until)) if until <= earlier => None,
+                (Held::Until(earlier), Held::Until(until)) if until < earlier + WORTH_SAYING => {
+                    None
+                }
                 (_, Held::Until(until)) => Some(until.saturating_sub(now)),
                 _ => None,
             }
@@ -186,7 +191,11 @@ impl<'r> Run<'r> {
                         _stream: stream,
                     });
                 }
-                Begin::At(time) => self.until(time).await,
+                // What has ended, or the time of the day, may let it begin earlier.
+                Begin::At(time) => tokio::select! {
+                    () = self.until(time) => {}
+                    () = self.news.notified() => {}
+                },
                 Begin::AfterAnEnd => self.news_or_drain().await,
                 Begin::Probe => self.probe().await,
                 Begin::GiveUp => {
@@ -219,7 +228,7 @@ impl<'r> Run<'r> {
         self.parts.stop.cause().is_some() || self.refused.borrow().contains(target)
     }
 
-    /// Waits until bytes may leave that are to.
+    /// Reserves bytes that are to leave: how long until they may.
     pub(super) fn reserve_bytes(&self, bytes: usize) -> Duration {
         let now = self.elapsed();
         let mut pace = self.pace.borrow_mut();
@@ -228,12 +237,13 @@ impl<'r> Run<'r> {
 
     /// Finds out by a cheap request whether a service that failed everyone is back.
     async fn probe(&self) {
-        let (health, why) = match self.parts.client.alive().await {
-            Preflight::Failing(why) | Preflight::Unreached(why) | Preflight::Misconfigured(why) => {
-                (Health::Failing, why)
-            }
-            // It answers, whatever it says: what uploads make of it is for one of them to find out.
-            _ => (Health::Good, String::new()),
+        let (health, why) = match self.ask().await {
+            Some(
+                Preflight::Failing(why) | Preflight::Unreached(why) | Preflight::Misconfigured(why),
+            ) => (Health::Failing, why),
+            // It answers, whatever it says, or it never answered such a question: what uploads
+            // make of it is for one of them to find out.
+            Some(_) | None => (Health::Good, String::new()),
         };
         let now = self.elapsed();
         let chance = self.parts.chance.fraction();
@@ -274,6 +284,7 @@ impl<'r> Run<'r> {
                 let mut pace = self.pace.borrow_mut();
                 pace.time_is(self.elapsed(), time)
             };
+            self.news.notify_waiters();
             match next {
                 Some(next) => tokio::time::sleep_until(self.began + next).await,
                 None => std::future::pending().await,

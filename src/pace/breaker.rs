@@ -200,12 +200,16 @@ impl Breaker {
         self.opened_at = Some(now);
         self.openings = self.openings.saturating_add(1);
         let pause = self.settings.pauses.wait(self.openings, 0.5 + chance / 2.0);
-        self.state = if now >= end {
+        let until = now.saturating_add(pause);
+        self.state = if self.openings == 1 {
+            // Slow failures alone may have taken that long.
+            State::Open { until }
+        } else if now >= end {
             State::GaveUp
         } else {
             // A last probe is made before it is given up.
             State::Open {
-                until: now.saturating_add(pause).min(end),
+                until: until.min(end),
             }
         };
     }
@@ -234,6 +238,19 @@ mod tests {
             breaker.ended(s(10), s(9), Health::Failing, 1.0);
         }
         breaker
+    }
+
+    #[test]
+    fn slow_failures_alone_never_give_the_service_up() {
+        let mut breaker = breaker();
+        for minute in [0, 10, 20] {
+            breaker.ended(s(60 * minute + 1), s(60 * minute), Health::Failing, 1.0);
+        }
+        assert_eq!(breaker.gate(s(1201)), Gate::WaitUntil(s(1202)));
+        assert_eq!(breaker.gate(s(1202)), Gate::Probe);
+        breaker.probe_begun();
+        breaker.probe_result(s(1203), Health::Failing, 1.0);
+        assert_eq!(breaker.gate(s(1203)), Gate::GiveUp);
     }
 
     #[test]

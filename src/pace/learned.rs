@@ -241,6 +241,10 @@ impl Learned {
         if last.is_some_and(|last| started < last.refused_at) {
             return Duration::ZERO;
         }
+        if self.is_trial(started) {
+            // It has ended; where another is needed, the hold asks for it.
+            self.trial = Trial::None;
+        }
         if let Some(plateau) = &mut self.plateau
             && self.accepted == 0
         {
@@ -363,6 +367,23 @@ mod tests {
     }
 
     /// A probe above it may be under way.
+    /// The way to a trial that nobody waits for any more: while it is under way, one that began
+    /// before it is accepted, and then it is refused by somebody who says how long to wait.
+    #[test]
+    fn a_trial_that_is_refused_in_whatever_way_is_over() {
+        for told in [Told::Yes, Told::No] {
+            let mut learned = Learned::new();
+            learned.began(ms(0), Limited::No);
+            learned.began(ms(10), Limited::No);
+            learned.refused(ms(5), ms(0), Told::No);
+            learned.began(ms(400), Limited::No);
+            assert!(learned.is_trying());
+            learned.accepted(ms(410), ms(10));
+            learned.refused(ms(420), ms(400), told);
+            assert!(!learned.is_trying(), "{told:?}");
+        }
+    }
+
     fn near(rate: Option<f64>, expected: f64) -> bool {
         rate.is_some_and(|rate| (rate / expected - 1.0).abs() < 0.3)
     }

@@ -304,12 +304,6 @@ impl Pace {
     pub fn window(&self) -> usize {
         self.window.limit()
     }
-
-    /// The requests per second that the service is thought to allow, where it refused some.
-    #[must_use]
-    pub fn learned_rate(&self) -> Option<f64> {
-        self.learned.ceiling()
-    }
 }
 
 fn places(number: NonZeroU32) -> NonZeroUsize {
@@ -359,7 +353,7 @@ mod tests {
         let retry_after = Some(s(30));
         pace.ended(s(2), s(1), Signal::Refused { retry_after }, 0.5);
         assert_eq!(pace.may_begin(s(2), 0), Begin::At(s(32)));
-        assert!(pace.learned_rate().is_some());
+        assert!(pace.learned.ceiling().is_some());
     }
 
     #[test]
