@@ -287,6 +287,6 @@ fn content_length(head: &[u8]) -> io::Result<usize> {
     text.lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+        .map_or(Ok(0), |(_, value)| value.trim().parse())
+        .map_err(|_| io::ErrorKind::InvalidData.into())
 }

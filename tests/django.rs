@@ -329,7 +329,7 @@ fn a_wrong_key_ends_the_run_before_every_worker_has_asked_twice() {
     assert_eq!(ran.code, 77, "{}\n{}", ran.all(), django.log());
     assert!(django.uploads().is_empty());
     let requests = django.requests();
-    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert_eq!(requests.len(), 2, "{requests:?}");
     assert!(requests.iter().all(|request| request.status == 401));
     let doubts = report(&workspace)
         .iter()

@@ -304,6 +304,24 @@ fn a_service_without_http2_gets_http1() {
     assert_eq!(web.seen().uploads().len(), 1);
 }
 
+/// Nothing can be negotiated without TLS, and what answers there is understood before any upload.
+#[test]
+fn a_service_that_does_not_speak_http2_without_tls_gets_no_upload() {
+    let web = Web::start(Speaks::One, None, |_| Act::Store);
+    let workspace = one_file(&plain(&web));
+    let ran = apply(&workspace, &["--http2"]);
+    assert_eq!(ran.code, 69, "{}", ran.all());
+    assert!(
+        ran.stderr.contains("what answers does not speak HTTP/2"),
+        "{}",
+        ran.all()
+    );
+    assert!(ran.stderr.contains("try without --http2"), "{}", ran.all());
+    let report = workspace.report();
+    assert_eq!(report["files"][0]["outcome"], "not_attempted");
+    assert!(web.seen().uploads().is_empty());
+}
+
 #[test]
 fn many_files_share_one_http2_connection() {
     let web = Web::start(Speaks::Two, None, |_| Act::Store);

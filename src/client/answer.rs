@@ -48,6 +48,8 @@ pub enum Break {
     Stall(String),
     /// The connection ended, or what came over it made no sense.
     Lost(String),
+    /// What came was not the protocol that was asked for.
+    Foreign(String),
 }
 
 impl Break {
@@ -59,7 +61,8 @@ impl Break {
             | Self::Tls(text)
             | Self::Refused(text)
             | Self::Stall(text)
-            | Self::Lost(text) => text,
+            | Self::Lost(text)
+            | Self::Foreign(text) => text,
         }
     }
 }

@@ -355,6 +355,9 @@ fn classify(error: &reqwest::Error) -> Break {
         if error.is::<rustls::Error>() {
             return Break::Tls(format!("TLS refused: {text}"));
         }
+        if error.downcast_ref().is_some_and(is_foreign) {
+            return Break::Foreign(format!("what answers does not speak HTTP/2: {text}"));
+        }
         if error.downcast_ref().is_some_and(is_refusal) {
             return Break::Refused(format!("the service did not take the request up: {text}"));
         }
@@ -382,6 +385,13 @@ fn is_refusal(error: &h2::Error) -> bool {
     let is_farewell = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
     let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (is_farewell || is_refused)
+}
+
+/// Whether what came over a connection was no HTTP/2.
+fn is_foreign(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    let is_broken = [h2::Reason::FRAME_SIZE_ERROR, h2::Reason::PROTOCOL_ERROR];
+    error.is_library() && error.is_go_away() && reason.is_some_and(|r| is_broken.contains(&r))
 }
 
 /// The innermost cause, which is the one that says something, without the URL (which the user

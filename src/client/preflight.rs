@@ -176,6 +176,7 @@ fn unanswered(broken: Break) -> Preflight {
     match broken {
         Break::Connect(why) => Preflight::Unreached(why),
         Break::Tls(why) => Preflight::Misconfigured(why),
+        Break::Foreign(why) => Preflight::Misconfigured(format!("{why}; try without --http2")),
         Break::Refused(why) | Break::Stall(why) | Break::Lost(why) => Preflight::Failing(why),
     }
 }

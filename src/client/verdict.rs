@@ -214,12 +214,13 @@ mod tests {
     #[test]
     fn broken_attempts_are_retried_until_the_whole_body_is_out_unless_they_were_refused() {
         type Make = fn(String) -> Break;
-        let rows: [(Make, [&str; 3]); 5] = [
+        let rows: [(Make, [&str; 3]); 6] = [
             (
                 Break::Connect,
                 ["retry, unreached", "retry, unreached", "in doubt"],
             ),
             (Break::Lost, ["retry", "retry", "in doubt"]),
+            (Break::Foreign, ["retry", "retry", "in doubt"]),
             (Break::Stall, ["retry", "retry", "in doubt"]),
             (Break::Refused, ["retry", "retry", "retry"]),
             (

@@ -377,7 +377,13 @@ impl<'a> Attempt<'a> {
         blocking(move || file.check(&stat)).await?;
         self.digest.set(Some(Digest(*hasher.finalize().as_bytes())));
         feeder.check()?;
-        let last = withheld.unwrap_or_default();
+        let mut last = withheld.unwrap_or_default();
+        let piece = self.run.piece();
+        if last.len() > piece {
+            let rest = last.split_off(last.len() - piece);
+            self.pass_on(&feeder, last).await?;
+            last = rest;
+        }
         let wait = self.run.reserve_bytes(last.len() + tail.len());
         feeder.held_for(wait).await;
         self.release().await.map_err(FeedError::Gate)?;
@@ -390,19 +396,28 @@ impl<'a> Attempt<'a> {
 
     /// Waits until the bandwidth has room; not where the run is to end.
     async fn until_there_is_bandwidth(&self, bytes: usize) {
-        let wait = self.run.reserve_bytes(bytes);
-        if !wait.is_zero() {
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.run.parts.stop.draining() => {}
+        let mut left = bytes;
+        while left > 0 && self.run.parts.stop.cause().is_none() {
+            let piece = self.run.piece().min(left);
+            left -= piece;
+            let wait = self.run.reserve_bytes(piece);
+            if !wait.is_zero() {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.run.parts.stop.draining() => {}
+                }
             }
         }
     }
 
     /// Hands over a piece once the bandwidth has room for it.
-    async fn pass_on(&self, feeder: &Feeder, chunk: Bytes) -> Result<(), HungUp> {
-        feeder.held_for(self.run.reserve_bytes(chunk.len())).await;
-        feeder.send(chunk).await
+    async fn pass_on(&self, feeder: &Feeder, mut chunk: Bytes) -> Result<(), HungUp> {
+        while !chunk.is_empty() {
+            let piece = chunk.split_to(self.run.piece().min(chunk.len()));
+            feeder.held_for(self.run.reserve_bytes(piece.len())).await;
+            feeder.send(piece).await?;
+        }
+        Ok(())
     }
 
     fn opener(&self) -> impl FnOnce() -> Result<OpenFile, ReadError> + Send + use<> {

@@ -16,6 +16,9 @@ use crate::plan::PlannedFile;
 /// Targets that are asked about; of further ones the uploads tell.
 const ASKED: usize = 16;
 
+/// How often a question is asked that fails: uploads may fare better, and will tell.
+const FAILING_ASKED: u32 = 2;
+
 /// How long an answer to a question is waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -94,7 +97,11 @@ impl Run<'_> {
                 }
             };
             let settings = &self.parts.settings;
-            if number >= settings.max_attempts.get() || self.elapsed() + wait > settings.retry_for {
+            let most = match &answer {
+                Preflight::Failing(_) => FAILING_ASKED,
+                _ => settings.max_attempts.get(),
+            };
+            if number >= most || self.elapsed() + wait > settings.retry_for {
                 if let Preflight::Unreached(why) = &answer {
                     let cause = format!("the service cannot be reached ({why})");
                     self.stop(StopCause::Unavailable(cause));

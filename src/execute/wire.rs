@@ -235,6 +235,14 @@ impl<'r> Run<'r> {
         pace.reserve_bytes(now, bytes as u64).saturating_sub(now)
     }
 
+    /// How many bytes are to be reserved at once, at the most.
+    pub(super) fn piece(&self) -> usize {
+        let piece = self.pace.borrow().piece();
+        piece.map_or(usize::MAX, |piece| {
+            usize::try_from(piece).unwrap_or(usize::MAX)
+        })
+    }
+
     /// Finds out by a cheap request whether a service that failed everyone is back.
     async fn probe(&self) {
         let (health, why) = match self.ask().await {

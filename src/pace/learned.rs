@@ -27,6 +27,9 @@ const CONFIRMED: f64 = 0.1;
 /// Before the second refusal nothing lies between two: the first guess, which may be far too low
 /// where the service saves little, grows by so much each second.
 const GUESS_GROWTH: f64 = 1.5;
+/// After so many accepted requests, or so many guesses, a refusal is measured and not guessed from.
+const CREDIBLE: u64 = 10;
+const GUESSES: u32 = 3;
 /// A refusal never takes the plateau below so much of the last rate: time that the service had
 /// everyone wait says less than time in which it answered.
 const DROP_MOST: f64 = 0.5;
@@ -63,9 +66,12 @@ pub struct Learned {
     trial: Trial,
     /// Holds since something was accepted.
     in_a_row: u32,
+    /// Guesses since nothing was known.
+    guesses: u32,
 }
 
-/// After refusals that do not say how long to wait, or not the truth, one request finds out whether the service accepts some again.
+/// After refusals that do not say how long to wait, or not the truth, one request finds out whether
+/// the service accepts some again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trial {
     None,
@@ -166,6 +172,7 @@ impl Learned {
             lately: VecDeque::new(),
             trial: Trial::None,
             in_a_row: 0,
+            guesses: 0,
         }
     }
 
@@ -199,6 +206,7 @@ impl Learned {
             plateau.last_began = now;
             if plateau.is_over(now) {
                 self.plateau = None;
+                self.guesses = 0;
             }
         }
         if self.trial == Trial::Due {
@@ -254,10 +262,12 @@ impl Learned {
         }
         let mut plateau = Plateau {
             rate: RATE_LEAST,
-            bounds: last.map(|last| {
-                let ceiling = last.ceiling();
-                (ceiling * last.drop_most(), ceiling)
-            }),
+            bounds: last
+                .filter(|last| last.bounds.is_some() || !self.is_still_a_guess())
+                .map(|last| {
+                    let ceiling = last.ceiling();
+                    (ceiling * last.drop_most(), ceiling)
+                }),
             measured: Measured {
                 from: self.since.unwrap_or(started),
                 until: started,
@@ -269,6 +279,11 @@ impl Learned {
             last_began: now,
         };
         plateau.measure(&self.lately);
+        if plateau.bounds.is_none() {
+            self.guesses = self.guesses.saturating_add(1);
+            let before = last.map_or(0.0, |last| last.ceiling() / GUESS_GROWTH);
+            plateau.rate = plateau.rate.max(before);
+        }
         if let Some(last) = last
             && last.bounds.is_some()
             && (plateau.rate / last.rate - 1.0).abs() < CONFIRMED
@@ -283,6 +298,12 @@ impl Learned {
             return self.hold();
         }
         Duration::ZERO
+    }
+
+    /// Whether the refusal of a guess says too little to be believed: after few requests it may be an
+    /// accident, unless it happens again and again.
+    fn is_still_a_guess(&self) -> bool {
+        self.accepted < CREDIBLE && self.guesses < GUESSES
     }
 
     fn hold(&mut self) -> Duration {
@@ -382,6 +403,19 @@ mod tests {
             learned.refused(ms(420), ms(400), told);
             assert!(!learned.is_trying(), "{told:?}");
         }
+    }
+
+    /// A server that restarts, say: what it refused tells nothing of what it allows.
+    #[test]
+    fn a_few_refusals_by_accident_are_soon_forgotten() {
+        let mut learned = Learned::new();
+        for at in [0, 100] {
+            learned.began(ms(at), Limited::No);
+            learned.refused(ms(at + 5), ms(at), Told::Yes);
+        }
+        drive(&mut learned, 2000, 22_000, 500);
+        let ceiling = learned.ceiling().unwrap_or(f64::INFINITY);
+        assert!(ceiling > 200.0, "{ceiling}");
     }
 
     fn near(rate: Option<f64>, expected: f64) -> bool {

@@ -69,6 +69,10 @@ const BANDWIDTH_BURST: u64 = 10;
 /// And so many at least: what is handed to a connection at once.
 const BANDWIDTH_BURST_LEAST: u64 = 64 * 1024;
 
+/// In how many pieces the bytes of a second leave, and how small those may be.
+const PIECES_PER_SECOND: u64 = 8;
+const PIECE_LEAST: u64 = 1024;
+
 /// Longest time for which a time of the day is relied on: clocks are set, and summer time begins.
 const TIME_CHECK: Duration = Duration::from_mins(5);
 
@@ -159,6 +163,8 @@ pub struct Pace {
     limited: Limited,
     /// When the time of the day is to be told again.
     time_check: Option<Duration>,
+    /// Bytes that are handed over at once, where a bandwidth is kept.
+    piece: Option<u64>,
 }
 
 impl Pace {
@@ -187,6 +193,7 @@ impl Pace {
             paused_until: Duration::ZERO,
             limited: Limited::No,
             time_check: None,
+            piece: None,
         };
         pace.time_is(Duration::ZERO, time);
         pace
@@ -198,6 +205,8 @@ impl Pace {
         self.requests.set_rate(now, self.rate.at(time));
         let bandwidth = self.bandwidth.at(time);
         self.bytes.set_rate(now, bandwidth.map(Bandwidth::rate));
+        self.piece =
+            bandwidth.map(|most| (most.bytes_per_second() / PIECES_PER_SECOND).max(PIECE_LEAST));
         let changes = [
             self.rate.next_change(time),
             self.bandwidth.next_change(time),
@@ -294,6 +303,13 @@ impl Pace {
         self.paused_until = self.paused_until.max(now.saturating_add(wait));
     }
 
+    /// How much to reserve at once, where a bandwidth is kept: small pieces, so that uploads take
+    /// turns, nobody falls silent for long, and another bandwidth soon holds.
+    #[must_use]
+    pub fn piece(&self) -> Option<u64> {
+        self.piece
+    }
+
     /// Reserves bytes that are to leave: says when they may. The order of reservations is kept.
     pub fn reserve_bytes(&mut self, now: Duration, bytes: u64) -> Duration {
         self.bytes.reserve(now, bytes)
@@ -332,6 +348,18 @@ mod tests {
             breaker: BreakerSettings::default(),
         };
         Pace::new(settings, Time::midnight())
+    }
+
+    #[test]
+    fn bytes_leave_in_pieces_of_an_eighth_of_a_second_where_a_bandwidth_is_kept() {
+        let mut paced = pace(2, Schedule::always(None));
+        assert_eq!(paced.piece(), Some(125_000));
+        paced.bandwidth = Schedule::always(Bandwidth::parse("1KB/s").expect("a bandwidth"));
+        paced.time_is(s(1), Time::midnight());
+        assert_eq!(paced.piece(), Some(PIECE_LEAST));
+        paced.bandwidth = Schedule::always(None);
+        paced.time_is(s(2), Time::midnight());
+        assert_eq!(paced.piece(), None);
     }
 
     #[test]
