@@ -150,7 +150,7 @@ error: `concurrency` must be a whole number from 1 to 1024
 24 |   concurrency: many
    |                ^^^^
    |
-   = help: for example `concurrency: 16`
+   = help: for example `concurrency: 16`, or `concurrency: {max: 64, adaptive: true}`
 
 error: the report's extension chooses no format
   --> manifest.yaml:25:9

@@ -84,7 +84,7 @@ fn concurrency_is_clamped_to_what_a_process_may_open_and_everything_is_stored() 
     assert_eq!(ran.code, 0, "{}", ran.all());
     assert!(
         ran.stderr.contains(
-            "notice: concurrency 12 instead of 512: this process may have 100 open files"
+            "notice: concurrency 22 instead of 512: this process may have 100 open files"
         ),
         "{}",
         ran.all()

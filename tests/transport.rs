@@ -404,3 +404,19 @@ fn only_one_and_zero_switch_http2() {
     assert_eq!(ran.code, 64, "{}", ran.all());
     assert!(ran.stderr.contains("ROE_BATCH_HTTP2"), "{}", ran.all());
 }
+
+#[test]
+fn a_proxy_that_cannot_be_reached_is_named_without_its_password() {
+    let web = Web::start(Speaks::One, None, |_| Act::Store);
+    let workspace = one_file(&plain(&web));
+    let flags = [
+        "--proxy",
+        "http://user:s3cret@127.0.0.1:1",
+        "--max-attempts",
+        "1",
+    ];
+    let ran = apply(&workspace, &flags);
+    assert_eq!(ran.code, 69, "{}", ran.all());
+    let named = "Connection refused (os error 111), by the proxy http://127.0.0.1:1)";
+    assert!(ran.stderr.contains(named), "{}", ran.all());
+}

@@ -127,6 +127,7 @@ pub struct Client {
     authorization: HeaderValue,
     stall: Duration,
     round_trip: RoundTrip,
+    proxy: Option<Proxy>,
 }
 
 impl fmt::Debug for Client {
@@ -157,6 +158,7 @@ impl Client {
             authorization,
             stall: settings.stall,
             round_trip: RoundTrip::default(),
+            proxy: settings.transport.proxy.clone(),
         })
     }
 
@@ -207,7 +209,7 @@ impl Client {
                 let answer = self.read(response, progress, ANSWER_MIB_MAX).await;
                 (delivery, Ending::Answered(answer))
             }
-            Err(error) => (delivery, Ending::Broken(classify(&error))),
+            Err(error) => (delivery, Ending::Broken(self.broken(&error))),
         }
     }
 
@@ -226,7 +228,7 @@ impl Client {
             response = request => response,
             () = stalled(&progress, self.stall) => return Err(self.stall_text()),
         };
-        let response = response.map_err(|error| classify(&error))?;
+        let response = response.map_err(|error| self.broken(&error))?;
         let server_time = response
             .headers()
             .get(DATE)
@@ -302,6 +304,16 @@ impl Client {
     /// A server may repeat the key in what it says, and what it says is shown.
     fn without_key(&self, text: &str) -> String {
         text.replace(self.key.expose(), "[the API key]")
+    }
+
+    /// Why no answer came; where a proxy was named, it may be the proxy that cannot be reached.
+    fn broken(&self, error: &reqwest::Error) -> Break {
+        match (classify(error), &self.proxy) {
+            (Break::Connect(text), Some(proxy)) => {
+                Break::Connect(format!("{text}, by the proxy {proxy}"))
+            }
+            (other, _) => other,
+        }
     }
 
     fn stall_text(&self) -> Break {

@@ -158,7 +158,7 @@ impl Deadline {
 }
 
 /// Open files and sockets that a run needs beside its uploads: ledger, reports, signals, walks.
-const DESCRIPTORS_APART: u64 = 64;
+const DESCRIPTORS_APART: u64 = 32;
 
 /// How many of the wanted uploads can be under way with the open files that this process may have,
 /// at so many for each; and a notice where that is fewer. Takes what the system allows first.
@@ -214,9 +214,9 @@ mod tests {
         let number = |number| NonZeroU32::new(number).expect("not zero");
         for (wanted, limit, most) in [
             (8, Some(1024), 8),
-            (1024, Some(1024), 320),
-            (1024, Some(100), 12),
-            (1024, Some(64), 1),
+            (1024, Some(1024), 330),
+            (1024, Some(100), 22),
+            (1024, Some(64), 10),
             (1024, Some(3), 1),
             (1024, None, 1024),
         ] {

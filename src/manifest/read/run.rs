@@ -63,7 +63,13 @@ impl Reader<'_> {
                     format!("`{name}` must be a whole number from 1 to {max}"),
                     entry.value.span.clone(),
                 )
-                .help(format!("for example `{name}: {}`", key.example)),
+                .help(match key.kind {
+                    Kind::Concurrency(_) => format!(
+                        "for example `{name}: {}`, or `{name}: {{max: 64, adaptive: true}}`",
+                        key.example
+                    ),
+                    _ => format!("for example `{name}: {}`", key.example),
+                }),
             );
         }
         valid
