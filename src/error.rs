@@ -56,7 +56,7 @@ impl Exit {
     }
 
     /// What a run ends with: the first that applies of 74, 77, 69, the signal, 76, 1, 75. `astray`
-    /// are stored files of which the service tells what fails a run ([`Gravity::FailsRun`]).
+    /// are stored files of which the service tells what fails a run ([`crate::model::Gravity::FailsRun`]).
     #[must_use]
     pub fn of_run(
         causes: &[StopCause],
