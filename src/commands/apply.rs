@@ -65,7 +65,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         faults: Some(&faults),
         ..draft.place()
     };
-    let (how, notice) = how(settings, &draft.manifest.run, draft.endpoint.is_none());
+    let (how, notice) = how(settings, &draft.manifest.run, draft.endpoint.as_ref());
     let service = service_for(
         settings,
         place,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::run::within_file_limit;
 use crate::cli::ApplySettings;
+use crate::client::Endpoint;
 use crate::execute;
 use crate::manifest::RunSettings;
 use crate::model::{Concurrency, Schedule};
@@ -32,19 +33,16 @@ const DESCRIPTORS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 /// As many, where the embedded service in this process has its own half of each upload.
 const DESCRIPTORS_WITH_SANDBOX: NonZeroU32 = NonZeroU32::new(6).expect("six is not zero");
 
-/// How uploads are carried out, and a notice where that is not as it was asked for.
+/// How uploads to an endpoint, or to the embedded service, are carried out; and a notice where that
+/// is not as it was asked for.
 pub(super) fn how(
     settings: &ApplySettings,
     manifest: &RunSettings,
-    with_sandbox: bool,
+    endpoint: Option<&Endpoint>,
 ) -> (execute::Settings, Option<String>) {
     let wanted = settings.concurrency.or(manifest.concurrency);
     let wanted = wanted.unwrap_or(CONCURRENCY);
-    let for_each = if with_sandbox {
-        DESCRIPTORS_WITH_SANDBOX
-    } else {
-        DESCRIPTORS
-    };
+    let for_each = endpoint.map_or(DESCRIPTORS_WITH_SANDBOX, |_| DESCRIPTORS);
     let (concurrency, notice) = within_file_limit(wanted.max(), for_each);
     let max_attempts = settings.max_attempts.or(manifest.max_attempts);
     let retry_for = settings.retry_for.or(manifest.retry_for);
