@@ -14,6 +14,7 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod diagnostic;
 pub mod error;
 pub mod event;
 pub mod execute;
@@ -28,3 +29,4 @@ pub mod sandbox;
 pub mod source;
 pub mod template;
 pub mod verify;
+mod yaml;

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use. `commands` composes them all.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("cli", &["model"]),
     ("client", &["model"]),
+    ("diagnostic", &["model"]),
     ("error", &["model"]),
     ("event", &["model"]),
     (
@@ -17,21 +18,38 @@ const ROOMS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("ledger", &["model"]),
-    ("manifest", &["model", "template"]),
+    ("manifest", &["diagnostic", "model", "template", "yaml"]),
     ("model", &[]),
     ("pace", &["model"]),
-    ("plan", &["manifest", "model", "template"]),
+    ("plan", &["diagnostic", "manifest", "model", "template"]),
     ("progress", &["event", "model"]),
     ("report", &["ledger", "model", "plan"]),
     ("sandbox", &[]),
     ("source", &["model"]),
     ("template", &["model"]),
     ("verify", &["client", "model"]),
+    ("yaml", &["diagnostic"]),
     (
         "commands",
         &[
-            "cli", "client", "error", "event", "execute", "ledger", "manifest", "model", "pace",
-            "plan", "progress", "report", "sandbox", "source", "template", "verify",
+            "cli",
+            "client",
+            "diagnostic",
+            "error",
+            "event",
+            "execute",
+            "ledger",
+            "manifest",
+            "model",
+            "pace",
+            "plan",
+            "progress",
+            "report",
+            "sandbox",
+            "source",
+            "template",
+            "verify",
+            "yaml",
         ],
     ),
 ];

@@ -7,8 +7,9 @@ use super::run::runtime;
 use super::service::{self, Place};
 use crate::cli::Access;
 use crate::client::{Client, ListError, ListedDataset, More, Page, Presence};
+use crate::diagnostic::Diagnostic;
 use crate::error::{Exit, Failure};
-use crate::manifest::{DatasetName, Diagnostic, Manifest};
+use crate::manifest::{DatasetName, Manifest};
 use crate::model::{ApiKey, DatasetId, OrganizationId, closest, count, shown_bounded};
 
 /// Pages of 100 that are read in search of one name.

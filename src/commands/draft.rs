@@ -13,9 +13,10 @@ use super::datasets;
 use super::service::{self, Place};
 use crate::cli::PlanSettings;
 use crate::client::Endpoint;
+use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, LedgerError, RunLock, StateFolder};
-use crate::manifest::{self, BYTES_MAX, Diagnostic, Manifest, OnEmpty, Rule, Severity, Source};
+use crate::manifest::{self, BYTES_MAX, Manifest, OnEmpty, Rule};
 use crate::model::{
     ApiKey, Digests, Doubt, InDoubt, Known, Origin, RunId, SourcePath, Target, count, shown,
 };

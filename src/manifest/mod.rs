@@ -1,25 +1,23 @@
 //! From YAML text to a validated [`Manifest`], with every problem found in one pass.
 //!
-//! The text becomes a tree of spanned nodes (`tree`), the tree becomes a manifest (`read`),
+//! The text becomes a tree of spanned nodes ([`crate::yaml`]), the tree becomes a manifest (`read`),
 //! whose keys are declared once (`keys`). What is wrong is a [`Diagnostic`].
 
-mod diagnostic;
 pub mod keys;
 mod read;
-mod tree;
 
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::diagnostic::{Diagnostic, Source};
 use crate::model::{
     Bandwidth, Concurrency, ContentType, DatasetId, Environment, FailureBudget, Globs, InDoubt,
     OrganizationId, Rate, ReportFormat, RuleName, Schedule, Tag,
 };
 use crate::template::Template;
 
-pub use self::diagnostic::{Diagnostic, Severity, Source};
 pub use self::keys::schema;
 
 /// Largest manifest that is read, in bytes.

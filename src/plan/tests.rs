@@ -3,7 +3,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Source, read};
+use crate::diagnostic::Source;
+use crate::manifest::read;
 use crate::model::Owner;
 use crate::model::{
     AttemptId, Candidate, DatasetId, Environment, FileId, RootCandidates, RuleName, shown,

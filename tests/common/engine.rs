@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use roe_batch::client::{self, Client, Endpoint};
+use roe_batch::diagnostic::{Severity, Source};
 use roe_batch::error::Exit;
 use roe_batch::event::Event;
 use roe_batch::execute::{self, Chance, Doubts, Parts, Past, StopLight, execute};
@@ -22,7 +23,7 @@ use roe_batch::ledger::{
     Entry, Ledger, LedgerError, PlannedRow, Relation, RunEnd, RunKind, RunRecord, RunRow, RunStart,
     State, StoredSample, Transition, Writer,
 };
-use roe_batch::manifest::{self, Manifest, Severity, Source};
+use roe_batch::manifest::{self, Manifest};
 use roe_batch::model::{
     ApiKey, AttemptId, Clock, Concurrency, Digests, Doubt, Environment, FileId, InDoubt, JobEnd,
     Known, KnownFile, KnownState, Origin, Outcome, Owner, RunId, Schedule, SourcePath, StopCause,

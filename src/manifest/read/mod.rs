@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::manifest::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Source};
 use crate::manifest::keys::{self, Key, Kind};
-use crate::manifest::tree::{self, Entry, Node, Scalar, Span, Value};
 use crate::manifest::{Manifest, Reading, ReportPath, RunSettings};
 use crate::model::{Environment, ReportFormat, closest, shown_bounded};
 use crate::template::{Scope, Template};
+use crate::yaml::{self, Entry, Node, Scalar, Span, Value};
 
 /// Longest length of time that a manifest may name.
 const DURATION_MAX: Duration = Duration::from_hours(24);
@@ -28,7 +28,7 @@ pub(super) fn read(source: &Source, path: &Path, environment: &Environment) -> R
         name: stem.as_deref().unwrap_or("manifest").to_owned(),
         diagnostics: Vec::new(),
     };
-    let manifest = match tree::parse(&source.text) {
+    let manifest = match yaml::parse(&source.text) {
         Ok(root) => reader.manifest(&root),
         Err(diagnostic) => {
             reader.diagnostics.push(*diagnostic);
@@ -39,7 +39,7 @@ pub(super) fn read(source: &Source, path: &Path, environment: &Environment) -> R
     let mut seen = HashSet::new();
     reader
         .diagnostics
-        .retain(|d| seen.insert((d.span.clone(), d.message.clone())));
+        .retain(|d| seen.insert((d.place.clone(), d.message.clone())));
     Reading {
         manifest: manifest.unwrap_or_else(|| Manifest {
             name: reader.name.clone(),
@@ -394,8 +394,8 @@ fn missing_help(key: &Key) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Severity;
     use crate::manifest::OnEmpty;
-    use crate::manifest::Severity;
     use crate::model::{DatasetId, OrganizationId};
 
     fn environment() -> Environment {
@@ -416,7 +416,7 @@ mod tests {
             .into_iter()
             .map(|d| {
                 assert_eq!(d.severity, Severity::Error);
-                let start = d.span.expect("a place").start;
+                let start = d.span().expect("a place").start;
                 (text[..start].matches('\n').count() + 1, d.message)
             })
             .collect();
@@ -468,7 +468,7 @@ mod tests {
     fn a_template_error_points_into_the_scalar() {
         let text = "version: 1\nuploads:\n- {name: a, root: ., include: x, file_name: \"é ${{ file.nam }}\"}\n";
         let reading = reading(text);
-        let span = reading.diagnostics[0].span.clone().expect("a place");
+        let span = reading.diagnostics[0].span().cloned().expect("a place");
         assert_eq!(&text[span], "file.nam");
     }
 

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::{Fields, Reader, missing_help};
-use crate::manifest::diagnostic::Diagnostic;
-use crate::manifest::tree::{Entry, Span, Value};
+use crate::diagnostic::Diagnostic;
 use crate::manifest::{Compare, DatasetName, OnChange, OnEmpty, OnMetadataChange, Rule, keys};
 use crate::model::{
     ContentType, DatasetId, Glob, Globs, OrganizationId, RuleName, TAG_KEY, canonical_id, shown,
     shown_bounded,
 };
 use crate::template::{Scope, Template, Values};
+use crate::yaml::{Entry, Span, Value};
 
 /// Longest name of a dataset, in characters.
 const DATASET_NAME_MAX: usize = 1000;

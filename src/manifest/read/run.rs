@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 
 use super::{Fields, Reader};
+use crate::diagnostic::Diagnostic;
 use crate::manifest::RunSettings;
-use crate::manifest::diagnostic::Diagnostic;
 use crate::manifest::keys::{self, Kind};
-use crate::manifest::tree::{Entry, Node, Scalar, Value};
 use crate::model::{
     Bandwidth, Concurrency, FailureBudget, InDoubt, Rate, Schedule, Tag, TimeRange,
 };
+use crate::yaml::{Entry, Node, Scalar, Value};
 
 impl Reader<'_> {
     pub(super) fn run(&mut self, entry: &Entry) -> RunSettings {
@@ -147,7 +147,7 @@ mod tests {
     use jiff::civil::time;
 
     use super::*;
-    use crate::manifest::diagnostic::Source;
+    use crate::diagnostic::Source;
     use crate::manifest::{Reading, read};
     use crate::model::Environment;
 

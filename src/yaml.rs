@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{DuplicateKeyPolicy, Location, MergeKeyPolicy, NonFiniteFloatPolicy, Spanned};
 
-use super::diagnostic::Diagnostic;
+use crate::diagnostic::Diagnostic;
 
 /// Most YAML nodes in one manifest: 100,000 rules of ten keys, and room.
 const NODES_MAX: usize = 8_000_000;
@@ -15,17 +15,17 @@ const NODES_MAX: usize = 8_000_000;
 const DEPTH_MAX: usize = 16;
 
 /// Bytes of the manifest text.
-pub(super) type Span = Range<usize>;
+pub(crate) type Span = Range<usize>;
 
 /// A value and where it stands. For an alias or a merged key that is where it was written.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub span: Span,
     pub value: Value,
 }
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     /// A scalar's text: for numbers and truth values exactly as written.
     Scalar(String, Scalar),
@@ -35,14 +35,14 @@ pub(super) enum Value {
 
 /// What YAML takes a scalar for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scalar {
+pub(crate) enum Scalar {
     Text,
     Number,
     Bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub key: String,
     pub key_span: Span,
     pub value: Node,
@@ -50,7 +50,7 @@ pub(super) struct Entry {
 
 impl Node {
     /// What a reader would call this value in "expected …, found …".
-    pub(super) fn describe(&self) -> &'static str {
+    pub(crate) fn describe(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing (null)",
             Value::Scalar(_, Scalar::Text) => "a text",
@@ -63,7 +63,7 @@ impl Node {
 }
 
 /// Parses one YAML document.
-pub(super) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
+pub(crate) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
     let options = serde_yaml::options! {
         budget: serde_yaml::budget! {
             max_nodes: NODES_MAX,
@@ -324,7 +324,7 @@ mod tests {
     fn syntax_errors_point_at_their_line() {
         let text = "version: 1\nname: [a, b\nuploads: x\n";
         let error = parse(text).expect_err("unclosed list");
-        let span = error.span.expect("a place");
+        let span = error.span().expect("a place");
         assert_eq!(text[..span.start].lines().count(), 3);
         assert!(!error.message.contains("column"), "{}", error.message);
     }

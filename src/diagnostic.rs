@@ -1,0 +1,511 @@
+//! What is wrong with a manifest, a table or a sidecar, shown at its place.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use serde::Serialize;
+
+use crate::model::{count, shown};
+
+/// Most problems that are shown in full; the rest are counted.
+const SHOWN_MAX: usize = 50;
+
+/// Longest line of a text that is shown, in bytes; of a longer one only the place is told.
+const LINE_MAX: usize = 4096;
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nothing is done until it is mended.
+    Error,
+    /// The run goes on.
+    Warning,
+    /// Worth knowing; `check` tells it.
+    Note,
+}
+
+/// Where a problem is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In the manifest: bytes of its text.
+    Manifest(Range<usize>),
+    /// In another file.
+    Elsewhere(Excerpt),
+}
+
+impl From<Range<usize>> for Place {
+    fn from(span: Range<usize>) -> Self {
+        Self::Manifest(span)
+    }
+}
+
+impl From<Excerpt> for Place {
+    fn from(excerpt: Excerpt) -> Self {
+        Self::Elsewhere(excerpt)
+    }
+}
+
+/// A line of a file that is not kept in memory, and the part of it that is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Excerpt {
+    /// The file's path as it is to be shown.
+    pub file: String,
+    /// The line's number, from one.
+    pub line: usize,
+    /// The line, without its end.
+    pub text: String,
+    /// The bytes of `text` that are meant.
+    pub span: Range<usize>,
+}
+
+/// One problem: what, where, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where it is.
+    pub place: Option<Place>,
+    /// What stands at that place.
+    pub label: Option<String>,
+    /// Another place that matters, such as a key's first use.
+    pub other: Option<(Place, String)>,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    fn new(severity: Severity, message: String, place: Place) -> Self {
+        Self {
+            severity,
+            message,
+            place: Some(place),
+            label: None,
+            other: None,
+            help: None,
+        }
+    }
+
+    /// An error at a place.
+    #[must_use]
+    pub fn error(message: impl Into<String>, place: impl Into<Place>) -> Self {
+        Self::new(Severity::Error, message.into(), place.into())
+    }
+
+    /// A warning at a place.
+    #[must_use]
+    pub fn warning(message: impl Into<String>, place: impl Into<Place>) -> Self {
+        Self::new(Severity::Warning, message.into(), place.into())
+    }
+
+    /// Something worth knowing at a place.
+    #[must_use]
+    pub fn note(message: impl Into<String>, place: impl Into<Place>) -> Self {
+        Self::new(Severity::Note, message.into(), place.into())
+    }
+
+    /// Says what stands at the place.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Points at a second place.
+    #[must_use]
+    pub fn other(mut self, place: impl Into<Place>, label: impl Into<String>) -> Self {
+        self.other = Some((place.into(), label.into()));
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The bytes of the manifest it is about, where it is about the manifest.
+    #[must_use]
+    pub fn span(&self) -> Option<&Range<usize>> {
+        match &self.place {
+            Some(Place::Manifest(span)) => Some(span),
+            _ => None,
+        }
+    }
+}
+
+/// How many problems there are of each severity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Errors.
+    pub errors: usize,
+    /// Warnings.
+    pub warnings: usize,
+    /// Notes.
+    pub notes: usize,
+}
+
+impl Tally {
+    /// Counts them.
+    #[must_use]
+    pub fn of(diagnostics: &[Diagnostic]) -> Self {
+        let of = |severity| {
+            let is_one = |d: &&Diagnostic| d.severity == severity;
+            diagnostics.iter().filter(is_one).count()
+        };
+        Self {
+            errors: of(Severity::Error),
+            warnings: of(Severity::Warning),
+            notes: of(Severity::Note),
+        }
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = [
+            (self.errors, "error"),
+            (self.warnings, "warning"),
+            (self.notes, "note"),
+        ]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, noun)| count(number, noun))
+        .collect();
+        match parts.split_last() {
+            None => f.write_str("no problems"),
+            Some((last, [])) => f.write_str(last),
+            Some((last, others)) => write!(f, "{} and {last}", others.join(", ")),
+        }
+    }
+}
+
+/// A manifest's text and the name it is shown under.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The path as the user gave it.
+    pub name: String,
+    /// The text, without a byte order mark.
+    pub text: String,
+}
+
+/// A problem as programs read it: lines and columns count from one, columns in characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reported {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// Where, unless nowhere.
+    #[serde(flatten)]
+    pub location: Option<Location>,
+    /// What stands there.
+    pub label: Option<String>,
+    /// What to do.
+    pub help: Option<String>,
+    /// Another place that matters.
+    pub related: Option<Related>,
+}
+
+/// Another place that matters to a problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Related {
+    /// What stands there.
+    pub label: String,
+    /// Where.
+    #[serde(flatten)]
+    pub location: Location,
+}
+
+/// A part of one line of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// The file.
+    pub file: String,
+    /// The line, from one.
+    pub line: usize,
+    /// The first character, from one.
+    pub column: usize,
+    /// The character after the last one.
+    pub end_column: usize,
+}
+
+impl Source {
+    /// Renders problems in the order of the text, as a compiler does, with line, column and
+    /// carets; then how many there are. Nothing for none.
+    #[must_use]
+    pub fn render(&self, diagnostics: &[Diagnostic]) -> String {
+        let sorted = sorted(diagnostics);
+        let lines = Lines::of(self);
+        let mut text = String::new();
+        for diagnostic in sorted.iter().take(SHOWN_MAX) {
+            text.push_str(&lines.render(diagnostic));
+            text.push_str("\n\n");
+        }
+        if sorted.len() > SHOWN_MAX {
+            let more = count(sorted.len() - SHOWN_MAX, "more problem");
+            let _ = write!(text, "… and {more}\n\n");
+        }
+        if !diagnostics.is_empty() {
+            let _ = writeln!(text, "{}: {}", self.name, Tally::of(diagnostics));
+        }
+        text
+    }
+
+    /// The same problems for programs, all of them.
+    #[must_use]
+    pub fn report(&self, diagnostics: &[Diagnostic]) -> Vec<Reported> {
+        let lines = Lines::of(self);
+        let one = |diagnostic: &Diagnostic| Reported {
+            severity: diagnostic.severity,
+            message: diagnostic.message.clone(),
+            location: diagnostic.place.as_ref().map(|place| lines.location(place)),
+            label: diagnostic.label.clone(),
+            help: diagnostic.help.clone(),
+            related: diagnostic.other.as_ref().map(|(place, label)| Related {
+                label: label.clone(),
+                location: lines.location(place),
+            }),
+        };
+        sorted(diagnostics).into_iter().map(one).collect()
+    }
+
+    /// The line of a byte of the text, from one.
+    #[must_use]
+    pub fn line_of(&self, byte: usize) -> usize {
+        let before = self.text.floor_char_boundary(byte.min(self.text.len()));
+        self.text[..before].matches('\n').count() + 1
+    }
+}
+
+/// By severity, then by place: the manifest's own first.
+fn sorted(diagnostics: &[Diagnostic]) -> Vec<&Diagnostic> {
+    let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
+    sorted.sort_by_key(|d| {
+        let place = match &d.place {
+            None => (0, "", 0, 0),
+            Some(Place::Manifest(span)) => (1, "", span.start, 0),
+            Some(Place::Elsewhere(at)) => (2, at.file.as_str(), at.line, at.span.start),
+        };
+        (d.severity, place)
+    });
+    sorted
+}
+
+/// A source and where its lines begin.
+struct Lines<'a> {
+    source: &'a Source,
+    starts: Vec<usize>,
+}
+
+/// One line, and the part of it that is meant.
+struct Spot<'a> {
+    file: &'a str,
+    number: usize,
+    line: &'a str,
+    span: Range<usize>,
+}
+
+impl Spot<'_> {
+    /// The part's first character, from one.
+    fn column(&self) -> usize {
+        self.line[..self.span.start].chars().count() + 1
+    }
+}
+
+impl<'a> Lines<'a> {
+    fn of(source: &'a Source) -> Self {
+        let ends = source.text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1));
+        Self {
+            source,
+            starts: starts.collect(),
+        }
+    }
+
+    /// The line of a place, and a part of it that is at least one character if there is one, so
+    /// that there is something to point at.
+    fn spot<'b>(&'b self, place: &'b Place) -> Spot<'b> {
+        let (file, number, line, wanted) = match place {
+            Place::Elsewhere(at) => (at.file.as_str(), at.line, at.text.as_str(), at.span.clone()),
+            Place::Manifest(span) => {
+                let text = self.source.text.as_str();
+                let start = span.start.min(text.len());
+                let index = self.starts.partition_point(|line| *line <= start) - 1;
+                let begin = self.starts[index];
+                let end = self
+                    .starts
+                    .get(index + 1)
+                    .map_or(text.len(), |next| next - 1);
+                let line = text[begin..end].trim_end_matches('\r');
+                let wanted = start - begin..span.end.max(start) - begin;
+                (self.source.name.as_str(), index + 1, line, wanted)
+            }
+        };
+        let start = line.floor_char_boundary(wanted.start.min(line.len()));
+        let end = line.ceil_char_boundary(wanted.end.clamp(start, line.len()));
+        let next = line[start..].chars().next().map_or(0, char::len_utf8);
+        Spot {
+            file,
+            number,
+            line,
+            span: start..end.max(start + next),
+        }
+    }
+
+    fn location(&self, place: &Place) -> Location {
+        let spot = self.spot(place);
+        let column = spot.column();
+        Location {
+            file: spot.file.to_owned(),
+            line: spot.number,
+            column,
+            end_column: column + spot.line[spot.span.clone()].chars().count(),
+        }
+    }
+
+    fn render(&self, diagnostic: &Diagnostic) -> String {
+        let level = match diagnostic.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
+        };
+        let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()));
+        let main = diagnostic.place.as_ref().map(|place| self.spot(place));
+        let other = diagnostic.other.as_ref();
+        let other = other.map(|(place, label)| (self.spot(place), label.as_str()));
+        if let Some(main) = &main {
+            let label = diagnostic.label.as_deref();
+            let mut parts = vec![(main, AnnotationKind::Primary, label)];
+            if let Some((other, label)) = &other {
+                parts.push((other, AnnotationKind::Context, Some(*label)));
+            }
+            let same_file = parts.iter().all(|(spot, ..)| spot.file == main.file);
+            if same_file && parts.iter().all(|(spot, ..)| spot.line.len() <= LINE_MAX) {
+                group = group.element(snippet(&parts));
+            } else {
+                for part in parts {
+                    if part.0.line.len() > LINE_MAX {
+                        let origin = Origin::path(part.0.file).line(part.0.number);
+                        group = group.element(origin.char_column(part.0.column()));
+                    } else {
+                        group = group.element(snippet(&[part]));
+                    }
+                }
+            }
+        }
+        if let Some(help) = &diagnostic.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        Renderer::styled()
+            .decor_style(DecorStyle::Ascii)
+            .render(&[group])
+    }
+}
+
+/// Lines of one file with what is meant on them: those between two are folded away.
+fn snippet<'s>(
+    parts: &[(&'s Spot<'s>, AnnotationKind, Option<&'s str>)],
+) -> Snippet<'s, annotate_snippets::Annotation<'s>> {
+    let mut lines: Vec<(usize, &str)> = parts.iter().map(|(s, ..)| (s.number, s.line)).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    let first = lines.first().map_or(1, |(number, _)| *number);
+    // Between the two a few empty lines stand for all, so that the gap shows and the numbers hold.
+    let mut text = String::new();
+    let mut begins: Vec<(usize, usize)> = Vec::new();
+    let mut at = first;
+    for (number, line) in lines {
+        while at < number {
+            text.push('\n');
+            at += 1;
+        }
+        begins.push((number, text.len()));
+        text.push_str(line);
+    }
+    let file = parts.first().map_or("", |(spot, ..)| spot.file);
+    let mut snippet = Snippet::source(text).line_start(first).path(file);
+    for (spot, kind, label) in parts {
+        let begin = begins.iter().find(|(number, _)| *number == spot.number);
+        let begin = begin.map_or(0, |(_, begin)| *begin);
+        let span = begin + spot.span.start..begin + spot.span.end;
+        snippet = snippet.annotation(kind.span(span).label(*label));
+    }
+    snippet
+}
+
+/// A line of another file as an excerpt: cut, with only what fits kept after the part that is
+/// meant.
+#[must_use]
+pub fn excerpt(file: &str, line: usize, text: &str, span: Range<usize>) -> Excerpt {
+    let end = text.floor_char_boundary(text.len().min(span.end.saturating_add(LINE_MAX)));
+    Excerpt {
+        file: shown(file).into_owned(),
+        line,
+        text: text[..end].to_owned(),
+        span,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(source: &Source, diagnostics: &[Diagnostic]) -> String {
+        anstream::adapter::strip_str(&source.render(diagnostics)).to_string()
+    }
+
+    fn source(text: &str) -> Source {
+        Source {
+            name: "m.yaml".to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_table_is_shown_with_its_own_line_number() {
+        let at = excerpt("prices.csv", 7, "a.pdf,twelve", 6..12);
+        let text = plain(
+            &source("version: 1\n"),
+            &[Diagnostic::error("this is no price", at).help("write digits")],
+        );
+        assert_eq!(
+            text,
+            "error: this is no price\n \
+             --> prices.csv:7:7\n  |\n\
+             7 | a.pdf,twelve\n  |       ^^^^^^\n  |\n  \
+             = help: write digits\n\nm.yaml: 1 error\n"
+        );
+    }
+
+    #[test]
+    fn programs_get_lines_and_columns_in_characters() {
+        let source = source("name: \u{e4}\u{e4} bad\n");
+        let reported = source.report(&[Diagnostic::warning("no", 11..14).label("this")]);
+        let location = reported[0].location.as_ref().expect("a place");
+        assert_eq!(
+            (location.line, location.column, location.end_column),
+            (1, 10, 13)
+        );
+    }
+
+    #[test]
+    fn a_line_too_long_to_show_is_told_by_its_place() {
+        let long = format!("a: {}\nb: 1\n", "x".repeat(LINE_MAX));
+        let source = source(&long);
+        let text = plain(&source, &[Diagnostic::error("too long", 3..4)]);
+        assert!(text.contains("m.yaml:1:4") && text.len() < 200, "{text}");
+    }
+
+    #[test]
+    fn a_span_outside_of_the_text_points_at_its_end() {
+        let source = source("a: 1\n");
+        let text = plain(&source, &[Diagnostic::error("gone", 90..99)]);
+        assert!(text.contains("m.yaml:2:1"), "{text}");
+    }
+}
