@@ -7,6 +7,7 @@ mod candidate;
 mod concurrency;
 mod content_type;
 mod doubt;
+mod fields;
 mod glob;
 mod outcome;
 mod remote_name;
@@ -33,6 +34,7 @@ pub use self::candidate::{
 pub use self::concurrency::{CONCURRENCY_MAX, Concurrency};
 pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
+pub use self::fields::Fields;
 pub use self::glob::{Glob, GlobError, Globs};
 pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
