@@ -18,7 +18,7 @@ use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, LedgerError, RunLock, StateFolder};
 use crate::manifest::{self, BYTES_MAX, Manifest, OnEmpty, Rule};
 use crate::model::{
-    ApiKey, Digests, Doubt, InDoubt, Known, Origin, RunId, SourcePath, Target, count, shown,
+    ApiKey, Digests, Doubt, InDoubt, Known, Links, Origin, RunId, SourcePath, Target, count, shown,
 };
 use crate::plan::{
     Decision, Inputs, Plan, PlannedFile, UploadReason, absent, plan, undecided, unmatched,
@@ -65,6 +65,9 @@ impl<'a> Draft<'a> {
                 root: rule.root.clone(),
                 include: rule.include.clone(),
                 exclude: rule.exclude.clone(),
+                max_depth: None,
+                links: Links::Never,
+                listed: None,
             })
             .collect();
         let survey = survey(&wants, state.home(), &[state.path().to_owned()]);

@@ -35,7 +35,7 @@ pub use self::concurrency::{CONCURRENCY_MAX, Concurrency};
 pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::fields::Fields;
-pub use self::glob::{Glob, GlobError, Globs};
+pub use self::glob::{Glob, GlobError, GlobIndex, Globs};
 pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
@@ -252,6 +252,14 @@ pub enum EntryKind {
     Symlink,
     /// A symbolic link to a folder.
     LinkedFolder,
+    /// A symbolic link to something that is not below the root, where links within it are followed.
+    LinkOut,
+    /// A symbolic link to a folder that is not below the root, likewise.
+    LinkedFolderOut,
+    /// A symbolic link to nothing, likewise.
+    BrokenLink,
+    /// A symbolic link to itself, or to a folder that holds it, likewise.
+    LinkLoop,
     /// A named pipe.
     Fifo,
     /// A Unix socket.
@@ -260,16 +268,41 @@ pub enum EntryKind {
     Device,
 }
 
+impl EntryKind {
+    /// Whether it is a folder that was not entered: a rule may want files that lie in it.
+    #[must_use]
+    pub fn may_hold_files(self) -> bool {
+        matches!(
+            self,
+            Self::LinkedFolder | Self::LinkedFolderOut | Self::LinkLoop
+        )
+    }
+}
+
 impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Symlink => "a symbolic link, not followed",
             Self::LinkedFolder => "a symbolic link to a folder, not followed",
+            Self::LinkOut => "a symbolic link that leads out of the root",
+            Self::LinkedFolderOut => "a symbolic link to a folder out of the root",
+            Self::BrokenLink => "a symbolic link to nothing",
+            Self::LinkLoop => "a symbolic link into itself",
             Self::Fifo => "a named pipe, not a file",
             Self::Socket => "a socket, not a file",
             Self::Device => "a device, not a file",
         })
     }
+}
+
+/// Which symbolic links below a root are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Links {
+    /// None.
+    #[default]
+    Never,
+    /// Those that lead to a file or folder below the same root.
+    WithinRoot,
 }
 
 /// How much of one attempt the server can have seen.

@@ -13,9 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::manifest::{Compare, Manifest, OnMetadataChange, Rule};
 use crate::model::{
-    Candidates, ContentType, Digest, Digests, Doubt, Entry, EntryKind, InDoubt, Known, KnownFile,
-    KnownState, Metadata, OrganizationId, Origin, RelativePath, RemoteName, RootId, RunId,
-    SourcePath, Stat, StoredVersion, Target,
+    Candidates, ContentType, Digest, Digests, Doubt, Entry, InDoubt, Known, KnownFile, KnownState,
+    Metadata, OrganizationId, Origin, RelativePath, RemoteName, RootId, RunId, SourcePath, Stat,
+    StoredVersion, Target,
 };
 use crate::template::Values;
 
@@ -197,7 +197,9 @@ fn for_each_candidate(
             let taken = match (relative.strip_suffix('/'), &candidate.entry) {
                 (Some("."), _) => true,
                 (Some(folder), _) => may_hold(folder),
-                (None, Entry::Other(EntryKind::LinkedFolder)) => is_taken || may_hold(relative),
+                (None, Entry::Other(kind)) if kind.may_hold_files() => {
+                    is_taken || may_hold(relative)
+                }
                 (None, _) => is_taken,
             };
             if taken {

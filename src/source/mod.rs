@@ -17,8 +17,8 @@ use std::sync::mpsc;
 use ignore::{WalkBuilder, WalkState};
 
 use crate::model::{
-    Candidate, Candidates, Digests, Entry, EntryKind, Globs, RelativePath, RootCandidates, RootId,
-    SourcePath, Stat,
+    Candidate, Candidates, Digests, Entry, EntryKind, Globs, Links, RelativePath, RootCandidates,
+    RootId, SourcePath, Stat,
 };
 
 pub use self::open::{Changed, OpenFile, ReadError};
@@ -35,6 +35,14 @@ pub struct Want {
     pub include: Globs,
     /// What it leaves out.
     pub exclude: Globs,
+    /// How deep it looks: a file directly below the root lies one deep.
+    pub max_depth: Option<usize>,
+    /// Which links it follows.
+    pub links: Links,
+    /// The files to look at, where the root is not walked. No `include` takes all of them;
+    /// `.roeignore` files do not matter. Whoever names them has made sure that they are relative
+    /// and have no component `..`.
+    pub listed: Option<Vec<RelativePath>>,
 }
 
 /// The roots of a plan, to open its candidates by.
@@ -57,6 +65,23 @@ impl Roots {
     pub fn open(&self, root: RootId, relative: &RelativePath) -> io::Result<OpenFile> {
         let root = self.0.get(root.0).ok_or(io::ErrorKind::NotFound)?;
         OpenFile::open(root.join(relative.as_str()))
+    }
+
+    /// Reads a small file below a root, such as lies beside a candidate; none where there is
+    /// nothing. Follows the links that the root's candidates were found through.
+    ///
+    /// # Errors
+    ///
+    /// In words: it is larger than `max` bytes, no regular file, behind a link that is not
+    /// followed, out of the root, or cannot be read.
+    pub fn read_small(
+        &self,
+        root: RootId,
+        relative: &RelativePath,
+        max: u64,
+    ) -> Result<Option<Vec<u8>>, String> {
+        let _ = (self.0.get(root.0), relative, max);
+        Err("it cannot be read yet".to_owned())
     }
 
     /// Reads candidates to their ends for their digests.
@@ -85,6 +110,26 @@ pub struct Survey {
     pub roots: Roots,
     /// For each rule whose root cannot be used: its index and why.
     pub unusable_roots: Vec<(usize, String)>,
+    /// Listed files that are not there: the index of the rule, and the file's place in its list.
+    pub missing: Vec<(usize, usize)>,
+}
+
+/// The line of a `.roeignore` file that hides a file or a folder that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// The `.roeignore` file's path below the root.
+    pub file: String,
+    /// Its line, from 1.
+    pub line: usize,
+    /// The pattern on that line.
+    pub pattern: String,
+}
+
+/// What hides this path below a root from a walk, if anything does.
+#[must_use]
+pub fn ignored(root: &Path, relative: &str) -> Option<Ignored> {
+    let _ = (root, relative);
+    None
 }
 
 /// Opens a file by its source path, as [`Roots::open`] does.

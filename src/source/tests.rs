@@ -21,6 +21,9 @@ fn want(root: &Path, include: &[&str], exclude: &[&str]) -> Want {
         root: root.to_owned(),
         include: Globs::include(globs(include)),
         exclude: Globs::exclude(globs(exclude)),
+        max_depth: None,
+        links: Links::Never,
+        listed: None,
     }
 }
 

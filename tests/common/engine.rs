@@ -26,8 +26,8 @@ use roe_batch::ledger::{
 use roe_batch::manifest::{self, Manifest};
 use roe_batch::model::{
     ApiKey, AttemptId, Clock, Concurrency, Digests, Doubt, Environment, FileId, InDoubt, JobEnd,
-    Known, KnownFile, KnownState, Origin, Outcome, Owner, RunId, Schedule, SourcePath, StopCause,
-    StoredVersion, Target,
+    Known, KnownFile, KnownState, Links, Origin, Outcome, Owner, RunId, Schedule, SourcePath,
+    StopCause, StoredVersion, Target,
 };
 use roe_batch::pace::{Backoff, BreakerSettings, PaceSettings};
 use roe_batch::plan::{Inputs, Plan, absent, plan, undecided};
@@ -92,6 +92,9 @@ impl Engine {
                 root: rule.root.clone(),
                 include: rule.include.clone(),
                 exclude: rule.exclude.clone(),
+                max_depth: None,
+                links: Links::Never,
+                listed: None,
             })
             .collect();
         let survey = survey(&wants, &home, &[]);

@@ -4,9 +4,13 @@
 //! `[a-z]` as usual, case matters. A path component that begins with a dot matches only where
 //! the pattern spells that dot. Matching goes component by component; globset does one component.
 
+mod index;
+
 use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
+
+pub use self::index::GlobIndex;
 
 /// Most alternatives that the braces of one pattern may spell out.
 const ALTERNATIVES_MAX: usize = 1000;
@@ -33,7 +37,8 @@ enum Component {
 enum Dotfiles {
     /// Only a pattern that spells the dot matches: what `include` means.
     MustBeNamed,
-    /// Wildcards match them too: what `exclude` means, since leaving out is the safe side.
+    /// Wildcards match them too: what `exclude` means, since leaving out is the safe side, and
+    /// what an `include` means that asks for hidden files.
     Matched,
 }
 
@@ -112,10 +117,10 @@ impl Glob {
             .any(|pattern| matches_path(pattern, path, dotfiles))
     }
 
-    fn may_match_below(&self, folder: &[&str]) -> bool {
+    fn may_match_below(&self, folder: &[&str], dotfiles: Dotfiles) -> bool {
         self.alternatives
             .iter()
-            .any(|pattern| matches_prefix(pattern, folder))
+            .any(|pattern| matches_prefix(pattern, folder, dotfiles))
     }
 
     fn covers(&self, folder: &[&str]) -> bool {
@@ -230,7 +235,7 @@ fn matches_path(pattern: &[Component], path: &[&str], dotfiles: Dotfiles) -> boo
     }
 }
 
-fn matches_prefix(pattern: &[Component], folder: &[&str]) -> bool {
+fn matches_prefix(pattern: &[Component], folder: &[&str], dotfiles: Dotfiles) -> bool {
     let mut p = 0;
     for (depth, name) in folder.iter().enumerate() {
         match pattern.get(p) {
@@ -238,14 +243,14 @@ fn matches_prefix(pattern: &[Component], folder: &[&str]) -> bool {
                 // Below a `**` any visible folder may hold a match; a hidden one only where a
                 // later component spells its dot.
                 return folder[depth..].iter().all(|name| {
-                    !name.starts_with('.')
+                    Component::AnyDepth.matches(name, dotfiles)
                         || pattern[p..].iter().any(|c| {
                             !matches!(c, Component::AnyDepth)
                                 && c.matches(name, Dotfiles::MustBeNamed)
                         })
                 });
             }
-            Some(component) if component.matches(name, Dotfiles::MustBeNamed) => p += 1,
+            Some(component) if component.matches(name, dotfiles) => p += 1,
             _ => return false,
         }
     }
@@ -381,6 +386,15 @@ impl Globs {
         }
     }
 
+    /// Patterns that take files, hidden ones too: wildcards match names with a leading dot.
+    #[must_use]
+    pub fn include_hidden(globs: Vec<Glob>) -> Self {
+        Self {
+            globs,
+            dotfiles: Dotfiles::Matched,
+        }
+    }
+
     /// Patterns that leave files out: wildcards match names with a leading dot too.
     #[must_use]
     pub fn exclude(globs: Vec<Glob>) -> Self {
@@ -418,7 +432,7 @@ impl Globs {
         let components: Vec<&str> = folder.split('/').collect();
         self.globs
             .iter()
-            .any(|glob| glob.may_match_below(&components))
+            .any(|glob| glob.may_match_below(&components, self.dotfiles))
     }
 
     /// Whether every file below this folder matches for sure, by a pattern that ends in `/**`.
@@ -501,6 +515,16 @@ mod tests {
         assert!(!includes(".git/**", ".git/.hidden"));
         assert!(includes("**/.git/*", "a/b/.git/config"));
         assert!(includes("{.a,b}*", ".abc"));
+    }
+
+    #[test]
+    fn an_include_of_hidden_files_takes_dotfiles_without_naming_them() {
+        let globs = |pattern| Globs::include_hidden(vec![Glob::parse(pattern).expect(pattern)]);
+        assert!(globs("**/*.txt").matches(".git/.a.txt"));
+        assert!(globs("?env").matches(".env"));
+        assert!(globs("**/*.txt").may_match_below(".git"));
+        assert!(globs("*/*.txt").may_match_below(".git"));
+        assert!(!globs("in/*.txt").may_match_below(".git"));
     }
 
     #[test]
