@@ -194,6 +194,38 @@ pub struct Source {
     pub text: String,
 }
 
+/// What is wrong with manifests, as `check --format json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Document {
+    /// The version of this form.
+    format: u32,
+    /// The manifests in the order in which they were named.
+    manifests: Vec<Checked>,
+}
+
+impl Document {
+    /// The document of these manifests.
+    #[must_use]
+    pub fn new(manifests: Vec<Checked>) -> Self {
+        Self {
+            format: 1,
+            manifests,
+        }
+    }
+}
+
+/// What is wrong with one manifest, its tables and sidecars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// The manifest's path as it was given.
+    pub manifest: String,
+    /// How many problems there are.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// The problems, errors first; none where all is well.
+    pub diagnostics: Vec<Reported>,
+}
+
 /// A problem as programs read it: lines and columns count from one, columns in characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reported {
@@ -450,6 +482,30 @@ pub fn excerpt(file: &str, line: usize, text: &str, span: Range<usize>) -> Excer
         text: text[..end].to_owned(),
         span,
     }
+}
+
+/// A part of a text as an excerpt: of the line that the part begins on. `first_line` is the number
+/// of the text's own first line. What is no UTF-8 appears as a replacement character.
+#[must_use]
+pub fn excerpt_of(file: &str, first_line: u64, text: &[u8], span: Range<usize>) -> Excerpt {
+    let start = span.start.min(text.len());
+    let (before, after) = text.split_at(start);
+    let begin = before.iter().rposition(|b| *b == b'\n');
+    let begin = begin.map_or(0, |at| at + 1);
+    let end = after.iter().position(|b| *b == b'\n');
+    let end = end.map_or(text.len(), |at| start + at);
+    let rest = text[start..end].strip_suffix(b"\r");
+    let end = rest.map_or(end, |rest| start + rest.len());
+    let meant_end = span.end.clamp(start, end);
+    let mut line = String::from_utf8_lossy(&text[begin..start]).into_owned();
+    let from = line.len();
+    line.push_str(&String::from_utf8_lossy(&text[start..meant_end]));
+    let to = line.len();
+    let shown_end = end.min(meant_end.saturating_add(LINE_MAX));
+    line.push_str(&String::from_utf8_lossy(&text[meant_end..shown_end]));
+    let lines_before = before.split(|b| *b == b'\n').skip(1).count();
+    let number = usize::try_from(first_line).unwrap_or(usize::MAX);
+    excerpt(file, number.saturating_add(lines_before), &line, from..to)
 }
 
 #[cfg(test)]

@@ -55,6 +55,30 @@ impl Exit {
         }
     }
 
+    /// What several runs end with, one after the other: the worst of what each ended with.
+    #[must_use]
+    pub fn worst(self, other: Self) -> Self {
+        let rank = |exit: Self| match exit {
+            Self::Internal => 0,
+            Self::LocalIo => 1,
+            Self::Usage => 2,
+            Self::Invalid => 3,
+            Self::Credentials => 4,
+            Self::Unavailable => 5,
+            Self::Interrupted(_) => 6,
+            Self::InDoubt => 7,
+            Self::SomeFailed => 8,
+            Self::Later => 9,
+            Self::Pending => 10,
+            Self::Done => 11,
+        };
+        if rank(other) < rank(self) {
+            other
+        } else {
+            self
+        }
+    }
+
     /// What a run ends with: the first that applies of 74, 77, 69, the signal, 76, 1, 75. `astray`
     /// are stored files of which the service tells what fails a run ([`crate::model::Gravity::FailsRun`]).
     #[must_use]

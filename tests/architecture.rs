@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use. `commands` composes them all.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("cli", &["model"]),
     ("client", &["model"]),
     ("diagnostic", &["model"]),
@@ -17,15 +17,28 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "client", "event", "ledger", "model", "pace", "plan", "source", "verify",
         ],
     ),
+    ("json", &[]),
     ("ledger", &["model"]),
     ("manifest", &["diagnostic", "model", "template", "yaml"]),
     ("model", &[]),
     ("pace", &["model"]),
-    ("plan", &["diagnostic", "manifest", "model", "template"]),
+    (
+        "plan",
+        &[
+            "diagnostic",
+            "manifest",
+            "model",
+            "sidecar",
+            "table",
+            "template",
+        ],
+    ),
     ("progress", &["event", "model"]),
     ("report", &["ledger", "model", "plan"]),
     ("sandbox", &[]),
+    ("sidecar", &["diagnostic", "json", "model", "yaml"]),
     ("source", &["model"]),
+    ("table", &["diagnostic", "json", "model"]),
     ("template", &["model"]),
     ("verify", &["client", "model"]),
     ("yaml", &["diagnostic"]),
@@ -46,10 +59,11 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "progress",
             "report",
             "sandbox",
+            "sidecar",
             "source",
+            "table",
             "template",
             "verify",
-            "yaml",
         ],
     ),
 ];

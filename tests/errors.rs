@@ -221,7 +221,7 @@ exit 65
 --- stdout
 --- stderr
 error: cannot read manifest.yaml: No such file or directory (os error 2)
-  help: name a manifest; examples/quickstart/manifest.yaml of the source tree is one
+  help: name a manifest, or write one with `roe-batch init`; examples/quickstart/manifest.yaml of the source tree is one
 
 "#]]
     );

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
-use super::settings::{PlanFormat, StatusFormat};
+use super::settings::{CheckFormat, PlanFormat, StatusFormat};
 use crate::model::{
     Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
 };
@@ -42,6 +42,15 @@ pub(super) enum Sub {
     Apply(ApplyArgs),
     /// Show what `apply` would do; only a dataset's name needs network and key
     Plan(PlanArgs),
+    /// Find every mistake in manifests and in their tables, sidecars and lists; no network, no
+    /// ledger
+    ///
+    /// Reads all that `plan` reads, renders all metadata, and also tells what is dead: patterns
+    /// that match nothing, rules that get no file, vars and columns that nothing uses. Exits with
+    /// 65 where there are errors.
+    Check(CheckArgs),
+    /// Explain what becomes of one file and why: rules, patterns, metadata and where it comes from
+    Explain(ExplainArgs),
     /// List files in doubt, or settle them by what you found in the dataset
     Resolve(ResolveArgs),
     /// Show where a manifest's files stand: totals, failures, doubt, the last runs
@@ -63,6 +72,9 @@ pub(super) enum Sub {
 
 #[derive(Args)]
 pub(super) struct PlanArgs {
+    /// The manifests (YAML), `-` for standard input
+    #[arg(required = true, value_name = "MANIFEST")]
+    pub(super) manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) common: CommonArgs,
     /// How to print the plan
@@ -74,15 +86,52 @@ pub(super) struct PlanArgs {
 }
 
 #[derive(Args)]
-pub(super) struct CommonArgs {
-    /// The manifest (YAML)
-    pub(super) manifest: PathBuf,
+pub(super) struct CheckArgs {
+    /// The manifests (YAML), `-` for standard input
+    #[arg(required = true, value_name = "MANIFEST")]
+    pub(super) manifests: Vec<PathBuf>,
     #[command(flatten)]
-    pub(super) service: ServiceArgs,
+    pub(super) look: LookArgs,
+    /// Take warnings for errors
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// How to print what is found
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: CheckFormat,
+}
+
+#[derive(Args)]
+pub(super) struct ExplainArgs {
+    /// The manifest (YAML), `-` for standard input
+    pub(super) manifest: PathBuf,
+    /// The file, by its path from here, below the manifest, or below a rule's root
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) look: LookArgs,
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+    /// How to print the explanation
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: CheckFormat,
+}
+
+#[derive(Args)]
+pub(super) struct LookArgs {
+    /// Replace the value of one of the manifest's `vars`
+    #[arg(long, value_name = "NAME=VALUE", value_parser = set)]
+    pub(super) set: Vec<(String, String)>,
     /// The folder of ledger, lock and default reports [env: `ROE_BATCH_STATE`] [default: .roe-batch
     /// beside the manifest]
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct CommonArgs {
+    #[command(flatten)]
+    pub(super) look: LookArgs,
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
     /// What to do with files that the service may have stored [default: the manifest's, else
     /// verify]
     #[arg(long, value_name = "POLICY", value_parser = in_doubt)]
@@ -130,6 +179,9 @@ pub(super) struct ServiceArgs {
 
 #[derive(Args)]
 pub(super) struct ApplyArgs {
+    /// The manifests (YAML), one after the other; `-` for standard input
+    #[arg(required = true, value_name = "MANIFEST")]
+    pub(super) manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) common: CommonArgs,
     /// Print the plan and upload nothing
@@ -259,6 +311,8 @@ pub(super) struct ReportArgs {
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
+    /// The manifest (YAML)
+    pub(super) manifest: PathBuf,
     #[command(flatten)]
     pub(super) common: CommonArgs,
     /// The CSV; its first line names the columns, `path` and `file_id` among them
@@ -324,6 +378,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parsed
         .filter(|duration| range.contains(duration))
         .ok_or_else(|| "give seconds, or a time such as 90s, 2m or 1h, up to a day".to_owned())
+}
+
+fn set(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("the name is empty".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 pub(super) fn report_format(text: &str) -> Result<ReportFormat, String> {

@@ -3,6 +3,7 @@
 mod args;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -12,16 +13,16 @@ use clap::Parser;
 use secrecy::SecretString;
 
 use self::args::{
-    AccessArgs, ApplyArgs, Cli, CommonArgs, PlaceArgs, ResolveArgs, ServiceArgs, StreamArgs, Sub,
-    duration,
+    AccessArgs, ApplyArgs, Cli, CommonArgs, LookArgs, PlaceArgs, ResolveArgs, ServiceArgs,
+    StreamArgs, Sub, duration,
 };
 use crate::model::{Concurrency, Environment, FileId, HttpVersion, OrganizationId, canonical_id};
 
 pub use self::settings::{
-    Access, ApplySettings, Command, ForgetSettings, Forgettable, ImportSettings, KeySource, Mode,
-    PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
-    SandboxSettings, Service, StatusFormat, StatusSettings, StreamSettings, Transport, Verify,
-    Which,
+    Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
+    Forgettable, ImportSettings, KeySource, LookSettings, Mode, PlanExit, PlanFormat, PlanSettings,
+    ReportSettings, Resolve, ResolveSettings, RetryWaits, SandboxSettings, Service, StatusFormat,
+    StatusSettings, StreamSettings, Transport, Verify, Warnings, Which,
 };
 
 /// Where the API is unless told otherwise.
@@ -44,7 +45,22 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             } else {
                 PlanExit::Plain
             },
-            ..plan(args.common, args.format)?
+            ..plan(args.manifests, args.common, args.format)?
+        }),
+        Sub::Check(args) => Command::Check(CheckSettings {
+            look: look(args.manifests, args.look)?,
+            warnings: if args.strict {
+                Warnings::Fail
+            } else {
+                Warnings::Pass
+            },
+            format: args.format,
+        }),
+        Sub::Explain(args) => Command::Explain(ExplainSettings {
+            look: look(vec![args.manifest], args.look)?,
+            service: service(args.place),
+            file: args.file,
+            format: args.format,
         }),
         Sub::Resolve(args) => Command::Resolve(resolve(args)?),
         Sub::Status(args) => Command::Status(StatusSettings {
@@ -62,7 +78,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             out: args.out,
         }),
         Sub::Import(args) => Command::Import(ImportSettings {
-            plan: plan(args.common, PlanFormat::Text)?,
+            plan: plan(vec![args.manifest], args.common, PlanFormat::Text)?,
             table: args.table,
             ignore_missing: args.ignore_missing,
             wait: args.wait,
@@ -165,16 +181,35 @@ fn environment() -> Environment {
     )
 }
 
-fn plan(args: CommonArgs, format: PlanFormat) -> Result<PlanSettings, clap::Error> {
-    Ok(PlanSettings {
-        manifest: args.manifest,
+fn look(manifests: Vec<PathBuf>, args: LookArgs) -> Result<LookSettings, clap::Error> {
+    let mut set = BTreeMap::new();
+    for (name, value) in args.set {
+        if set.insert(name.clone(), value).is_some() {
+            let kind = clap::error::ErrorKind::ValueValidation;
+            let message = format!("--set gives `{name}` two values\n");
+            return Err(clap::Error::raw(kind, message));
+        }
+    }
+    Ok(LookSettings {
+        manifests,
+        set,
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
-        service: service(args.service.place),
-        access: access(args.service.access)?,
         organization: variable("ROE_ORGANIZATION_ID")
             .and_then(|id| canonical_id(&id))
             .map(OrganizationId::new),
         environment: environment(),
+    })
+}
+
+fn plan(
+    manifests: Vec<PathBuf>,
+    args: CommonArgs,
+    format: PlanFormat,
+) -> Result<PlanSettings, clap::Error> {
+    Ok(PlanSettings {
+        look: look(manifests, args.look)?,
+        service: service(args.service.place),
+        access: access(args.service.access)?,
         in_doubt: args.in_doubt,
         format,
         exit: PlanExit::Plain,
@@ -227,7 +262,7 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
 
 fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
     Ok(ApplySettings {
-        plan: plan(args.common, args.format)?,
+        plan: plan(args.manifests, args.common, args.format)?,
         mode: if args.dry_run {
             Mode::DryRun
         } else {

@@ -1,5 +1,6 @@
 //! What the command line and the environment say, as settings.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,10 @@ pub enum Command {
     Apply(Box<ApplySettings>),
     /// `plan`.
     Plan(PlanSettings),
+    /// `check`.
+    Check(CheckSettings),
+    /// `explain`.
+    Explain(ExplainSettings),
     /// `resolve`.
     Resolve(ResolveSettings),
     /// `status`.
@@ -35,21 +40,72 @@ pub enum Command {
     Schema,
 }
 
-/// What a plan is made from.
+/// What a manifest is understood with.
 #[derive(Debug)]
-pub struct PlanSettings {
-    /// The manifest's path.
-    pub manifest: PathBuf,
+pub struct LookSettings {
+    /// The manifests' paths; `-` is standard input.
+    pub manifests: Vec<PathBuf>,
+    /// Values of `vars` that replace the manifests' own.
+    pub set: BTreeMap<String, String>,
     /// The state folder, if not beside the manifest.
     pub state: Option<PathBuf>,
-    /// Which service.
-    pub service: Service,
-    /// How it is reached.
-    pub access: Access,
     /// The organization of rules that name none.
     pub organization: Option<OrganizationId>,
     /// For `${{ env.NAME }}`.
     pub environment: Environment,
+}
+
+/// What `check` needs.
+#[derive(Debug)]
+pub struct CheckSettings {
+    /// What to look at.
+    pub look: LookSettings,
+    /// Whether warnings are let pass.
+    pub warnings: Warnings,
+    /// How it is printed.
+    pub format: CheckFormat,
+}
+
+/// Whether warnings are let pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warnings {
+    /// They are.
+    Pass,
+    /// They are errors.
+    Fail,
+}
+
+/// How the findings of `check` and `explain` are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What `explain` needs.
+#[derive(Debug)]
+pub struct ExplainSettings {
+    /// The manifest.
+    pub look: LookSettings,
+    /// Which service the ledger is asked about.
+    pub service: Service,
+    /// The file.
+    pub file: PathBuf,
+    /// How it is printed.
+    pub format: CheckFormat,
+}
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub struct PlanSettings {
+    /// What to look at.
+    pub look: LookSettings,
+    /// Which service.
+    pub service: Service,
+    /// How it is reached.
+    pub access: Access,
     /// What to do with files in doubt, if not what the manifest says.
     pub in_doubt: Option<InDoubt>,
     /// How a plan is printed.

@@ -1,6 +1,6 @@
 //! `apply`: plan, upload, report.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::draft::{Draft, ledger_failure, lock, warn_of_other_targets};
+use super::draft::{Draft, ledger_failure, lock, sources, warn_of_other_targets};
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{Beside, report_failure, report_paths, summary};
@@ -16,8 +16,9 @@ use super::run::{Deadline, Signals, SystemChance, SystemClock, runtime, signals}
 use super::sandbox::read_faults;
 use super::service::{self, Place, Service};
 use super::{narrate, say};
-use crate::cli::{ApplySettings, Mode};
+use crate::cli::{ApplySettings, KeySource, Mode};
 use crate::client::Client;
+use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
 use crate::event::Event;
 use crate::execute::{self, Chance, Doubts, Parts, StopLight, execute};
@@ -26,21 +27,89 @@ use crate::ledger::{
     SqliteLedger, Writer,
 };
 use crate::model::{
-    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, Target,
+    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, Target, shown,
 };
 use crate::plan::{Decision, Note, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
 use crate::report::{self, About, Counts, Header, Row};
+use crate::sandbox::Faults;
 use crate::verify::LocalFiles;
 
-/// Plans, uploads, reports.
+/// Plans, uploads, reports: each manifest for itself, in their order.
 pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     if settings.mode == Mode::DryRun {
         return super::plan::plan(&settings.plan);
     }
-    let clock = SystemClock;
     let faults = read_faults(settings.faults.as_deref())?;
-    let Some(draft) = Draft::load(&settings.plan, clock.now())? else {
+    let sources = sources(&settings.plan.look)?;
+    if let [(path, source)] = sources.as_slice() {
+        return apply_one(settings, &faults, (path, source));
+    }
+    if !settings.reports.is_empty() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--report names one file, which each manifest's run would write anew",
+        )
+        .hint("name reports in the manifests, with `report:`"));
+    }
+    if matches!(settings.plan.access.key, KeySource::Stdin) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "standard input gives the API key once, and each manifest's run needs it",
+        )
+        .hint("name a file with --api-key-file, or set ROE_API_KEY"));
+    }
+    // A mistake in the last one is found before the first upload.
+    let mut streams: HashMap<(PathBuf, String), &Path> = HashMap::new();
+    let mut is_valid = true;
+    for (path, source) in &sources {
+        let Some(draft) = Draft::load(&settings.plan, (path, source), SystemClock.now())? else {
+            is_valid = false;
+            continue;
+        };
+        let stream = (draft.state.path().to_owned(), draft.manifest.name.clone());
+        if let Some(other) = streams.insert(stream, path) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!(
+                    "{} and {} have one name and one ledger",
+                    shown(&other.to_string_lossy()),
+                    shown(&path.to_string_lossy())
+                ),
+            )
+            .hint("give each manifest a `name` of its own"));
+        }
+    }
+    if !is_valid {
+        return Ok(Exit::Invalid);
+    }
+    let mut exit = Exit::Done;
+    for (done, (path, source)) in sources.iter().enumerate() {
+        let ended = match apply_one(settings, &faults, (path, source)) {
+            Ok(ended) => ended,
+            Err(failure) => {
+                narrate(&failure.to_string());
+                failure.exit
+            }
+        };
+        exit = exit.worst(ended);
+        if matches!(ended, Exit::Interrupted(_) | Exit::Credentials) {
+            for (path, _) in &sources[done + 1..] {
+                narrate(&format!("{}: not begun", shown(&path.to_string_lossy())));
+            }
+            break;
+        }
+    }
+    Ok(exit)
+}
+
+fn apply_one(
+    settings: &ApplySettings,
+    faults: &Faults,
+    manifest: (&Path, &Source),
+) -> Result<Exit, Failure> {
+    let clock = SystemClock;
+    let Some(draft) = Draft::load(&settings.plan, manifest, clock.now())? else {
         return Ok(Exit::Invalid);
     };
     let key = draft.key()?;
@@ -62,7 +131,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
         Ok::<_, Failure>((service, runtime, signals))
     };
     let place = Place {
-        faults: Some(&faults),
+        faults: Some(faults),
         ..draft.place()
     };
     let (how, notice) = how(settings, &draft.manifest.run, draft.endpoint.as_ref());

@@ -1,37 +1,37 @@
 //! From a manifest's path to a plan: what `plan` and `apply` share.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::datasets;
+use super::look::{Care, Looked, look, read_manifest};
 use super::service::{self, Place};
-use crate::cli::PlanSettings;
+use crate::cli::{LookSettings, PlanSettings};
 use crate::client::Endpoint;
-use crate::diagnostic::{Diagnostic, Severity, Source};
+use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, LedgerError, RunLock, StateFolder};
-use crate::manifest::{self, BYTES_MAX, Manifest, OnEmpty, Rule};
+use crate::manifest::{self, Given, Manifest};
 use crate::model::{
-    ApiKey, Digests, Doubt, InDoubt, Known, Links, Origin, RunId, SourcePath, Target, count, shown,
+    ApiKey, Digests, Doubt, InDoubt, Known, Origin, RunId, SourcePath, Target, closest, count,
+    shown,
 };
 use crate::plan::{
-    Decision, Inputs, Plan, PlannedFile, UploadReason, absent, plan, undecided, unmatched,
+    Basis, Decision, Inputs, Plan, PlannedFile, Selection, UploadReason, absent, plan, undecided,
 };
-use crate::source::{Roots, Survey, Want, gone, survey};
-use crate::template::Values;
+use crate::source::{Roots, Survey, gone};
 
 /// How often a lock that is waited for is tried.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
-/// A manifest that was read and whose roots were walked.
+/// A manifest without errors, looked at closely enough to plan.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
+    pub path: PathBuf,
     pub manifest: Manifest,
     pub state: StateFolder,
     pub origin: Origin,
@@ -41,90 +41,120 @@ pub(super) struct Draft<'a> {
     pub started: Timestamp,
     settings: &'a PlanSettings,
     survey: Survey,
+    selection: Selection,
     /// The key, where it was needed to make this: standard input gives it only once.
     key: Option<ApiKey>,
 }
 
+/// The manifests that were asked for, read. Standard input can be only one of them.
+pub(super) fn sources(settings: &LookSettings) -> Result<Vec<(PathBuf, Source)>, Failure> {
+    let mut sources: Vec<(PathBuf, Source)> = Vec::new();
+    for path in &settings.manifests {
+        if sources.iter().any(|(other, _)| other == path) {
+            let name = shown(&path.to_string_lossy()).into_owned();
+            return Err(Failure::new(Exit::Usage, format!("{name} is named twice")));
+        }
+        sources.push((path.clone(), read_manifest(path)?));
+    }
+    if !settings.set.is_empty() {
+        require_vars(settings, &sources)?;
+    }
+    Ok(sources)
+}
+
+/// That each name of `--set` is a var of one of the manifests, as far as they can be understood.
+fn require_vars(settings: &LookSettings, sources: &[(PathBuf, Source)]) -> Result<(), Failure> {
+    let given = Given::environment(&settings.environment);
+    let mut vars: Vec<String> = Vec::new();
+    for (path, source) in sources {
+        let reading = manifest::read(source, path, given);
+        if reading.manifest.rules.is_empty() {
+            return Ok(());
+        }
+        vars.extend(reading.vars);
+    }
+    let Some(unknown) = settings.set.keys().find(|name| !vars.contains(name)) else {
+        return Ok(());
+    };
+    let names = vars.iter().map(String::as_str);
+    let hint = match closest(unknown, names.clone()) {
+        Some(near) => format!("did you mean `--set {near}=…`?"),
+        None if vars.is_empty() => "declare it: `vars: {NAME: VALUE}`".to_owned(),
+        None => format!("the vars are {}", names.collect::<Vec<_>>().join(", ")),
+    };
+    let message = format!("the manifest has no var `{}`", shown(unknown));
+    Err(Failure::new(Exit::Usage, message).hint(hint))
+}
+
+/// The draft of the one manifest there is.
+pub(super) fn draft_of<'a>(
+    settings: &'a PlanSettings,
+    sources: &[(PathBuf, Source)],
+    started: Timestamp,
+) -> Result<Option<Draft<'a>>, Failure> {
+    match sources.first() {
+        Some((path, source)) => Draft::load(settings, (path, source), started),
+        None => Ok(None),
+    }
+}
+
 impl<'a> Draft<'a> {
-    /// Reads the manifest, walks its roots and shows every problem found. None where one of them
-    /// is an error.
+    /// Looks at the manifest and shows every problem found. None where one of them is an error.
     pub(super) fn load(
         settings: &'a PlanSettings,
+        (path, source): (&Path, &Source),
         started: Timestamp,
     ) -> Result<Option<Self>, Failure> {
-        let path = &settings.manifest;
-        let source = read_manifest(path)?;
-        let state = state_folder(path, settings.state.as_deref())?;
         let endpoint = service::endpoint(&settings.service)?;
-        let reading = manifest::read(&source, path, &settings.environment);
-        let wants: Vec<Want> = reading
-            .manifest
-            .rules
-            .iter()
-            .map(|rule| Want {
-                root: rule.root.clone(),
-                include: rule.include.clone(),
-                exclude: rule.exclude.clone(),
-                max_depth: None,
-                links: Links::Never,
-                listed: None,
-            })
-            .collect();
-        let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
-        let mut manifest = reading.manifest;
-        let mut diagnostics = reading.diagnostics;
-        for (rule, why) in &survey.unusable_roots {
-            let rule = &manifest.rules[*rule];
-            diagnostics.push(
-                Diagnostic::error(why.clone(), rule.root_span.clone())
-                    .label(format!(
-                        "looked for `{}`",
-                        shown(&rule.root.to_string_lossy())
-                    ))
-                    .help("`root` is relative to the manifest's folder"),
-            );
-        }
-        for (rule, pattern) in unmatched(&manifest, &survey.candidates) {
-            diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern));
-        }
+        let origin = service::origin(endpoint.as_ref());
         let run = RunId::new(uuid::Uuid::now_v7().to_string());
-        diagnostics.extend(uploaded_reports(&manifest, path, (&run, started)));
-        let shown = source.render(&diagnostics);
+        let at = (&origin, &run, started);
+        let mut looked = look(&settings.look, path, source.clone(), at, Care::Run)?;
+        let shown = source.render(&looked.diagnostics);
         if !shown.is_empty() {
             super::narrate(&shown);
         }
-        if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        if looked.is_invalid() {
             return Ok(None);
         }
         let mut key = None;
-        if datasets::first_named(&manifest).is_some() {
+        if datasets::first_named(&looked.manifest).is_some() {
             key = service::key(endpoint.as_ref(), &settings.access.key)?;
             let place = Place {
                 endpoint: endpoint.as_ref(),
-                state: &state,
+                state: &looked.state,
                 faults: None,
             };
             let unknown = datasets::look_up(
-                &mut manifest,
+                &mut looked.manifest,
                 place,
                 key.clone(),
                 &settings.access,
-                settings.organization.as_ref(),
+                settings.look.organization.as_ref(),
             )?;
             if !unknown.is_empty() {
                 super::narrate(&source.render(&unknown));
                 return Ok(None);
             }
         }
-        Ok(Some(Self {
+        let Looked {
             manifest,
             state,
-            origin: service::origin(endpoint.as_ref()),
+            survey,
+            selection,
+            ..
+        } = looked;
+        Ok(Some(Self {
+            path: path.to_owned(),
+            manifest,
+            state,
+            origin,
             endpoint,
             run,
             started,
             settings,
             survey,
+            selection,
             key,
         }))
     }
@@ -163,20 +193,24 @@ impl<'a> Draft<'a> {
         doubts: &[Doubt],
         known: impl FnOnce(&[Arc<Target>], &str) -> Result<Known, LedgerError>,
     ) -> Result<Plan, Failure> {
-        let mut inputs = Inputs {
+        let basis = Basis {
             manifest: &self.manifest,
             candidates: &self.survey.candidates,
+            origin: &self.origin,
+            organization: self.settings.look.organization.as_ref(),
+            run: (&self.run, self.started),
+        };
+        let mut inputs = Inputs {
+            basis,
+            selection: &self.selection,
             known: &Known::default(),
             gone: &HashSet::new(),
             digests: &Digests::new(),
             in_doubt: self.in_doubt(),
             doubts,
-            origin: &self.origin,
-            organization: self.settings.organization.as_ref(),
-            run: (&self.run, self.started),
         };
-        let known = known(&inputs.targets(), &self.manifest.name)
-            .map_err(|error| ledger_failure(&error))?;
+        let known =
+            known(&basis.targets(), &self.manifest.name).map_err(|error| ledger_failure(&error))?;
         inputs.known = &known;
         let gone = gone(&absent(&inputs), self.state.home());
         inputs.gone = &gone;
@@ -217,97 +251,6 @@ pub(super) fn warn_of_other_targets(plan: &Plan, ledger: &dyn Ledger) -> Result<
 /// Says that somebody uses the ledger now.
 pub(super) fn in_use(holder: &str) -> String {
     format!("in use now ({holder}): files on their way show as in doubt")
-}
-
-/// Reports that a rule would take for files to upload, in this run or the next.
-fn uploaded_reports(manifest: &Manifest, path: &Path, run: (&RunId, Timestamp)) -> Vec<Diagnostic> {
-    let values = Values {
-        manifest: &manifest.name,
-        run: Some(run),
-        rule: None,
-        file: None,
-    };
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut found = Vec::new();
-    for report in &manifest.reports {
-        let Ok(rendered) = report.path.render(&values) else {
-            continue;
-        };
-        let joined = folder.join(rendered);
-        let report_path: PathBuf = joined.components().filter(is_named).collect();
-        let taker = manifest.rules.iter().find(|rule| {
-            let root: PathBuf = rule.root.components().filter(is_named).collect();
-            let below = report_path.strip_prefix(&root);
-            let below = below.ok().and_then(Path::to_str);
-            below.is_some_and(|below| rule.include.matches(below) && !rule.exclude.matches(below))
-        });
-        if let Some(rule) = taker {
-            found.push(
-                Diagnostic::error(
-                    format!("rule `{}` would upload this report", rule.name),
-                    report.span.clone(),
-                )
-                .help("write reports elsewhere, or exclude their folder from the rule"),
-            );
-        }
-    }
-    found
-}
-
-fn is_named(component: &Component<'_>) -> bool {
-    *component != Component::CurDir
-}
-
-fn unmatched_pattern(rule: &Rule, pattern: usize) -> Option<Diagnostic> {
-    let span = rule.include_spans[pattern].clone();
-    let message = format!("no file matches this pattern of rule `{}`", rule.name);
-    let diagnostic = match rule.on_empty {
-        OnEmpty::Ignore => return None,
-        OnEmpty::Warn => Diagnostic::warning(message, span),
-        OnEmpty::Error => Diagnostic::error(message, span).help(
-            "patterns are matched below `root`, case matters, `*` stops at `/`; where there may \
-             be no files, write `on_empty: ignore`",
-        ),
-    };
-    Some(diagnostic.label(format!(
-        "nothing in `{}`",
-        shown(&rule.root.to_string_lossy())
-    )))
-}
-
-/// The state folder of a manifest: the one named, or `.roe-batch` beside it.
-pub(super) fn state_folder(manifest: &Path, named: Option<&Path>) -> Result<StateFolder, Failure> {
-    let beside = match manifest.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.join(".roe-batch"),
-        _ => ".roe-batch".into(),
-    };
-    StateFolder::at(named.unwrap_or(&beside)).map_err(|error| ledger_failure(&error))
-}
-
-pub(super) fn read_manifest(path: &Path) -> Result<Source, Failure> {
-    let name = shown(&path.to_string_lossy()).into_owned();
-    let fail = |why: String| Failure::new(Exit::Invalid, format!("cannot read {name}: {why}"));
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            fail(error.to_string()).hint(
-                "name a manifest; examples/quickstart/manifest.yaml of the source tree is one",
-            )
-        })?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(fail("it is larger than 64 MiB".to_owned()));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .split(|b| *b == b'\n')
-            .count();
-        fail(format!("line {line} is not UTF-8"))
-    })?;
-    Ok(Source {
-        text: text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned(),
-        name,
-    })
 }
 
 /// A ledger's failure as a user sees it.

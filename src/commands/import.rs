@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::draft::{Draft, ledger_failure, lock};
+use super::draft::{Draft, draft_of, ledger_failure, lock, sources};
 use super::run::{SystemChance, SystemClock};
 use super::{narrate, say};
 use crate::cli::ImportSettings;
@@ -55,7 +55,8 @@ struct Sorted<'a> {
 /// Adopts what the table says, all of it or nothing.
 pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
     let clock = SystemClock;
-    let Some(draft) = Draft::load(&settings.plan, clock.now())? else {
+    let sources = sources(&settings.plan.look)?;
+    let Some(draft) = draft_of(&settings.plan, &sources, clock.now())? else {
         return Ok(Exit::Invalid);
     };
     let (said, without_id) = read_table(&settings.table)?;

@@ -1,11 +1,14 @@
 //! One file a subcommand, composed from the other rooms. Here and in `progress` text is printed.
 
 mod apply;
+mod check;
 mod datasets;
 mod draft;
+mod explain;
 mod forget;
 mod how;
 mod import;
+mod look;
 mod lookup;
 mod plan;
 mod report;
@@ -59,6 +62,8 @@ fn run(command: Command) -> Exit {
     let result = match command {
         Command::Apply(settings) => apply::apply(&settings),
         Command::Plan(settings) => plan::plan(&settings),
+        Command::Check(settings) => check::check(&settings),
+        Command::Explain(settings) => explain::explain(&settings),
         Command::Resolve(settings) => resolve::resolve(&settings),
         Command::Status(settings) => status::status(&settings),
         Command::Report(settings) => report::report(&settings),

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::draft::{Draft, in_use, ledger_failure, warn_of_other_targets};
+use super::draft::{Draft, in_use, ledger_failure, sources, warn_of_other_targets};
 use crate::cli::{PlanExit, PlanFormat, PlanSettings};
+use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
 use crate::model::{
     ContentType, DatasetId, HumanBytes, InDoubt, Known, Metadata, OrganizationId, Origin,
     RemoteName, RuleName, SourcePath, count,
 };
-use crate::plan::{Decision, Plan, PlannedFile, SkipReason, Tally, UploadReason};
+use crate::plan::{Decision, Plan, PlannedFile, Refusal, SkipReason, Tally, UploadReason};
 
 /// The version of the printed plan's form.
 const FORMAT: u32 = 1;
@@ -24,9 +26,17 @@ const SAMPLES: usize = 3;
 /// Rows shown of each kind that needs a look.
 const PROBLEMS: usize = 10;
 
-/// Plans and prints.
+/// Plans and prints, one manifest after the other.
 pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
-    let Some(draft) = Draft::load(settings, jiff::Timestamp::now())? else {
+    let mut exit = Exit::Done;
+    for (path, source) in sources(&settings.look)? {
+        exit = exit.worst(plan_one(settings, (&path, &source))?);
+    }
+    Ok(exit)
+}
+
+fn plan_one(settings: &PlanSettings, manifest: (&Path, &Source)) -> Result<Exit, Failure> {
+    let Some(draft) = Draft::load(settings, manifest, jiff::Timestamp::now())? else {
         return Ok(Exit::Invalid);
     };
     let ledger = SqliteLedger::open_read_only(&draft.state.ledger())
@@ -71,6 +81,10 @@ fn text(plan: &Plan) -> String {
         }
         for ((rank, label), files) in kinds {
             kind(&mut text, rank, label, &files);
+        }
+        for (refusal, files) in plan.left_out.get(index).into_iter().flatten() {
+            let why = left_out(plan, *refusal);
+            let _ = writeln!(text, "  - {} left out: {why}", count(*files, "file"));
         }
         text.push('\n');
     }
@@ -191,6 +205,23 @@ fn kind(text: &mut String, rank: Rank, label: &str, files: &[&PlannedFile]) {
         }
         if files.len() > SAMPLES {
             let _ = writeln!(text, "      … and {} more", files.len() - SAMPLES);
+        }
+    }
+}
+
+/// Why a rule leaves files out that its patterns match.
+pub(super) fn left_out(plan: &Plan, refusal: Refusal) -> String {
+    match refusal {
+        Refusal::NotIncluded => "no `include` pattern matches".to_owned(),
+        Refusal::Excluded(_) => "an `exclude` pattern matches".to_owned(),
+        Refusal::TooDeep => "deeper than `max_depth`".to_owned(),
+        Refusal::TooSmall => "smaller than `min_size`".to_owned(),
+        Refusal::TooLarge => "larger than `max_size`".to_owned(),
+        Refusal::TooYoung => "changed less than `min_age` ago, left to a later run".to_owned(),
+        Refusal::When => "`when` is false".to_owned(),
+        Refusal::TakenBy(rule) => {
+            let name = plan.rules.get(rule).map_or("", |rule| rule.name.as_str());
+            format!("taken by rule {}", crate::model::shown(name))
         }
     }
 }

@@ -25,10 +25,9 @@ pub(super) fn report_paths(
     let values = Values {
         manifest: &draft.manifest.name,
         run: Some((&draft.run, draft.started)),
-        rule: None,
-        file: None,
+        ..Values::default()
     };
-    let folder = settings.plan.manifest.parent().unwrap_or(Path::new(""));
+    let folder = draft.path.parent().unwrap_or(Path::new(""));
     let mut paths = Vec::new();
     for report in &draft.manifest.reports {
         let path = report
@@ -40,12 +39,9 @@ pub(super) fn report_paths(
     if paths.is_empty() {
         // By the manifest's file name: several manifests may share a state folder.
         for (extension, format) in [("csv", ReportFormat::Csv), ("json", ReportFormat::Json)] {
-            let mut name = settings
-                .plan
-                .manifest
-                .file_stem()
-                .unwrap_or_default()
-                .to_owned();
+            let is_stdin = draft.path.as_os_str() == "-";
+            let stem = draft.path.file_stem().filter(|_| !is_stdin);
+            let mut name = stem.unwrap_or("stdin".as_ref()).to_owned();
             name.push(format!(".{extension}"));
             paths.push((draft.state.reports().join(name), format));
         }

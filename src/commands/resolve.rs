@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::draft::{ledger_failure, lock, read_manifest, state_folder};
+use super::draft::{ledger_failure, lock};
+use super::look::{read_manifest, state_folder};
 use super::lookup::{History, Home, SETTLE};
 use super::run::{SystemClock, runtime};
 use super::service::{self, Place};
@@ -15,7 +16,7 @@ use crate::cli::{self, Resolve, ResolveSettings};
 use crate::error::{Exit, Failure};
 use crate::execute::Past;
 use crate::ledger::{self, Entry, Finding, Ledger, Settlement, Settler, SqliteLedger, StateFolder};
-use crate::manifest;
+use crate::manifest::{self, Given};
 use crate::model::{Clock, Doubt, Environment, FileId, HumanBytes, Target, count, shown};
 use crate::verify::{self, Look, Verifier};
 
@@ -189,7 +190,7 @@ fn verify(
 /// What the manifest says of the settle time, as far as it can be read.
 fn settle_of(path: &Path) -> Option<Duration> {
     let source = read_manifest(path).ok()?;
-    let reading = manifest::read(&source, path, &Environment::default());
+    let reading = manifest::read(&source, path, Given::environment(&Environment::default()));
     reading.manifest.run.settle
 }
 

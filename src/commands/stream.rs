@@ -1,10 +1,11 @@
 //! The ledger of a manifest's stream of runs, for the commands that read it back.
 
-use super::draft::{ledger_failure, read_manifest, state_folder};
+use super::draft::ledger_failure;
+use super::look::{read_manifest, state_folder};
 use crate::cli::StreamSettings;
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, LedgerError, RunKind, RunRecord, SqliteLedger, StateFolder};
-use crate::manifest;
+use crate::manifest::{self, Given};
 use crate::model::shown;
 
 /// A manifest's name, and the state folder that its runs use.
@@ -19,7 +20,11 @@ impl Stream {
     /// matter here.
     pub(super) fn of(settings: &StreamSettings) -> Result<Self, Failure> {
         let source = read_manifest(&settings.manifest)?;
-        let reading = manifest::read(&source, &settings.manifest, &settings.environment);
+        let reading = manifest::read(
+            &source,
+            &settings.manifest,
+            Given::environment(&settings.environment),
+        );
         // Where nothing of it can be read, neither can its name.
         if reading.manifest.rules.is_empty() && !reading.diagnostics.is_empty() {
             let problems = source.render(&reading.diagnostics);

@@ -5,20 +5,26 @@
 
 pub mod keys;
 mod read;
+mod rule;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Source};
 use crate::model::{
-    Bandwidth, Concurrency, ContentType, DatasetId, Environment, FailureBudget, Globs, InDoubt,
-    OrganizationId, Rate, ReportFormat, RuleName, Schedule, Tag,
+    Bandwidth, Concurrency, Environment, FailureBudget, InDoubt, Rate, ReportFormat, Schedule, Tag,
 };
 use crate::template::Template;
 
 pub use self::keys::schema;
+pub use self::rule::{
+    CaptureMetadata, CaptureRule, Columns, Compare, DatasetName, FilesFrom, FollowSymlinks, Layer,
+    MetadataEntry, OnChange, OnMetadataChange, Placed, Reaction, Rule, Select, SidecarRule, Span,
+    TableRule,
+};
 
 /// Largest manifest that is read, in bytes.
 pub const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -31,100 +37,24 @@ pub struct Manifest {
     pub name: String,
     /// The rules in order.
     pub rules: Vec<Rule>,
+    /// What to do with a file that several of them send to one target.
+    pub overlap: Overlap,
     /// How to carry it out.
     pub run: RunSettings,
     /// Where reports go; empty means the default places.
     pub reports: Vec<ReportPath>,
 }
 
-/// One entry of `uploads:`.
-#[derive(Debug, Clone)]
-pub struct Rule {
-    /// Its name, unique in the manifest.
-    pub name: RuleName,
-    /// The folder it looks in, joined to the manifest's folder.
-    pub root: PathBuf,
-    /// Where the root stands in the manifest.
-    pub root_span: Range<usize>,
-    /// What it takes.
-    pub include: Globs,
-    /// Where each include pattern stands.
-    pub include_spans: Vec<Range<usize>>,
-    /// What it leaves out.
-    pub exclude: Globs,
-    /// The dataset, or the service's default one; where it is named, once the name was looked up.
-    pub dataset_id: Option<DatasetId>,
-    /// The dataset's name, where it is given instead of an id.
-    pub dataset: Option<DatasetName>,
-    /// The organization, where the manifest names one.
-    pub organization_id: Option<OrganizationId>,
-    /// The metadata templates in order.
-    pub metadata: Vec<(String, Template)>,
-    /// The template of the remote name, where one is given.
-    pub file_name: Option<Template>,
-    /// The content type, where it is not found by extension.
-    pub content_type: Option<ContentType>,
-    /// What an include pattern that matches nothing is.
-    pub on_empty: OnEmpty,
-    /// When a stored file counts as changed.
-    pub compare: Compare,
-    /// What to do then.
-    pub on_change: OnChange,
-    /// What to do where only the metadata differs.
-    pub on_metadata_change: OnMetadataChange,
-}
-
-/// A dataset by its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatasetName {
-    /// The name, without white space around it.
-    pub text: String,
-    /// Where it stands in the manifest.
-    pub span: Range<usize>,
-}
-
-/// When a stored file counts as changed.
+/// What to do with a file that several rules send to one target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Compare {
-    /// When its content differs; read where size, time and inode do not say so.
-    #[default]
-    Content,
-    /// When its size or its time differ.
-    SizeMtime,
-}
-
-/// What to do with a file whose content changed since it was stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnChange {
-    /// Store it beside the earlier version.
-    #[default]
-    Upload,
-    /// Leave the earlier version the only one.
-    Skip,
-    /// Call it a failure.
-    Fail,
-}
-
-/// What to do with a file of which only the metadata differs from what was stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnMetadataChange {
-    /// Leave the stored version the only one.
-    #[default]
-    Skip,
-    /// Store it beside the earlier version.
-    Upload,
-}
-
-/// What an include pattern that matches no file is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnEmpty {
-    /// An error: nothing is uploaded.
+pub enum Overlap {
+    /// None of them sends it.
     #[default]
     Error,
-    /// A warning.
-    Warn,
-    /// No matter.
-    Ignore,
+    /// The first of them sends it.
+    First,
+    /// Each of them sends it.
+    All,
 }
 
 /// The `run:` mapping.
@@ -170,11 +100,37 @@ pub struct Reading {
     pub manifest: Manifest,
     /// What is wrong, warnings too.
     pub diagnostics: Vec<Diagnostic>,
+    /// What does no harm and no good: for those who check a manifest, not for those who run it.
+    pub unused: Vec<Diagnostic>,
+    /// The names of its `vars`.
+    pub vars: Vec<String>,
+}
+
+/// What a manifest is told by those who run it.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// For `${{ env.NAME }}`.
+    pub environment: &'a Environment,
+    /// Values of `vars` that replace the manifest's own. Names that it does not have are left
+    /// alone: they may be another manifest's.
+    pub set: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Given<'a> {
+    /// The environment, and the `vars` as the manifest has them.
+    #[must_use]
+    pub fn environment(environment: &'a Environment) -> Self {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        Self {
+            environment,
+            set: &NONE,
+        }
+    }
 }
 
 /// Reads a manifest's text. `path` gives relative roots their folder and the manifest its default
 /// name; nothing is opened.
 #[must_use]
-pub fn read(source: &Source, path: &Path, environment: &Environment) -> Reading {
-    read::read(source, path, environment)
+pub fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
+    read::read(source, path, given)
 }

@@ -182,6 +182,35 @@ impl fmt::Display for Bandwidth {
     }
 }
 
+/// A number of bytes, as `500`, `10KiB` or `1.5GB`: the units of [`Bandwidth`], at no time.
+///
+/// # Errors
+///
+/// Says what is wrong with the text.
+pub fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let said = shown_bounded(text);
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim();
+    let known = BYTE_UNITS
+        .iter()
+        .find(|(name, _)| name.strip_suffix("/s") == Some(unit));
+    let bytes = match (unit, known) {
+        ("", _) => 1,
+        (_, Some((_, bytes))) => *bytes,
+        _ => {
+            return Err(format!(
+                "`{said}` is no size: write bytes as a number, or with `KB`, `KiB`, `MB`, `MiB`, \
+                 `GB` or `GiB`"
+            ));
+        }
+    };
+    scaled(number, bytes).ok_or_else(|| format!("`{said}` does not begin with a number of bytes"))
+}
+
 fn wrong_unit(unit: &str) -> String {
     let known = "write `B/s`, `KB/s`, `KiB/s`, `MB/s`, `MiB/s`, `GB/s` or `GiB/s`";
     if unit.is_empty() {
@@ -335,6 +364,21 @@ mod tests {
             assert_eq!(Bandwidth::parse(text), Ok(Bandwidth::new(bytes)), "{text}");
         }
         assert_eq!(Bandwidth::parse("unlimited"), Ok(None));
+    }
+
+    #[test]
+    fn a_size_is_bytes_or_a_number_of_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("500", 500),
+            ("10KiB", 10_240),
+            ("1.5 GB", 1_500_000_000),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "big", "10kib", "10MiB/s", "-1", "99999999999GiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod budget;
 mod candidate;
+mod capture;
 mod concurrency;
 mod content_type;
 mod doubt;
@@ -26,11 +27,12 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub use self::budget::{Bandwidth, FailureBudget, Rate};
+pub use self::budget::{Bandwidth, FailureBudget, Rate, size};
 pub use self::candidate::{
     Candidate, Candidates, Digests, Entry, Known, KnownFile, KnownState, Owner, RootCandidates,
     RootId, StoredVersion,
 };
+pub use self::capture::{Capture, CaptureError};
 pub use self::concurrency::{CONCURRENCY_MAX, Concurrency};
 pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
@@ -101,7 +103,8 @@ text_newtype! {
 }
 text_newtype! {
     /// What the ledger knows a file by: its path below the folder that holds the state folder,
-    /// or its absolute path where it lies elsewhere.
+    /// or its absolute path where it lies elsewhere. Of a file that several rules send to one
+    /// target each further copy has `//` and the rule's name behind that.
     SourcePath
 }
 text_newtype! {
@@ -111,6 +114,56 @@ text_newtype! {
 text_newtype! {
     /// The id of one POST: a UUID version 7 made here, sent as `X-Request-ID`.
     AttemptId
+}
+
+/// What stands between a file's path and the rule whose copy is meant: no path holds it.
+const COPY: &str = "//";
+
+impl SourcePath {
+    /// What a further copy of the file is known by, sent to the same target by another rule.
+    #[must_use]
+    pub fn copy_of(&self, rule: &RuleName) -> Self {
+        Self::new(format!("{}{COPY}{}", self.file(), rule.as_str()))
+    }
+
+    /// The file's own path, whichever copy of it is meant.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        match self.0.split_once(COPY) {
+            Some((file, _)) => file,
+            None => &self.0,
+        }
+    }
+}
+
+impl RelativePath {
+    /// Takes a path that somebody wrote.
+    ///
+    /// # Errors
+    ///
+    /// Says what it is instead of a path below a root, in the one way to write it: empty, absolute,
+    /// a folder, with `.`, `..` or empty components, or with a NUL byte.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let said = shown_bounded(text);
+        let bad = |why: &str| Err(format!("`{said}` {why}"));
+        if text.is_empty() {
+            return Err("the path is empty".to_owned());
+        }
+        if text.starts_with('/') {
+            return bad("is an absolute path");
+        }
+        if text.ends_with('/') {
+            return bad("is a folder, not a file");
+        }
+        if text.contains('\0') {
+            return bad("has a NUL byte");
+        }
+        let mut components = text.split('/');
+        if components.any(|component| matches!(component, "" | "." | "..")) {
+            return bad("has an empty component, `.` or `..`");
+        }
+        Ok(Self::new(text))
+    }
 }
 
 /// Where a file is to be stored. Without a dataset the service uses its default dataset.
@@ -441,6 +494,22 @@ mod tests {
             metadata(&[("z", "1.10"), ("a", "007")]).to_json(),
             r#"{"z":"1.10","a":"007"}"#
         );
+    }
+
+    #[test]
+    fn a_copy_is_known_by_the_file_and_the_rule() {
+        let path = SourcePath::new("/srv/in/a.pdf");
+        let copy = path.copy_of(&RuleName::new("web//x"));
+        assert_eq!(copy.as_str(), "/srv/in/a.pdf//web//x");
+        assert_eq!((copy.file(), path.file()), (path.as_str(), path.as_str()));
+    }
+
+    #[test]
+    fn a_path_below_a_root_is_written_in_one_way() {
+        assert!(RelativePath::parse("2024/a b.pdf").is_ok());
+        for bad in ["", "/a", "a/", "./a", "a/../b", "a//b", "a\0b", ".."] {
+            assert!(RelativePath::parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

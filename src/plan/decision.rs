@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::select::{Problem, Refusal};
 use crate::manifest::OnChange;
 use crate::model::{
     AttemptId, ContentType, Digest, Doubt, FileId, InDoubt, Metadata, RelativePath, RemoteName,
@@ -19,6 +20,10 @@ pub struct Plan {
     pub rules: Vec<PlannedRule>,
     /// The rows: by rule, then by path.
     pub files: Vec<PlannedFile>,
+    /// Why the rows that cannot be sent cannot: the row's index, and the problem with its place.
+    pub problems: Vec<(usize, Problem)>,
+    /// For each rule, how many of the files that its patterns match it leaves out, and why.
+    pub left_out: Vec<BTreeMap<Refusal, usize>>,
     /// Files stored by earlier runs of this manifest whose source is gone. They are counted, and
     /// never touched.
     pub vanished: usize,

@@ -3,8 +3,13 @@
 //! Every candidate that a rule takes gets a row and a decision with its reason. Files whose
 //! content decides are asked for first ([`undecided`]); their digests are then handed in.
 
+pub mod beside;
+mod columns;
 mod decision;
+mod idle;
+mod layers;
 mod moved;
+pub mod select;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,17 +18,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::manifest::{Compare, Manifest, OnMetadataChange, Rule};
 use crate::model::{
-    Candidates, ContentType, Digest, Digests, Doubt, Entry, InDoubt, Known, KnownFile, KnownState,
-    Metadata, OrganizationId, Origin, RelativePath, RemoteName, RootId, RunId, SourcePath, Stat,
-    StoredVersion, Target,
+    Candidate, Candidates, ContentType, Digest, Digests, Doubt, Entry, Fields, InDoubt, Known,
+    KnownFile, KnownState, OrganizationId, Origin, RelativePath, RemoteName, RootId, RunId,
+    SourcePath, Stat, StoredVersion, Target, count, shown_bounded,
 };
-use crate::template::Values;
 
 pub use crate::manifest::OnChange;
 
+pub use self::columns::unused as unused_columns;
+pub use self::idle::{idle_excludes, unmatched};
+pub use self::layers::{Layered, Origin as LayerOrigin, Secrecy};
 pub use self::moved::absent;
+pub use self::select::{Problem, Refusal, Selection, Taken};
 
 use self::moved::{adopt_moved, hold_moved, hold_retargeted, moved_doubts, orphans};
+use self::select::Copy;
 
 pub use self::decision::{
     Decision, Held, Note, Plan, PlannedFile, PlannedRule, Sending, Skip, SkipReason, StoredBefore,
@@ -41,13 +50,28 @@ const SIZE_NOTED: u64 = 1 << 31;
 /// time: FAT keeps times to two seconds.
 const TIME_GRANULARITY: SignedDuration = SignedDuration::from_secs(2);
 
-/// Everything a plan is made from.
+/// What a plan is made from before the ledger is asked.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct Basis<'a> {
     /// What the user wants.
     pub manifest: &'a Manifest,
     /// What there is.
     pub candidates: &'a Candidates,
+    /// Where the API is.
+    pub origin: &'a Origin,
+    /// The organization of rules that name none.
+    pub organization: Option<&'a OrganizationId>,
+    /// The run's id and start, for templates and for the age of files.
+    pub run: (&'a RunId, Timestamp),
+}
+
+/// Everything a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// What is wanted, and what there is.
+    pub basis: Basis<'a>,
+    /// What each rule takes of it.
+    pub selection: &'a Selection,
     /// What was done before.
     pub known: &'a Known,
     /// Which of the paths that [`absent`] named are gone.
@@ -58,21 +82,42 @@ pub struct Inputs<'a> {
     pub in_doubt: InDoubt,
     /// The files in doubt.
     pub doubts: &'a [Doubt],
-    /// Where the API is.
-    pub origin: &'a Origin,
-    /// The organization of rules that name none.
-    pub organization: Option<&'a OrganizationId>,
-    /// The run's id and start, for templates.
-    pub run: (&'a RunId, Timestamp),
 }
 
-impl Inputs<'_> {
+impl<'a> Basis<'a> {
     /// Where the manifest's rules send to, each target once.
     #[must_use]
     pub fn targets(&self) -> Vec<Arc<Target>> {
         let rules = self.manifest.rules.iter();
         let targets: BTreeSet<Target> = rules.map(|rule| target(self, rule)).collect();
         targets.into_iter().map(Arc::new).collect()
+    }
+
+    /// Where a rule's files go.
+    #[must_use]
+    pub fn target_of(&self, rule: &Rule) -> Target {
+        target(self, rule)
+    }
+
+    /// What was found of a file that is taken.
+    ///
+    /// # Panics
+    ///
+    /// Where the file was taken from other candidates.
+    #[must_use]
+    pub fn candidate(&self, taken: &Taken) -> &'a Candidate {
+        &self.candidates.roots[taken.root.0].found[taken.candidate]
+    }
+
+    /// What the ledger knows a file by that is taken.
+    #[must_use]
+    pub fn source_path(&self, taken: &Taken) -> SourcePath {
+        let root = &self.candidates.roots[taken.root.0];
+        let path = root.source_path(&self.candidate(taken).relative);
+        match taken.copy {
+            Copy::First => path,
+            Copy::Further => path.copy_of(&self.manifest.rules[taken.rule].name),
+        }
     }
 }
 
@@ -84,12 +129,13 @@ pub fn undecided(inputs: &Inputs<'_>) -> Vec<(RootId, RelativePath)> {
     let orphans = orphans(inputs);
     let doubts = moved_doubts(inputs);
     let mut wanted = Vec::new();
-    for_each_candidate(inputs, |_, rule, root, relative, path, entry| {
-        let target = target(inputs, rule);
+    let targets = by_rule(&inputs.basis);
+    for_each_taken(inputs, |taken, rule, relative, path, entry| {
+        let target = &*targets[taken.rule];
         let Entry::File(stat) = entry else { return };
-        let is_wanted = match inputs.known.get(&target, path) {
+        let is_wanted = match inputs.known.get(target, path) {
             None => {
-                let key = (&target, stat.size);
+                let key = (target, stat.size);
                 orphans.contains_key(&key) || doubts.contains_key(&key)
             }
             Some(known) => {
@@ -101,7 +147,7 @@ pub fn undecided(inputs: &Inputs<'_>) -> Vec<(RootId, RelativePath)> {
             }
         };
         if is_wanted {
-            wanted.push((root, relative.clone()));
+            wanted.push((taken.root, relative.clone()));
         }
     });
     wanted.sort();
@@ -109,31 +155,43 @@ pub fn undecided(inputs: &Inputs<'_>) -> Vec<(RootId, RelativePath)> {
     wanted
 }
 
+/// Where each rule's files go.
+fn by_rule(basis: &Basis<'_>) -> Vec<Arc<Target>> {
+    let rules = basis.manifest.rules.iter();
+    let mut known: HashMap<Target, Arc<Target>> = HashMap::new();
+    let shared = rules.map(|rule| {
+        let target = target(basis, rule);
+        let shared = known
+            .entry(target.clone())
+            .or_insert_with(|| Arc::new(target));
+        Arc::clone(shared)
+    });
+    shared.collect()
+}
+
 /// Makes the plan.
 #[must_use]
 pub fn plan(inputs: &Inputs<'_>) -> Plan {
+    let targets = by_rule(&inputs.basis);
     let rules: Vec<PlannedRule> = inputs
+        .basis
         .manifest
         .rules
         .iter()
-        .map(|rule| PlannedRule {
+        .zip(&targets)
+        .map(|(rule, target)| PlannedRule {
             name: rule.name.clone(),
-            target: Arc::new(target(inputs, rule)),
+            target: Arc::clone(target),
             on_change: rule.on_change,
         })
         .collect();
-    let mut files = Vec::new();
-    for_each_candidate(inputs, |index, rule, root, relative, path, entry| {
-        files.push(row(
-            inputs,
-            index,
-            rule,
-            &rules[index].target,
-            root,
-            relative,
-            path,
-            entry,
-        ));
+    let mut files = Vec::with_capacity(inputs.selection.taken.len());
+    let mut problems = Vec::new();
+    for_each_taken(inputs, |taken, rule, _, path, entry| {
+        let known = inputs.known.get(&targets[taken.rule], path);
+        let (file, problem) = row(inputs, rule, taken, path, entry, known);
+        problems.extend(problem.map(|problem| (files.len(), problem)));
+        files.push(file);
     });
     mark_conflicts(&rules, &mut files);
     hold_retargeted(inputs, &rules, &mut files);
@@ -141,110 +199,51 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let vanished = adopt_moved(inputs, &rules, &mut files);
     note_shared_names(&rules, &mut files);
     Plan {
-        manifest: inputs.manifest.name.clone(),
+        manifest: inputs.basis.manifest.name.clone(),
         rules,
         files,
+        problems,
+        left_out: inputs.selection.left_out.clone(),
         vanished,
     }
 }
 
-/// The include patterns that match nothing, as (rule, pattern); none of a rule whose root cannot
-/// be read.
-#[must_use]
-pub fn unmatched(manifest: &Manifest, candidates: &Candidates) -> Vec<(usize, usize)> {
-    let mut unmatched = Vec::new();
-    for (index, (rule, root)) in manifest
-        .rules
-        .iter()
-        .zip(&candidates.rule_roots)
-        .enumerate()
-    {
-        let Some(root) = root.and_then(|root| candidates.roots.get(root.0)) else {
-            continue;
-        };
-        let mut hits = vec![false; rule.include.patterns().len()];
-        for candidate in &root.found {
-            let relative = candidate.relative.as_str();
-            if !rule.exclude.matches(relative) {
-                for pattern in rule.include.matching(relative) {
-                    hits[pattern] = true;
-                }
-            }
-        }
-        let missed = hits.iter().enumerate().filter(|(_, hit)| !**hit);
-        unmatched.extend(missed.map(|(pattern, _)| (index, pattern)));
-    }
-    unmatched
-}
-
-/// Visits what each rule takes, in the order of the plan. A folder that could not be read is
-/// visited for each rule that shares its root.
-fn for_each_candidate(
+/// Visits what each rule takes, in the order of the plan.
+fn for_each_taken(
     inputs: &Inputs<'_>,
-    mut visit: impl FnMut(usize, &Rule, RootId, &RelativePath, &SourcePath, &Entry),
+    mut visit: impl FnMut(&Taken, &Rule, &RelativePath, &SourcePath, &Entry),
 ) {
-    let roots = &inputs.candidates.rule_roots;
-    for (index, (rule, root)) in inputs.manifest.rules.iter().zip(roots).enumerate() {
-        let Some(root) = *root else { continue };
-        let Some(candidates) = inputs.candidates.roots.get(root.0) else {
-            continue;
-        };
-        for candidate in &candidates.found {
-            let relative = candidate.relative.as_str();
-            let may_hold =
-                |folder: &str| rule.include.may_match_below(folder) && !rule.exclude.covers(folder);
-            let is_taken = rule.include.matches(relative) && !rule.exclude.matches(relative);
-            let taken = match (relative.strip_suffix('/'), &candidate.entry) {
-                (Some("."), _) => true,
-                (Some(folder), _) => may_hold(folder),
-                (None, Entry::Other(kind)) if kind.may_hold_files() => {
-                    is_taken || may_hold(relative)
-                }
-                (None, _) => is_taken,
-            };
-            if taken {
-                let path = candidates.source_path(&candidate.relative);
-                visit(
-                    index,
-                    rule,
-                    root,
-                    &candidate.relative,
-                    &path,
-                    &candidate.entry,
-                );
-            }
-        }
+    for taken in &inputs.selection.taken {
+        let rule = &inputs.basis.manifest.rules[taken.rule];
+        let candidate = inputs.basis.candidate(taken);
+        let path = inputs.basis.source_path(taken);
+        visit(taken, rule, &candidate.relative, &path, &candidate.entry);
     }
 }
 
-fn target(inputs: &Inputs<'_>, rule: &Rule) -> Target {
+fn target(basis: &Basis<'_>, rule: &Rule) -> Target {
     Target {
-        origin: inputs.origin.clone(),
+        origin: basis.origin.clone(),
         organization_id: rule
             .organization_id
             .clone()
-            .or_else(|| inputs.organization.cloned()),
+            .or_else(|| basis.organization.cloned()),
         dataset_id: rule.dataset_id.clone(),
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of one visited candidate"
-)]
 fn row(
     inputs: &Inputs<'_>,
-    index: usize,
     rule: &Rule,
-    target: &Target,
-    root: RootId,
-    relative: &RelativePath,
+    taken: &Taken,
     path: &SourcePath,
     entry: &Entry,
-) -> PlannedFile {
+    known: Option<&KnownFile>,
+) -> (PlannedFile, Option<Problem>) {
+    let relative = &inputs.basis.candidate(taken).relative;
     let mut file = PlannedFile {
-        rule: index,
-        root,
+        rule: taken.rule,
+        root: taken.root,
         relative: relative.clone(),
         path: path.clone(),
         stat: None,
@@ -252,74 +251,111 @@ fn row(
         decision: Decision::Upload(UploadReason::New),
         notes: Vec::new(),
     };
+    let refuse = |mut file: PlannedFile, problem: Problem| {
+        file.decision = Decision::Unusable(problem.message.clone());
+        (file, Some(problem))
+    };
     let stat = match entry {
         Entry::File(stat) => *stat,
         Entry::Other(kind) => {
-            file.decision = Decision::Unusable(format!("{kind}; exclude it, or put a file there"));
-            return file;
+            let why = format!("{kind}; exclude it, or put a file there");
+            return refuse(file, Problem::new(why));
         }
-        Entry::Unusable(why) => {
-            file.decision = Decision::Unusable(why.clone());
-            return file;
-        }
+        Entry::Unusable(why) => return refuse(file, Problem::new(why.clone())),
     };
     file.stat = Some(stat);
-    let (sending, wanted) = match render(inputs, rule, relative, stat) {
-        Ok(sending) => sending,
-        Err(why) => {
-            file.decision = Decision::Unusable(why);
-            return file;
-        }
+    if let Some(problem) = &taken.problem {
+        return refuse(file, (**problem).clone());
+    }
+    let rendered = match rendered(&inputs.basis, rule, taken, relative, stat) {
+        Ok(rendered) => rendered,
+        Err(problem) => return refuse(file, problem),
     };
-    let known = inputs.known.get(target, path);
+    let sending = Sending {
+        remote_name: rendered.remote_name,
+        content_type: rendered.content_type,
+        metadata: layers::metadata(rendered.metadata),
+    };
     let metadata = sending.metadata.digest();
-    file.decision = decide(inputs, rule, (root, relative), stat, metadata, known);
-    file.notes = notes(&file, &sending, &wanted, stat, known);
+    file.decision = decide(inputs, rule, (taken.root, relative), stat, metadata, known);
+    file.notes = notes(&file, &sending, &rendered.wanted, stat, known);
     file.sending = Some(sending);
-    file
+    (file, None)
 }
 
-/// What would be sent, and the name as the manifest wants it.
-fn render(
-    inputs: &Inputs<'_>,
+/// What would be sent with a file, and who said so.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The name as the manifest wants it.
+    pub wanted: String,
+    /// The name as it is sent.
+    pub remote_name: RemoteName,
+    /// The media type.
+    pub content_type: ContentType,
+    /// The metadata.
+    pub metadata: Vec<Layered>,
+}
+
+impl Rendered {
+    /// Bytes of the `metadata` part.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> usize {
+        layers::length(&self.metadata)
+    }
+}
+
+/// Renders what would be sent with a file.
+///
+/// # Errors
+///
+/// Why it cannot be sent.
+pub fn rendered(
+    basis: &Basis<'_>,
     rule: &Rule,
+    taken: &Taken,
     relative: &RelativePath,
     stat: Stat,
-) -> Result<(Sending, String), String> {
-    let values = Values {
-        manifest: &inputs.manifest.name,
-        run: Some(inputs.run),
-        rule: Some(&rule.name),
-        file: Some((relative, stat)),
-    };
+) -> Result<Rendered, Problem> {
+    let capture: Option<Fields> = select::captured(rule, relative);
+    let values = select::values(basis, rule, taken, (relative, stat), capture.as_ref());
     let wanted = match &rule.file_name {
         Some(template) => template
+            .value
             .render(&values)
-            .map_err(|why| format!("`file_name`: {why}"))?,
+            .map_err(|error| Problem::rendering("`file_name`", template, error))?,
         None => file_name(relative).to_owned(),
     };
-    let mut metadata = Metadata::default();
-    for (key, template) in &rule.metadata {
-        let value = template
-            .render(&values)
-            .map_err(|why| format!("metadata `{}`: {why}", crate::model::shown(key)))?;
-        metadata.0.push((key.clone(), value));
-    }
-    let length = metadata.to_json().len();
+    let remote_name = RemoteName::new(&wanted).map_err(|why| Problem {
+        span: rule.file_name.as_ref().map(|name| name.span.clone()),
+        ..Problem::new(why)
+    })?;
+    let metadata = layers::layered(rule, taken, &values, capture.as_ref())?;
+    let length = layers::length(&metadata);
     if length > METADATA_MAX {
-        return Err(format!(
-            "its metadata is {length} bytes long; the service takes {METADATA_MAX} at the most"
-        ));
+        let largest = metadata.iter().max_by_key(|layered| layered.value.len());
+        return Err(Problem {
+            help: largest.map(|layered| {
+                format!(
+                    "`{}`, from {}, alone has {}",
+                    shown_bounded(&layered.key),
+                    layered.origin.word(),
+                    count(layered.value.len(), "byte")
+                )
+            }),
+            ..Problem::new(format!(
+                "its metadata is {length} bytes long; the service takes {METADATA_MAX} at the most"
+            ))
+        });
     }
-    let sending = Sending {
-        content_type: rule
-            .content_type
-            .clone()
-            .unwrap_or_else(|| ContentType::of_name(file_name(relative))),
-        remote_name: RemoteName::new(&wanted)?,
+    Ok(Rendered {
+        wanted,
+        remote_name,
+        content_type: match &rule.content_type {
+            Some(content_type) => content_type.value.clone(),
+            None => ContentType::of_name(file_name(relative)),
+        },
         metadata,
-    };
-    Ok((sending, wanted))
+    })
 }
 
 fn file_name(relative: &RelativePath) -> &str {

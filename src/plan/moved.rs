@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use super::decision::{
     Decision, Held, PlannedFile, PlannedRule, Skip, SkipReason, StoredBefore, UploadReason,
 };
-use super::{Inputs, for_each_candidate, target};
+use super::{Inputs, by_rule, for_each_taken};
 use crate::model::{
     Doubt, InDoubt, KnownFile, KnownState, Owner, SourcePath, StoredVersion, Target,
 };
@@ -14,13 +14,19 @@ use crate::model::{
 /// their sources may be gone.
 #[must_use]
 pub fn absent(inputs: &Inputs<'_>) -> Vec<SourcePath> {
-    let mut taken: HashSet<(Target, SourcePath)> = HashSet::new();
-    for_each_candidate(inputs, |_, rule, _, _, path, _| {
-        taken.insert((target(inputs, rule), path.clone()));
+    let targets = by_rule(&inputs.basis);
+    let mut taken: HashMap<&Target, HashSet<SourcePath>> = HashMap::new();
+    for_each_taken(inputs, |file, _, _, path, _| {
+        let paths = taken.entry(&*targets[file.rule]).or_default();
+        paths.insert(path.clone());
     });
-    let stored = inputs.known.iter().filter(|(target, path, file)| {
-        is_ours_and_stored(file) && !taken.contains(&((*target).clone(), (*path).clone()))
-    });
+    let is_taken = |target: &Target, path: &SourcePath| {
+        taken.get(target).is_some_and(|paths| paths.contains(path))
+    };
+    let stored = inputs
+        .known
+        .iter()
+        .filter(|(target, path, file)| is_ours_and_stored(file) && !is_taken(target, path));
     let doubtful = inputs.doubts.iter().map(|doubt| &doubt.path);
     let mut paths: BTreeSet<SourcePath> = stored.map(|(_, path, _)| path.clone()).collect();
     paths.extend(doubtful.cloned());
@@ -82,7 +88,8 @@ pub(super) fn hold_retargeted(
     }
     let mut left: HashMap<&SourcePath, Vec<&Doubt>> = HashMap::new();
     for doubt in inputs.doubts {
-        if doubt.stream == inputs.manifest.name && doubt.target.origin == *inputs.origin {
+        if doubt.stream == inputs.basis.manifest.name && doubt.target.origin == *inputs.basis.origin
+        {
             left.entry(&doubt.path).or_default().push(doubt);
         }
     }

@@ -4,11 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::diagnostic::Source;
-use crate::manifest::read;
-use crate::model::Owner;
+use crate::manifest::{Given, read};
 use crate::model::{
     AttemptId, Candidate, DatasetId, Environment, FileId, RootCandidates, RuleName, shown,
 };
+use crate::model::{Metadata, Owner};
 
 const RULE: &str = "version: 1\nuploads:\n- {name: all, root: in, include: '**', dataset_id: d}\n";
 
@@ -20,7 +20,11 @@ fn manifest(text: &str) -> Manifest {
         name: "m.yaml".to_owned(),
         text: text.to_owned(),
     };
-    let reading = read(&source, Path::new("m.yaml"), &Environment::default());
+    let reading = read(
+        &source,
+        Path::new("m.yaml"),
+        Given::environment(&Environment::default()),
+    );
     assert_eq!(reading.diagnostics, [], "{text}");
     reading.manifest
 }
@@ -107,17 +111,24 @@ impl Case {
     }
 
     fn with_inputs<T>(&self, then: impl FnOnce(&Inputs<'_>) -> T) -> T {
-        then(&Inputs {
+        let (origin, run) = (Origin::new("sandbox"), RunId::new("run"));
+        let basis = Basis {
             manifest: &self.manifest,
             candidates: &self.candidates,
+            origin: &origin,
+            organization: None,
+            run: (&run, Timestamp::UNIX_EPOCH),
+        };
+        let mut selection = Selection::new(&basis);
+        selection.finish(&basis);
+        then(&Inputs {
+            basis,
+            selection: &selection,
             known: &self.known,
             gone: &self.gone,
             digests: &self.digests,
             in_doubt: self.in_doubt,
             doubts: &self.doubts,
-            origin: &Origin::new("sandbox"),
-            organization: None,
-            run: (&RunId::new("run"), Timestamp::UNIX_EPOCH),
         })
     }
 

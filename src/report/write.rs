@@ -232,6 +232,8 @@ mod tests {
                 }),
                 on_change: OnChange::Upload,
             }],
+            problems: Vec::new(),
+            left_out: Vec::new(),
             vanished: 0,
             files: vec![
                 file("=cmd|' /C calc'!A0,\"x\"\n.txt", new.clone()),

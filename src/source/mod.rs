@@ -3,6 +3,7 @@
 //! One walk for each root; what it finds is in the order of the source paths' bytes, so the same
 //! tree gives the same plan.
 
+mod named;
 mod open;
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,7 @@ use crate::model::{
     RootId, SourcePath, Stat,
 };
 
+pub use self::named::{find, stat_of};
 pub use self::open::{Changed, OpenFile, ReadError};
 
 /// Threads that walk one tree.
@@ -138,7 +140,7 @@ pub fn ignored(root: &Path, relative: &str) -> Option<Ignored> {
 ///
 /// Whatever the operating system says, or that there is no regular file.
 pub fn open_source(home: &Path, path: &SourcePath) -> io::Result<OpenFile> {
-    OpenFile::open(home.join(path.as_str()))
+    OpenFile::open(home.join(path.file()))
 }
 
 /// Which of these source paths have nothing any more where they were. What cannot be looked at is
@@ -146,7 +148,7 @@ pub fn open_source(home: &Path, path: &SourcePath) -> io::Result<OpenFile> {
 #[must_use]
 pub fn gone(paths: &[SourcePath], home: &Path) -> HashSet<SourcePath> {
     let is_gone = |path: &&SourcePath| {
-        fs::symlink_metadata(home.join(path.as_str())).is_err_and(|error| {
+        fs::symlink_metadata(home.join(path.file())).is_err_and(|error| {
             matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory

@@ -23,14 +23,14 @@ use roe_batch::ledger::{
     Entry, Ledger, LedgerError, PlannedRow, Relation, RunEnd, RunKind, RunRecord, RunRow, RunStart,
     State, StoredSample, Transition, Writer,
 };
-use roe_batch::manifest::{self, Manifest};
+use roe_batch::manifest::{self, Given, Manifest};
 use roe_batch::model::{
     ApiKey, AttemptId, Clock, Concurrency, Digests, Doubt, Environment, FileId, InDoubt, JobEnd,
     Known, KnownFile, KnownState, Links, Origin, Outcome, Owner, RunId, Schedule, SourcePath,
     StopCause, StoredVersion, Target,
 };
 use roe_batch::pace::{Backoff, BreakerSettings, PaceSettings};
-use roe_batch::plan::{Inputs, Plan, absent, plan, undecided};
+use roe_batch::plan::{Basis, Inputs, Plan, Selection, absent, plan, undecided};
 use roe_batch::report::{planned_rows, unattempted};
 use roe_batch::source::{Survey, Want, gone, survey};
 use roe_batch::verify::{Algorithm, Hashes, LocalFiles, Sample};
@@ -76,7 +76,7 @@ impl Engine {
         let reading = manifest::read(
             &source,
             &home.join("manifest.yaml"),
-            &Environment::default(),
+            Given::environment(&Environment::default()),
         );
         let mut found = reading.diagnostics.iter();
         assert!(
@@ -193,19 +193,25 @@ impl Engine {
     }
 
     fn plan(&self, ledger: &dyn Ledger, run: (&RunId, Timestamp)) -> Plan {
-        let mut inputs = Inputs {
+        let basis = Basis {
             manifest: &self.manifest,
             candidates: &self.survey.candidates,
+            origin: &self.origin,
+            organization: None,
+            run,
+        };
+        let mut selection = Selection::new(&basis);
+        selection.finish(&basis);
+        let mut inputs = Inputs {
+            basis,
+            selection: &selection,
             known: &Known::default(),
             gone: &HashSet::new(),
             digests: &Digests::new(),
             doubts: &[],
             in_doubt: self.manifest.run.in_doubt.unwrap_or_default(),
-            origin: &self.origin,
-            organization: None,
-            run,
         };
-        let known = ledger.known(&inputs.targets(), &self.manifest.name);
+        let known = ledger.known(&basis.targets(), &self.manifest.name);
         let known = known.expect("read");
         inputs.known = &known;
         let gone = gone(&absent(&inputs), &self.home);

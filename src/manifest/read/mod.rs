@@ -1,9 +1,13 @@
 //! From the spanned tree to the manifest: checks every key and value, collects every problem.
 
+mod beside;
 mod rule;
 mod run;
+mod select;
+mod template;
+mod vars;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,25 +15,34 @@ use jiff::SignedDuration;
 
 use crate::diagnostic::{Diagnostic, Source};
 use crate::manifest::keys::{self, Key, Kind};
-use crate::manifest::{Manifest, Reading, ReportPath, RunSettings};
-use crate::model::{Environment, ReportFormat, closest, shown_bounded};
+use crate::manifest::{Given, Manifest, Overlap, Reading, ReportPath, RunSettings};
+use crate::model::{Capture, Glob, ReportFormat, closest, shown_bounded};
 use crate::template::{Scope, Template};
 use crate::yaml::{self, Entry, Node, Scalar, Span, Value};
 
 /// Longest length of time that a manifest may name.
 const DURATION_MAX: Duration = Duration::from_hours(24);
 
-pub(super) fn read(source: &Source, path: &Path, environment: &Environment) -> Reading {
+pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy());
     let mut reader = Reader {
         text: &source.text,
         folder: path.parent().unwrap_or(Path::new("")),
-        environment,
+        given,
         name: stem.as_deref().unwrap_or("manifest").to_owned(),
         diagnostics: Vec::new(),
+        vars: BTreeMap::new(),
+        used_vars: HashSet::new(),
+        beside: Beside::default(),
+        cache: Cache::default(),
     };
+    let mut unused = Vec::new();
     let manifest = match yaml::parse(&source.text) {
-        Ok(root) => reader.manifest(&root),
+        Ok(root) => {
+            let manifest = reader.manifest(&root);
+            unused = reader.unused_vars(&root);
+            manifest
+        }
         Err(diagnostic) => {
             reader.diagnostics.push(*diagnostic);
             None
@@ -44,20 +57,49 @@ pub(super) fn read(source: &Source, path: &Path, environment: &Environment) -> R
         manifest: manifest.unwrap_or_else(|| Manifest {
             name: reader.name.clone(),
             rules: Vec::new(),
+            overlap: Overlap::default(),
             run: RunSettings::default(),
             reports: Vec::new(),
         }),
         diagnostics: reader.diagnostics,
+        unused,
+        vars: reader.vars.into_keys().collect(),
     }
 }
 
 struct Reader<'a> {
     text: &'a str,
     folder: &'a Path,
-    environment: &'a Environment,
+    given: Given<'a>,
     name: String,
     diagnostics: Vec<Diagnostic>,
+    vars: BTreeMap<String, String>,
+    used_vars: HashSet<String>,
+    /// What the templates of the rule that is being read may name.
+    beside: Beside,
+    cache: Cache,
 }
+
+/// What lies beside the files of a rule, for the templates that name it.
+#[derive(Debug, Clone, Default)]
+struct Beside {
+    /// The place of the rule's capture in the cache.
+    capture: Option<usize>,
+    row: bool,
+    sidecar: bool,
+}
+
+/// What stands in `defaults`, behind an alias, or in a hundred thousand rules alike, is understood
+/// once.
+#[derive(Default)]
+struct Cache {
+    globs: HashMap<String, Glob>,
+    captures: Vec<(String, Capture, Vec<String>)>,
+    templates: HashMap<TemplateKey, Template>,
+}
+
+/// Text, scope, capture, table, sidecar.
+type TemplateKey = (String, Scope, Option<usize>, bool, bool);
 
 /// A mapping whose keys are known and not repeated.
 struct Fields<'n> {
@@ -119,6 +161,13 @@ impl Reader<'_> {
         if let Some(name) = top.get("name").and_then(|entry| self.named(entry, "name")) {
             self.name = name;
         }
+        if let Some(entry) = top.get("vars") {
+            self.vars(entry);
+        }
+        let overlap = top.get("overlap").and_then(|entry| {
+            let choices = [Overlap::Error, Overlap::First, Overlap::All];
+            self.word(entry, keys::MANIFEST, &choices)
+        });
         let defaults = top.get("defaults").and_then(|entry| {
             if let Value::Map(entries) = &entry.value.value {
                 return Some(self.fields(entries, keys::DEFAULTS, &entry.key_span, "`defaults`"));
@@ -141,6 +190,7 @@ impl Reader<'_> {
         Some(Manifest {
             name: self.name.clone(),
             rules,
+            overlap: overlap.unwrap_or_default(),
             run,
             reports,
         })
@@ -159,6 +209,10 @@ impl Reader<'_> {
             misspelt: HashSet::new(),
         };
         for entry in entries {
+            // The document's own names for what is written once and used by alias.
+            if std::ptr::eq(known, keys::MANIFEST) && entry.key.starts_with("x-") {
+                continue;
+            }
             let Some(key) = known.iter().find(|key| key.name == entry.key) else {
                 fields.misspelt.extend(self.unknown_key(entry, known, what));
                 continue;
@@ -243,38 +297,6 @@ impl Reader<'_> {
         };
         self.report(Diagnostic::error(problem, entry.value.span.clone()));
         None
-    }
-
-    fn template(&mut self, node: &Node, text: &str, scope: Scope) -> Option<Template> {
-        match Template::parse(text, scope, self.environment) {
-            Ok(template) => Some(template),
-            Err(errors) => {
-                for error in errors {
-                    let span = self.inside(node, text, &error.range);
-                    let mut diagnostic = Diagnostic::error(error.message, span);
-                    diagnostic.help = error.help;
-                    self.report(diagnostic);
-                }
-                None
-            }
-        }
-    }
-
-    /// The place of a part of a scalar's text: exact where the text stands in the manifest as it
-    /// is, the first that reads alike where folding moved it, the whole scalar otherwise.
-    fn inside(&self, node: &Node, text: &str, part: &Span) -> Span {
-        let written = &self.text[node.span.clone()];
-        let quoted = written.get(1..written.len().saturating_sub(1));
-        let start = if written == text {
-            node.span.start + part.start
-        } else if quoted == Some(text) {
-            node.span.start + 1 + part.start
-        } else if let Some(at) = text.get(part.clone()).and_then(|part| written.find(part)) {
-            node.span.start + at
-        } else {
-            return node.span.clone();
-        };
-        start..start + part.len()
     }
 
     /// One of a key's words, by the choices in the order of the key's words.
@@ -395,7 +417,8 @@ fn missing_help(key: &Key) -> String {
 mod tests {
     use super::*;
     use crate::diagnostic::Severity;
-    use crate::manifest::OnEmpty;
+    use crate::manifest::Reaction;
+    use crate::model::Environment;
     use crate::model::{DatasetId, OrganizationId};
 
     fn environment() -> Environment {
@@ -407,7 +430,11 @@ mod tests {
             name: "m.yaml".to_owned(),
             text: text.to_owned(),
         };
-        read(&source, Path::new("folder/m.yaml"), &environment())
+        read(
+            &source,
+            Path::new("folder/m.yaml"),
+            Given::environment(&environment()),
+        )
     }
 
     fn problems(text: &str) -> Vec<(usize, String)> {
@@ -438,11 +465,11 @@ mod tests {
         assert_eq!(rule.root, Path::new("folder/inbox"));
         assert_eq!(rule.dataset_id, Some(DatasetId::new("d-1")));
         assert_eq!(rule.organization_id, Some(OrganizationId::new("org-1")));
-        assert_eq!(rule.on_empty, OnEmpty::Warn);
+        assert_eq!(rule.on_empty, Reaction::Warn);
         let keys: Vec<String> = rule
             .metadata
             .iter()
-            .map(|(key, template)| format!("{key}={template:?}"))
+            .map(|entry| format!("{}={:?}", entry.key, entry.template.value))
             .collect();
         assert_eq!(keys, ["a=[\"1.10\"]", "b=[\"no\"]", "c=[\"FileStem\"]"]);
         assert_eq!(reading.manifest.reports.len(), 2);

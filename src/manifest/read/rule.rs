@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use super::select::Hidden;
 use super::{Fields, Reader, missing_help};
 use crate::diagnostic::Diagnostic;
-use crate::manifest::{Compare, DatasetName, OnChange, OnEmpty, OnMetadataChange, Rule, keys};
+use crate::manifest::{
+    Compare, DatasetName, Layer, MetadataEntry, OnChange, OnMetadataChange, Placed, Reaction, Rule,
+    keys,
+};
 use crate::model::{
     ContentType, DatasetId, Glob, Globs, OrganizationId, RuleName, TAG_KEY, canonical_id, shown,
     shown_bounded,
 };
 use crate::template::{Scope, Template, Values};
-use crate::yaml::{Entry, Span, Value};
+use crate::yaml::{Entry, Node, Span, Value};
 
 /// Longest name of a dataset, in characters.
 const DATASET_NAME_MAX: usize = 1000;
@@ -68,9 +72,13 @@ impl Reader<'_> {
         at: &Span,
     ) -> Option<Rule> {
         let field = |key: &str| own.get(key).or_else(|| defaults.and_then(|d| d.get(key)));
+        let mentions = |key| own.mentions(key) || defaults.is_some_and(|d| d.mentions(key));
         for key in ["root", "include"] {
-            let mentioned = own.mentions(key) || defaults.is_some_and(|d| d.mentions(key));
-            if !mentioned && let Some(key) = keys::RULE.iter().find(|known| known.name == key) {
+            let is_needed = key == "root" || !mentions("files_from");
+            if is_needed
+                && !mentions(key)
+                && let Some(key) = keys::RULE.iter().find(|known| known.name == key)
+            {
                 self.report(
                     Diagnostic::error(
                         format!("the rule has no `{}`, nor do the defaults", key.name),
@@ -83,12 +91,12 @@ impl Reader<'_> {
         let rule_name = RuleName::new(name.unwrap_or_default());
         let root = field("root").and_then(|entry| self.root(entry, &rule_name));
         let include = field("include").and_then(|entry| self.patterns(entry));
-        let exclude = match field("exclude") {
-            Some(entry) => self
-                .patterns(entry)
-                .map_or_else(Vec::new, |(globs, _)| globs),
-            None => Vec::new(),
-        };
+        let exclude = field("exclude").and_then(|entry| self.patterns(entry));
+        self.beside = super::Beside::default();
+        let capture = self.capture(field("capture"), field("capture_metadata"));
+        let table = field("table").and_then(|entry| self.table(entry, &rule_name));
+        let sidecar = field("sidecar").and_then(|entry| self.sidecar(entry));
+        let (select, hidden) = self.select(&field);
         let (dataset_id, dataset) = self.dataset(own, defaults, &rule_name);
         let organization_id = field("organization_id")
             .and_then(|entry| self.id(entry, &rule_name))
@@ -99,13 +107,10 @@ impl Reader<'_> {
         );
         let file_name = field("file_name").and_then(|entry| {
             let text = self.text(entry)?;
-            self.template(&entry.value, text, Scope::File)
+            self.shown_template(&entry.value, text)
         });
         let content_type = field("content_type").and_then(|entry| self.content_type(entry));
-        let on_empty = field("on_empty").and_then(|entry| {
-            let choices = [OnEmpty::Error, OnEmpty::Warn, OnEmpty::Ignore];
-            self.word(entry, keys::RULE, &choices)
-        });
+        let on_empty = field("on_empty").and_then(|entry| self.reaction(entry, keys::RULE));
         let compare = field("compare").and_then(|entry| {
             self.word(entry, keys::RULE, &[Compare::Content, Compare::SizeMtime])
         });
@@ -119,18 +124,28 @@ impl Reader<'_> {
         });
         // Without patterns the root can still be looked at.
         let (include, include_spans) = include.unwrap_or_default();
+        let (exclude, exclude_spans) = exclude.unwrap_or_default();
         let (root, root_span) = root?;
         Some(Rule {
             name: rule_name,
+            span: own.get("name").map_or(at, |name| &name.value.span).clone(),
             root,
             root_span,
-            include: Globs::include(include),
+            include: match hidden {
+                Hidden::Named => Globs::include(include),
+                Hidden::Matched => Globs::include_hidden(include),
+            },
             include_spans,
             exclude: Globs::exclude(exclude),
+            exclude_spans,
+            select,
             dataset_id,
             dataset,
             organization_id,
             metadata,
+            capture,
+            table,
+            sidecar,
             file_name,
             content_type,
             on_empty: on_empty.unwrap_or_default(),
@@ -207,20 +222,35 @@ impl Reader<'_> {
         Some((self.folder.join(root), span))
     }
 
+    /// A template whose value is shown, so that no secret may be in it.
+    pub(super) fn shown_template(&mut self, node: &Node, text: &str) -> Option<Placed<Template>> {
+        let template = self.placed(node, text, Scope::File)?;
+        if let Some(variable) = template.value.uses().secret.clone() {
+            self.secret(node, &variable);
+            return None;
+        }
+        Some(template)
+    }
+
+    /// What something missing is.
+    pub(super) fn reaction(&mut self, entry: &Entry, known: &[keys::Key]) -> Option<Reaction> {
+        let choices = [Reaction::Error, Reaction::Warn, Reaction::Ignore];
+        self.word(entry, known, &choices)
+    }
+
     /// A text that is rendered once for a rule and must not come out empty.
-    fn constant(&mut self, entry: &Entry, rule: &RuleName) -> Option<String> {
+    pub(super) fn constant(&mut self, entry: &Entry, rule: &RuleName) -> Option<String> {
         let text = self.text(entry)?;
         let template = self.template(&entry.value, text, Scope::Rule)?;
         let values = Values {
             manifest: &self.name,
-            run: None,
             rule: Some(rule),
-            file: None,
+            ..Values::default()
         };
         let problem = match template.render(&values) {
             Ok(text) if text.trim().is_empty() => format!("`{}` is empty", entry.key),
             Ok(text) => return Some(text),
-            Err(why) => why,
+            Err(error) => error.to_string(),
         };
         self.report(
             Diagnostic::error(problem, entry.value.span.clone())
@@ -272,8 +302,14 @@ impl Reader<'_> {
                 self.expected("a pattern", item, &entry.key_span);
                 continue;
             };
+            if let Some(glob) = self.cache.globs.get(text) {
+                globs.push(glob.clone());
+                spans.push(item.span.clone());
+                continue;
+            }
             match Glob::parse(text) {
                 Ok(glob) => {
+                    self.cache.globs.insert(text.clone(), glob.clone());
                     globs.push(glob);
                     spans.push(item.span.clone());
                 }
@@ -288,18 +324,16 @@ impl Reader<'_> {
     }
 
     /// The rule's own metadata after the defaults it does not override.
-    fn metadata(
-        &mut self,
-        own: Option<&Entry>,
-        defaults: Option<&Entry>,
-    ) -> Vec<(String, Template)> {
-        let mut metadata: Vec<(String, Template)> = Vec::new();
-        for layer in [defaults, own].into_iter().flatten() {
-            let Value::Map(entries) = &layer.value.value else {
+    fn metadata(&mut self, own: Option<&Entry>, defaults: Option<&Entry>) -> Vec<MetadataEntry> {
+        let mut metadata: Vec<MetadataEntry> = Vec::new();
+        let layers = [(Layer::Defaults, defaults), (Layer::Rule, own)];
+        for (layer, mapping) in layers {
+            let Some(mapping) = mapping else { continue };
+            let Value::Map(entries) = &mapping.value.value else {
                 self.expected(
                     "a mapping of names to values",
-                    &layer.value,
-                    &layer.key_span,
+                    &mapping.value,
+                    &mapping.key_span,
                 );
                 continue;
             };
@@ -312,16 +346,21 @@ impl Reader<'_> {
                 let Some(template) = self.metadata_value(entry) else {
                     continue;
                 };
-                match metadata.iter_mut().find(|(key, _)| *key == entry.key) {
-                    Some((_, old)) => *old = template,
-                    None => metadata.push((entry.key.clone(), template)),
+                let new = MetadataEntry {
+                    key: entry.key.clone(),
+                    template,
+                    layer,
+                };
+                match metadata.iter_mut().find(|old| old.key == entry.key) {
+                    Some(old) => *old = new,
+                    None => metadata.push(new),
                 }
             }
         }
         metadata
     }
 
-    fn metadata_value(&mut self, entry: &Entry) -> Option<Template> {
+    fn metadata_value(&mut self, entry: &Entry) -> Option<Placed<Template>> {
         if entry.key.is_empty() {
             self.report(Diagnostic::error(
                 "a metadata name is empty",
@@ -338,7 +377,7 @@ impl Reader<'_> {
             );
         }
         let help = match &entry.value.value {
-            Value::Scalar(text, _) => return self.template(&entry.value, text, Scope::File),
+            Value::Scalar(text, _) => return self.placed(&entry.value, text, Scope::File),
             Value::Null => "write \"\" for an empty text, or leave the key out",
             _ => "the API stores texts only; write a text, JSON in quotes if need be",
         };
@@ -360,13 +399,13 @@ impl Reader<'_> {
         None
     }
 
-    fn content_type(&mut self, entry: &Entry) -> Option<ContentType> {
+    fn content_type(&mut self, entry: &Entry) -> Option<Placed<ContentType>> {
         let text = self.text(entry)?;
         if text == "auto" {
             return None;
         }
         match ContentType::parse(text) {
-            Ok(content_type) => Some(content_type),
+            Ok(content_type) => Some(self.place(&entry.value, text, content_type)),
             Err(error) => {
                 self.report(
                     Diagnostic::error(error.to_string(), entry.value.span.clone())

@@ -46,7 +46,7 @@ impl Reader<'_> {
     }
 
     /// A whole number from one to the key's maximum.
-    fn count(&mut self, entry: &Entry, known: &[keys::Key]) -> Option<NonZeroU32> {
+    pub(super) fn count(&mut self, entry: &Entry, known: &[keys::Key]) -> Option<NonZeroU32> {
         let key = known.iter().find(|key| key.name == entry.key)?;
         let (Kind::Count(max) | Kind::Concurrency(max)) = key.kind else {
             return None;
@@ -129,7 +129,7 @@ impl Reader<'_> {
     }
 
     /// What a text was parsed to, or a report of why it was not.
-    fn parsed<T>(&mut self, node: &Node, parsed: Result<T, String>) -> Option<T> {
+    pub(super) fn parsed<T>(&mut self, node: &Node, parsed: Result<T, String>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
             Err(why) => {
@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::diagnostic::Source;
-    use crate::manifest::{Reading, read};
+    use crate::manifest::{Given, Reading, read};
     use crate::model::Environment;
 
     fn reading(run: &str) -> Reading {
@@ -158,7 +158,11 @@ mod tests {
                 "version: 1\nuploads: [{{name: a, root: ., include: '*'}}]\nrun: {run}\n"
             ),
         };
-        read(&source, Path::new("m.yaml"), &Environment::default())
+        read(
+            &source,
+            Path::new("m.yaml"),
+            Given::environment(&Environment::default()),
+        )
     }
 
     #[test]

@@ -3,17 +3,20 @@
 //! Expressions are `MiniJinja`'s, without statements, loops or access to files and processes.
 //! A name that no file could ever have is found here, when the manifest is read.
 
-use std::borrow::Cow;
+mod names;
+mod values;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use jiff::Timestamp;
-use minijinja::value::{Object, Value, ValueKind};
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment as Engine, ErrorKind, Expression, UndefinedBehavior, filters};
 
-use crate::model::{Environment, RelativePath, RuleName, RunId, Stat, Variable, closest};
+pub use self::names::Name;
+pub use self::values::Values;
+use crate::model::{Environment, Variable, closest};
 
 /// Most steps one expression may take, so that no manifest can hang a run.
 const STEPS_MAX: u64 = 20_000;
@@ -34,7 +37,7 @@ static ENGINE: LazyLock<Engine<'static>> = LazyLock::new(|| {
 });
 
 /// Where a template stands, and so which names have a value there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Rendered for each file: every name.
     File,
@@ -42,87 +45,88 @@ pub enum Scope {
     Rule,
     /// Rendered once for a run: `env`, `run`, `manifest`.
     Run,
+    /// A value of `vars`, rendered when the manifest is read: `env` alone.
+    Vars,
 }
 
-/// A name that an expression may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name {
-    /// `file.path`
-    FilePath,
-    /// `file.name`
-    FileName,
-    /// `file.stem`
-    FileStem,
-    /// `file.extension`
-    FileExtension,
-    /// `file.parent`
-    FileParent,
-    /// `file.size`
-    FileSize,
-    /// `file.modified`
-    FileModified,
-    /// `rule.name`
-    RuleName,
-    /// `run.id`
-    RunId,
-    /// `run.started`
-    RunStarted,
-    /// `manifest.name`
-    ManifestName,
+/// What a template may name beside the names that are always there.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The process environment, for `env.NAME`.
+    pub environment: &'a Environment,
+    /// The manifest's `vars`, for `vars.NAME` in every scope but their own.
+    pub vars: &'a BTreeMap<String, String>,
+    /// The names of the groups of the rule's `capture`; none where the rule has no `capture`.
+    pub capture: Option<&'a [String]>,
+    /// Whether the rule has a `table`, for `row.NAME`.
+    pub row: bool,
+    /// Whether the rule has a `sidecar`, for `sidecar.NAME`.
+    pub sidecar: bool,
 }
 
-impl Name {
-    /// Every name with its meaning, in the order of the documentation.
-    pub const ALL: [(Self, &'static str, &'static str); 11] = [
-        (Self::FilePath, "file.path", "path below `root`, with `/`"),
-        (Self::FileName, "file.name", "last component of the path"),
-        (
-            Self::FileStem,
-            "file.stem",
-            "name without its last extension",
-        ),
-        (
-            Self::FileExtension,
-            "file.extension",
-            "last extension, without the dot",
-        ),
-        (
-            Self::FileParent,
-            "file.parent",
-            "folder below `root`, empty at the top",
-        ),
-        (Self::FileSize, "file.size", "bytes, as a number"),
-        (
-            Self::FileModified,
-            "file.modified",
-            "time of the last change, RFC 3339 in UTC",
-        ),
-        (Self::RuleName, "rule.name", "the rule's name"),
-        (Self::RunId, "run.id", "the run's id"),
-        (
-            Self::RunStarted,
-            "run.started",
-            "start of the run, RFC 3339 in UTC",
-        ),
-        (Self::ManifestName, "manifest.name", "the manifest's name"),
-    ];
-
-    fn of(text: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, name, _)| *name == text)
-            .map(|(name, _, _)| *name)
-    }
-
-    fn is_in(self, scope: Scope) -> bool {
-        match self {
-            Self::ManifestName => true,
-            Self::RuleName => scope != Scope::Run,
-            Self::RunId | Self::RunStarted => scope != Scope::Rule,
-            _ => scope == Scope::File,
+impl<'a> Known<'a> {
+    /// The environment and nothing else.
+    #[must_use]
+    pub fn new(environment: &'a Environment) -> Self {
+        static NO_VARS: BTreeMap<String, String> = BTreeMap::new();
+        Self {
+            environment,
+            vars: &NO_VARS,
+            capture: None,
+            row: false,
+            sidecar: false,
         }
     }
 }
+
+/// What a template names, of what is not always there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Uses {
+    /// The columns of `row`.
+    pub row: Named,
+    /// The `vars`.
+    pub vars: Named,
+    /// The entries of `sidecar`.
+    pub sidecar: Named,
+    /// The first environment variable whose name says that it is a secret.
+    pub secret: Option<String>,
+}
+
+/// What a template names of one group, with the places in the template's text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Named {
+    /// Each name where it stands.
+    pub names: Vec<(String, Range<usize>)>,
+    /// The first place where the group itself is used, and so perhaps any of its names.
+    pub whole: Option<Range<usize>>,
+}
+
+impl Named {
+    /// Whether anything of the group is used.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.whole.is_none()
+    }
+}
+
+/// Why a template has no text for a file, with the place in its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderError {
+    /// Bytes of the template's text.
+    pub range: Range<usize>,
+    /// Which expression failed, and how.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl fmt::Display for RenderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RenderError {}
 
 /// A text with expressions in it, ready to render.
 #[derive(Clone)]
@@ -130,6 +134,9 @@ pub struct Template {
     parts: Vec<Part>,
     /// The values of the variables it names, and no others: what is not named cannot leak.
     env: Arc<BTreeMap<String, String>>,
+    /// The same of the `vars`.
+    vars: Arc<BTreeMap<String, String>>,
+    uses: Uses,
 }
 
 #[derive(Clone)]
@@ -139,6 +146,7 @@ enum Part {
     Name(Name),
     Expression {
         source: String,
+        range: Range<usize>,
         program: Arc<Expression<'static, 'static>>,
     },
 }
@@ -161,13 +169,9 @@ impl Template {
     ///
     /// All that is wrong in the text: unclosed or malformed expressions, unknown names, filters
     /// and functions, names without a value in this scope, unset environment variables.
-    pub fn parse(
-        text: &str,
-        scope: Scope,
-        environment: &Environment,
-    ) -> Result<Self, Vec<TemplateError>> {
+    pub fn parse(text: &str, scope: Scope, known: &Known<'_>) -> Result<Self, Vec<TemplateError>> {
         let mut parts = Vec::new();
-        let mut env = BTreeMap::new();
+        let mut found = Found::default();
         let mut errors = Vec::new();
         let mut rest = 0;
         while let Some(start) = text[rest..].find("${{").map(|at| rest + at) {
@@ -185,7 +189,7 @@ impl Template {
             };
             let source = text[inside..end].trim();
             let offset = inside + (text[inside..end].len() - text[inside..end].trim_start().len());
-            match parse_expression(source, scope, environment, &mut env) {
+            match parse_expression(source, offset, scope, known, &mut found) {
                 Ok(part) => parts.push(part),
                 Err(found) => errors.extend(found.into_iter().map(|mut error| {
                     error.range = if source.is_empty() {
@@ -206,8 +210,16 @@ impl Template {
         }
         Ok(Self {
             parts,
-            env: Arc::new(env),
+            env: Arc::new(found.env),
+            vars: Arc::new(found.vars),
+            uses: found.uses,
         })
+    }
+
+    /// What it names, of what is not always there.
+    #[must_use]
+    pub fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// Renders the text for one set of values.
@@ -216,7 +228,7 @@ impl Template {
     ///
     /// Says which expression failed and how; what it yields must be a text, a number or a truth
     /// value, of 1 MiB at the most.
-    pub fn render(&self, values: &Values<'_>) -> Result<String, String> {
+    pub fn render(&self, values: &Values<'_>) -> Result<String, RenderError> {
         if let [Part::Literal(text)] = self.parts.as_slice() {
             return Ok(text.clone());
         }
@@ -226,11 +238,16 @@ impl Template {
             match part {
                 Part::Literal(text) => rendered.push_str(text),
                 Part::Name(name) => rendered.push_str(&values.text(*name)),
-                Part::Expression { source, program } => {
-                    let context = context.get_or_insert_with(|| values.context(&self.env));
-                    let value = program
-                        .eval(context.clone())
-                        .map_err(|error| format!("`{source}`: {}", explain(&error)))?;
+                Part::Expression {
+                    source,
+                    range,
+                    program,
+                } => {
+                    let context =
+                        context.get_or_insert_with(|| values.context(&self.env, &self.vars));
+                    let value = program.eval(context.clone()).map_err(|error| {
+                        RenderError::of(source, range, &format!(": {}", explain(&error)))
+                    })?;
                     match value.kind() {
                         ValueKind::String | ValueKind::Number => {
                             rendered.push_str(&value.to_string());
@@ -238,16 +255,77 @@ impl Template {
                         ValueKind::Bool => {
                             rendered.push_str(if value.is_true() { "true" } else { "false" });
                         }
-                        other => return Err(format!("`{source}` yields {other}, not a text")),
+                        other => {
+                            let why = format!(" yields {other}, not a text");
+                            return Err(RenderError::of(source, range, &why));
+                        }
                     }
                 }
             }
             if rendered.len() > RENDERED_MAX {
-                return Err("the rendered text is longer than 1 MiB".to_owned());
+                return Err(RenderError {
+                    range: 0..0,
+                    message: "the rendered text is longer than 1 MiB".to_owned(),
+                    help: None,
+                });
             }
         }
         Ok(rendered)
     }
+}
+
+impl RenderError {
+    fn of(source: &str, range: &Range<usize>, why: &str) -> Self {
+        Self {
+            range: range.clone(),
+            message: format!("`{source}`{why}"),
+            help: None,
+        }
+    }
+}
+
+/// One expression that is true or false, with or without its `${{ }}`.
+#[derive(Debug, Clone)]
+pub struct Condition(Template);
+
+impl Condition {
+    /// Parses an expression, as [`Template::parse`] does.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong in the expression; that there is more than one, or a text beside it.
+    pub fn parse(text: &str, scope: Scope, known: &Known<'_>) -> Result<Self, Vec<TemplateError>> {
+        let template = if text.trim_start().starts_with("${{") {
+            Template::parse(text.trim(), scope, known)?
+        } else {
+            Template::parse(&format!("${{{{{text}}}}}"), scope, known)?
+        };
+        Ok(Self(template))
+    }
+
+    /// Whether it is true of these values.
+    ///
+    /// # Errors
+    ///
+    /// Says how the expression failed, or that it yields neither true nor false.
+    pub fn holds(&self, values: &Values<'_>) -> Result<bool, RenderError> {
+        let text = self.0.render(values)?;
+        Ok(text == "true")
+    }
+
+    /// What it names, of what is not always there.
+    #[must_use]
+    pub fn uses(&self) -> &Uses {
+        self.0.uses()
+    }
+}
+
+/// What the expressions of one template name.
+#[derive(Default)]
+struct Found {
+    env: BTreeMap<String, String>,
+    vars: BTreeMap<String, String>,
+    uses: Uses,
 }
 
 impl fmt::Debug for Template {
@@ -282,9 +360,10 @@ fn expression_end(text: &str, from: usize) -> Option<usize> {
 
 fn parse_expression(
     source: &str,
+    offset: usize,
     scope: Scope,
-    environment: &Environment,
-    env: &mut BTreeMap<String, String>,
+    known: &Known<'_>,
+    found: &mut Found,
 ) -> Result<Part, Vec<TemplateError>> {
     let whole = 0..source.len();
     let error = |range: Range<usize>, message: String, help: Option<String>| TemplateError {
@@ -318,12 +397,16 @@ fn parse_expression(
     for name in names {
         let range = find_name(source, &name);
         if let Some(variable) = name.strip_prefix("env.") {
-            match check_variable(variable, environment) {
+            match check_variable(variable, known.environment) {
                 Ok(value) => {
-                    env.insert(variable.to_owned(), value.to_owned());
+                    found.env.insert(variable.to_owned(), value.to_owned());
                 }
                 Err((message, help)) => errors.push(error(range, message, Some(help))),
             }
+            continue;
+        }
+        let place = offset + range.start..offset + range.end;
+        if is_of_a_group(&name, place, scope, known, found) {
             continue;
         }
         match Name::of(&name) {
@@ -351,7 +434,8 @@ fn parse_expression(
     }
     // Filters and functions are looked up when they run, so run them once on sample values. Other
     // failures may be the sample's own and are left to the files.
-    if let Err(problem) = program.eval(Values::sample().context(&Arc::new(env.clone())))
+    if let Err(problem) = program
+        .eval(Values::sample().context(&Arc::new(found.env.clone()), &Arc::new(found.vars.clone())))
         && let ErrorKind::UnknownFilter
         | ErrorKind::UnknownFunction
         | ErrorKind::UnknownTest
@@ -371,8 +455,40 @@ fn parse_expression(
     }
     Ok(Part::Expression {
         source: source.to_owned(),
+        range: offset..offset + source.len(),
         program: Arc::new(program),
     })
+}
+
+/// Whether the name is one of a capture, a row, a sidecar or the `vars`, and may be used here.
+fn is_of_a_group(
+    name: &str,
+    place: Range<usize>,
+    scope: Scope,
+    known: &Known<'_>,
+    found: &mut Found,
+) -> bool {
+    let (group, key) = name.split_once('.').unwrap_or((name, ""));
+    let is_file = scope == Scope::File;
+    match group {
+        "capture" => return is_file && known.capture.is_some(),
+        "vars" if scope != Scope::Vars => {
+            let Some(value) = known.vars.get(key) else {
+                return false;
+            };
+            found.vars.insert(key.to_owned(), value.clone());
+            found.uses.vars.names.push((key.to_owned(), place));
+        }
+        "row" if is_file && known.row && key.is_empty() => {
+            found.uses.row.whole.get_or_insert(place);
+        }
+        "row" if is_file && known.row => found.uses.row.names.push((key.to_owned(), place)),
+        "sidecar" if is_file && known.sidecar => {
+            found.uses.sidecar.names.push((key.to_owned(), place));
+        }
+        _ => return false,
+    }
+    true
 }
 
 fn check_variable<'e>(
@@ -430,103 +546,12 @@ fn explain(problem: &minijinja::Error) -> String {
     }
 }
 
-/// The values that templates of one run, rule or file are rendered with.
-#[derive(Debug, Clone)]
-pub struct Values<'a> {
-    /// The manifest's name.
-    pub manifest: &'a str,
-    /// The run's id and start, where a run is known.
-    pub run: Option<(&'a RunId, Timestamp)>,
-    /// The rule, where one is being planned.
-    pub rule: Option<&'a RuleName>,
-    /// The file, where one is being planned.
-    pub file: Option<(&'a RelativePath, Stat)>,
-}
-
-impl Values<'_> {
-    fn sample() -> Values<'static> {
-        static PATH: LazyLock<RelativePath> =
-            LazyLock::new(|| RelativePath::new("folder/file.txt"));
-        static RULE: LazyLock<RuleName> = LazyLock::new(|| RuleName::new("rule"));
-        static RUN: LazyLock<RunId> = LazyLock::new(|| RunId::new("run"));
-        let stat = Stat {
-            size: 1,
-            mtime_ns: 0,
-            inode: 0,
-        };
-        Values {
-            manifest: "manifest",
-            run: Some((&RUN, Timestamp::UNIX_EPOCH)),
-            rule: Some(&RULE),
-            file: Some((&PATH, stat)),
-        }
-    }
-
-    /// The value of a name as text; empty where the scope has none, which the check made sure
-    /// cannot be asked for.
-    fn text(&self, name: Name) -> Cow<'_, str> {
-        let path = self.file.map_or("", |(path, _)| path.as_str());
-        let (parent, file_name) = path.rsplit_once('/').unwrap_or(("", path));
-        let (stem, extension) = match file_name.rsplit_once('.') {
-            Some((stem, extension)) if !stem.is_empty() => (stem, extension),
-            _ => (file_name, ""),
-        };
-        let time = |time: Timestamp| Cow::Owned(format!("{time:.0}"));
-        match name {
-            Name::FilePath => path.into(),
-            Name::FileName => file_name.into(),
-            Name::FileStem => stem.into(),
-            Name::FileExtension => extension.into(),
-            Name::FileParent => parent.into(),
-            Name::FileSize => self
-                .file
-                .map_or(Cow::Borrowed(""), |(_, stat)| stat.size.to_string().into()),
-            Name::FileModified => self
-                .file
-                .map_or(Cow::Borrowed(""), |(_, stat)| time(stat.modified())),
-            Name::RuleName => self.rule.map_or("", RuleName::as_str).into(),
-            Name::RunId => self.run.map_or("", |(id, _)| id.as_str()).into(),
-            Name::RunStarted => self
-                .run
-                .map_or(Cow::Borrowed(""), |(_, started)| time(started)),
-            Name::ManifestName => self.manifest.into(),
-        }
-    }
-
-    fn context(&self, env: &Arc<BTreeMap<String, String>>) -> Value {
-        let mut groups: BTreeMap<&str, BTreeMap<String, Value>> = BTreeMap::new();
-        for (name, text, _) in Name::ALL {
-            let value = match (name, self.file) {
-                (Name::FileSize, Some((_, stat))) => Value::from(stat.size),
-                _ => Value::from(self.text(name).into_owned()),
-            };
-            if let Some((group, key)) = text.split_once('.') {
-                groups
-                    .entry(group)
-                    .or_default()
-                    .insert(key.to_owned(), value);
-            }
-        }
-        let env = env.iter().map(|(k, v)| (k.clone(), Value::from(v.clone())));
-        groups.insert("env", env.collect());
-        Value::from_object(Context(groups))
-    }
-}
-
-#[derive(Debug)]
-struct Context(BTreeMap<&'static str, BTreeMap<String, Value>>);
-
-impl Object for Context {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0
-            .get(key.as_str()?)
-            .map(|group| Value::from(group.clone()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::model::{RelativePath, RuleName, RunId, Stat};
 
     fn environment() -> Environment {
         Environment::new(
@@ -535,9 +560,9 @@ mod tests {
     }
 
     fn render(text: &str) -> Result<String, String> {
-        let template = Template::parse(text, Scope::File, &environment())
+        let template = Template::parse(text, Scope::File, &Known::new(&environment()))
             .map_err(|errors| errors[0].message.clone())?;
-        template.render(&Values {
+        let values = Values {
             manifest: "invoices",
             run: Some((&RunId::new("run-1"), Timestamp::UNIX_EPOCH)),
             rule: Some(&RuleName::new("pdfs")),
@@ -549,11 +574,13 @@ mod tests {
                     inode: 1,
                 },
             )),
-        })
+            ..Values::default()
+        };
+        template.render(&values).map_err(|error| error.to_string())
     }
 
     fn problems(text: &str, scope: Scope) -> Vec<(String, String)> {
-        Template::parse(text, scope, &environment())
+        Template::parse(text, scope, &Known::new(&environment()))
             .expect_err(text)
             .into_iter()
             .map(|error| (text[error.range].to_owned(), error.message))

@@ -1,9 +1,13 @@
 //! Every key of a manifest, once: the reader knows its keys from here, and so do the schema and
 //! the README's reference.
 
+mod rule;
+
 use serde_json::{Map, Value, json};
 
 use crate::model::CONCURRENCY_MAX;
+
+pub use self::rule::{DEFAULTS, RULE, SIDECAR, TABLE};
 
 /// What a key's value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +28,22 @@ pub enum Kind {
     Budget,
     /// A length of time, such as `90s` or `2m`.
     Duration,
+    /// A count of bytes, such as `10KiB`.
+    Size,
     /// `true` or `false`.
     Flag,
+    /// A regular expression with named groups.
+    Pattern,
+    /// `${{ … }}` that yields true or false.
+    Condition,
+    /// A path, or a list of paths.
+    Paths,
+    /// A list of names, or a mapping from names to names.
+    Columns,
+    /// A text that may hold `${{ … }}`, or a mapping of [`SIDECAR`].
+    Sidecar,
+    /// A mapping from names to texts that hold for the whole manifest.
+    Constants,
     /// One pattern or a list of them.
     Patterns,
     /// A mapping from names to scalars that may hold `${{ … }}`.
@@ -98,6 +116,14 @@ pub const MANIFEST: &[Key] = &[
         "Names the stream of runs in the ledger and in reports.",
     ),
     key(
+        "vars",
+        Kind::Constants,
+        "none",
+        "{client: acme, dataset: 3f2b7a52-0000-4000-8000-000000000001}",
+        "Constants to use as `${{ vars.NAME }}`; they may hold `${{ env.NAME }}`, and `--set \
+         NAME=VALUE` overrides them.",
+    ),
+    key(
         "defaults",
         Kind::Mapping(DEFAULTS),
         "nothing",
@@ -112,6 +138,15 @@ pub const MANIFEST: &[Key] = &[
         "[{name: all, root: inbox, include: \"**\"}]",
         "The rules: which files go where, with which metadata.",
     )),
+    key(
+        "overlap",
+        Kind::Word(&["error", "first", "all"]),
+        "`error`",
+        "first",
+        "What to do with a file that several rules send to one target: `error` sends it by none and \
+         says so, `first` by the first of them in the manifest's order, `all` by each, as a file of \
+         its own.",
+    ),
     key(
         "run",
         Kind::Mapping(RUN),
@@ -128,149 +163,6 @@ pub const MANIFEST: &[Key] = &[
          `.jsonl`) chooses the format. One path, or a list of paths or of `{path: …}`.",
     ),
 ];
-
-const RULE_NAME: Key = required(key(
-    "name",
-    Kind::Text,
-    "",
-    "invoices",
-    "Names the rule in plans and reports; unique in the manifest.",
-));
-
-const ROOT: Key = key(
-    "root",
-    Kind::Template,
-    "",
-    "inbox",
-    "The folder to look in, relative to the manifest. Required, here or in `defaults`.",
-);
-
-const INCLUDE: Key = key(
-    "include",
-    Kind::Patterns,
-    "",
-    "[\"**/*.pdf\"]",
-    "Globs on the path below `root`; a file must match one. Required, here or in `defaults`.",
-);
-
-const EXCLUDE: Key = key(
-    "exclude",
-    Kind::Patterns,
-    "none",
-    "[\"**/draft-*\"]",
-    "Globs; a file that matches any is left out, whatever includes it. Here wildcards match \
-     names with a leading dot too.",
-);
-
-const DATASET: Key = key(
-    "dataset_id",
-    Kind::Template,
-    "the service's default dataset",
-    "3f2b7a52-0000-4000-8000-000000000001",
-    "The Roe dataset the files go to.",
-);
-
-const DATASET_NAME: Key = key(
-    "dataset",
-    Kind::Template,
-    "`dataset_id`",
-    "Invoices 2025",
-    "The dataset by its name instead of `dataset_id`: exactly one must have it. It is looked up in \
-     the service's listing, by `plan` too, which then needs the API key.",
-);
-
-const ORGANIZATION: Key = key(
-    "organization_id",
-    Kind::Template,
-    "`ROE_ORGANIZATION_ID` if set, else the key's own",
-    "${{ env.ROE_ORGANIZATION_ID }}",
-    "The Roe organization the dataset belongs to.",
-);
-
-const METADATA: Key = key(
-    "metadata",
-    Kind::Metadata,
-    "none",
-    "{year: \"${{ file.parent }}\", source: scanner}",
-    "Names and values that are stored with each file. Values are texts, kept exactly as written \
-     (`1.10`, `007`, `no`).",
-);
-
-const FILE_NAME: Key = key(
-    "file_name",
-    Kind::Template,
-    "`${{ file.name }}`",
-    "${{ file.parent }}-${{ file.name }}",
-    "The name the file gets in the dataset.",
-);
-
-const CONTENT_TYPE: Key = key(
-    "content_type",
-    Kind::Text,
-    "`auto`: by the file name's extension",
-    "application/pdf",
-    "The media type the files are sent as.",
-);
-
-const ON_EMPTY: Key = key(
-    "on_empty",
-    Kind::Word(&["error", "warn", "ignore"]),
-    "`error`",
-    "ignore",
-    "What an include pattern that matches no file is: an inbox that may be empty wants `ignore`.",
-);
-
-const COMPARE: Key = key(
-    "compare",
-    Kind::Word(&["content", "size_mtime"]),
-    "`content`",
-    "size_mtime",
-    "When a file counts as changed since it was stored: `content` reads files whose time or inode \
-     differ and compares digests; `size_mtime` believes size and time of change alone, and reads \
-     nothing.",
-);
-
-const ON_CHANGE: Key = key(
-    "on_change",
-    Kind::Word(&["upload", "skip", "fail"]),
-    "`upload`",
-    "fail",
-    "What to do with a file whose content changed since it was stored: `upload` it beside the \
-     stored version (the API replaces nothing), `skip` it with a note, or `fail` its row.",
-);
-
-const ON_METADATA_CHANGE: Key = key(
-    "on_metadata_change",
-    Kind::Word(&["skip", "upload"]),
-    "`skip`",
-    "upload",
-    "What to do with a file of which only the metadata differs from what was stored: `skip` it \
-     with a note, or `upload` it again beside the stored version.",
-);
-
-/// The keys of one entry of `uploads`.
-pub const RULE: &[Key] = &[
-    RULE_NAME,
-    ROOT,
-    INCLUDE,
-    EXCLUDE,
-    DATASET,
-    DATASET_NAME,
-    ORGANIZATION,
-    METADATA,
-    FILE_NAME,
-    CONTENT_TYPE,
-    ON_EMPTY,
-    COMPARE,
-    ON_CHANGE,
-    ON_METADATA_CHANGE,
-];
-
-/// The keys of `defaults`: a rule's, without its name.
-pub const DEFAULTS: &[Key] = match RULE {
-    [_name, rest @ ..] => rest,
-    [] => &[],
-};
 
 /// The keys of `concurrency` where it is a mapping.
 pub const CONCURRENCY: &[Key] = &[
@@ -417,7 +309,14 @@ fn mapping(keys: &[Key]) -> Value {
 fn property(key: &Key) -> Value {
     let mut value = match key.kind {
         Kind::Version => json!({"const": 1}),
-        Kind::Text | Kind::Template => json!({"type": ["string", "number", "boolean"]}),
+        Kind::Text | Kind::Template | Kind::Condition => {
+            json!({"type": ["string", "number", "boolean"]})
+        }
+        Kind::Columns => json!({"oneOf": [
+            {"type": "array", "items": {"type": "string"}},
+            {"type": "object", "additionalProperties": {"type": "string"}},
+        ]}),
+        Kind::Sidecar => json!({"oneOf": [{"type": "string"}, mapping(SIDECAR)]}),
         Kind::Count(max) => json!({"type": "integer", "minimum": 1, "maximum": max}),
         Kind::Concurrency(max) => json!({"oneOf": [
             {"type": "integer", "minimum": 1, "maximum": max},
@@ -431,13 +330,13 @@ fn property(key: &Key) -> Value {
             {"type": "string"},
             {"type": "integer", "minimum": 0},
         ]}),
-        Kind::Duration => json!({"type": "string"}),
+        Kind::Duration | Kind::Pattern | Kind::Size => json!({"type": "string"}),
         Kind::Flag => json!({"type": "boolean"}),
-        Kind::Patterns => json!({"oneOf": [
+        Kind::Patterns | Kind::Paths => json!({"oneOf": [
             {"type": "string"},
             {"type": "array", "minItems": 1, "items": {"type": "string"}},
         ]}),
-        Kind::Metadata => json!({
+        Kind::Metadata | Kind::Constants => json!({
             "type": "object",
             "additionalProperties": {"type": ["string", "number", "boolean"]},
         }),

@@ -1,0 +1,290 @@
+//! `check`: every mistake that can be found without network and ledger, and what is dead.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use super::draft::sources;
+use super::look::{Care, Looked, look};
+use crate::cli::{CheckFormat, CheckSettings, Warnings};
+use crate::diagnostic::{Checked, Diagnostic, Document, Severity, Source, Tally};
+use crate::error::{Exit, Failure};
+use crate::manifest::{Overlap, Rule};
+use crate::model::{Digests, InDoubt, Known, Origin, RunId, count, shown, shown_bounded};
+use crate::plan::{Basis, Decision, Inputs, Plan, Refusal, idle_excludes, plan, unused_columns};
+
+/// Looks at each manifest and prints what it finds.
+pub(super) fn check(settings: &CheckSettings) -> Result<Exit, Failure> {
+    let mut exit = Exit::Done;
+    let mut checked = Vec::new();
+    for (path, source) in sources(&settings.look)? {
+        let (source, mut diagnostics, files) = check_one(settings, &path, source)?;
+        if settings.warnings == Warnings::Fail {
+            for diagnostic in &mut diagnostics {
+                if diagnostic.severity == Severity::Warning {
+                    diagnostic.severity = Severity::Error;
+                }
+            }
+        }
+        if Tally::of(&diagnostics).errors > 0 {
+            exit = Exit::Invalid;
+        }
+        match settings.format {
+            CheckFormat::Text => {
+                super::narrate(&source.render(&diagnostics));
+                if diagnostics.is_empty() {
+                    let found = count(files, "file");
+                    super::say(&format!("{}: no problems, {found} to plan\n", source.name))?;
+                }
+            }
+            CheckFormat::Json => checked.push(Checked {
+                manifest: source.name.clone(),
+                tally: Tally::of(&diagnostics),
+                diagnostics: source.report(&diagnostics),
+            }),
+        }
+    }
+    if settings.format == CheckFormat::Json {
+        let text = serde_json::to_string_pretty(&Document::new(checked))
+            .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
+        super::say(&(text + "\n"))?;
+    }
+    Ok(exit)
+}
+
+/// What is wrong with a manifest, and how many files it plans.
+fn check_one(
+    settings: &CheckSettings,
+    path: &Path,
+    source: Source,
+) -> Result<(Source, Vec<Diagnostic>, usize), Failure> {
+    let (origin, run) = (Origin::new("sandbox"), RunId::new("check"));
+    let started = jiff::Timestamp::now();
+    let at = (&origin, &run, started);
+    let looked = look(&settings.look, path, source, at, Care::Check)?;
+    let basis = looked.basis(
+        &origin,
+        settings.look.organization.as_ref(),
+        (&run, started),
+    );
+    let plan = plan(&Inputs {
+        basis,
+        selection: &looked.selection,
+        known: &Known::default(),
+        gone: &HashSet::new(),
+        digests: &Digests::new(),
+        in_doubt: InDoubt::default(),
+        doubts: &[],
+    });
+    let mut diagnostics = looked.diagnostics.clone();
+    diagnostics.extend(problems(&looked, &plan));
+    diagnostics.extend(conflicts(&looked, &plan));
+    diagnostics.extend(looked.unused.iter().cloned());
+    // Of a manifest with errors, what nothing uses may be a consequence.
+    if !looked.is_invalid() {
+        diagnostics.extend(dead(&looked, &basis, &plan));
+    }
+    Ok((looked.source, diagnostics, plan.files.len()))
+}
+
+/// What keeps files from being sent, each problem once, with the files it keeps.
+fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
+    // By place in the manifest; without one, by rule.
+    let mut groups: BTreeMap<(usize, usize, usize), Vec<usize>> = BTreeMap::new();
+    for (index, (row, problem)) in plan.problems.iter().enumerate() {
+        let place = match &problem.span {
+            Some(span) => (span.start, span.end, 0),
+            None => (0, 0, plan.files[*row].rule),
+        };
+        groups.entry(place).or_default().push(index);
+    }
+    let mut diagnostics = Vec::new();
+    for indices in groups.into_values() {
+        let (row, problem) = &plan.problems[indices[0]];
+        let file = &plan.files[*row];
+        let rule = &looked.manifest.rules[file.rule];
+        let path = shown_bounded(file.path.as_str());
+        let label = match indices.len() {
+            1 => format!("for `{path}`"),
+            more => format!("for `{path}`, the first of {}", count(more, "file")),
+        };
+        let span = problem.span.clone().unwrap_or_else(|| rule.span.clone());
+        let diagnostic = Diagnostic::error(problem.message.clone(), span).label(label);
+        diagnostics.push(Diagnostic {
+            help: problem.help.clone(),
+            ..diagnostic
+        });
+        let beside = indices
+            .iter()
+            .flat_map(|index| &plan.problems[*index].1.beside);
+        diagnostics.extend(beside.cloned());
+    }
+    diagnostics
+}
+
+/// Files that several rules send to one target, one diagnostic for each pair of rules.
+fn conflicts(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
+    let rules = &looked.manifest.rules;
+    let by_name: HashMap<&str, usize> = rules
+        .iter()
+        .enumerate()
+        .map(|(index, rule)| (rule.name.as_str(), index))
+        .collect();
+    let mut pairs: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+    for (index, file) in plan.files.iter().enumerate() {
+        if let Decision::Conflict(other) = &file.decision
+            && let Some(&other) = by_name.get(other.as_str())
+        {
+            let pair = (file.rule.min(other), file.rule.max(other));
+            pairs.entry(pair).or_default().push(index);
+        }
+    }
+    let pairs = pairs.into_iter();
+    pairs
+        .map(|((first, second), files)| {
+            let shared: HashSet<&str> = files
+                .iter()
+                .map(|file| plan.files[*file].path.as_str())
+                .collect();
+            let path = shown_bounded(plan.files[files[0]].path.as_str());
+            let what = match shared.len() {
+                1 => format!("`{path}`"),
+                more => format!("{}, `{path}` the first of them,", count(more, "file")),
+            };
+            Diagnostic::error(
+                format!(
+                    "the rules `{}` and `{}` both send {what} to one target",
+                    rules[first].name, rules[second].name
+                ),
+                rules[second].span.clone(),
+            )
+            .label("neither sends it")
+            .other(rules[first].span.clone(), "the other rule")
+            .help(
+                "exclude it from one of them, or say with `overlap: first` or `all` what is meant",
+            )
+        })
+        .collect()
+}
+
+/// What does no harm and no good.
+fn dead(looked: &Looked, basis: &Basis<'_>, plan: &Plan) -> Vec<Diagnostic> {
+    let rules = &looked.manifest.rules;
+    let mut diagnostics = Vec::new();
+    for (rule, pattern) in idle_excludes(&looked.manifest, &looked.survey.candidates) {
+        let rule = &rules[rule];
+        diagnostics.push(
+            Diagnostic::warning(
+                format!("this pattern of rule `{}` excludes nothing", rule.name),
+                rule.exclude_spans[pattern].clone(),
+            )
+            .label("matches no file that an `include` takes")
+            .help("take it out, or mend it: patterns are matched below `root`, and case matters"),
+        );
+    }
+    let mut files = vec![0; rules.len()];
+    for file in &plan.files {
+        files[file.rule] += 1;
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        if files[index] == 0 {
+            diagnostics.extend(shadowed(basis, plan, index, rule));
+        }
+    }
+    for (of, columns) in &looked.tables {
+        let with = of.iter().filter_map(|rule| {
+            let rule = &rules[*rule];
+            Some((rule, rule.table.as_ref()?))
+        });
+        diagnostics.extend(unused_columns(&with.collect::<Vec<_>>(), columns));
+    }
+    diagnostics.extend(idle_sidecars(looked));
+    diagnostics
+}
+
+/// A rule of whose files none is left.
+fn shadowed(basis: &Basis<'_>, plan: &Plan, index: usize, rule: &Rule) -> Option<Diagnostic> {
+    let left_out = plan.left_out.get(index)?;
+    let (main, _) = left_out.iter().max_by_key(|(_, files)| **files)?;
+    let all: usize = left_out.values().sum();
+    let files = count(all, "file");
+    let message = match main {
+        Refusal::TakenBy(by) if basis.manifest.overlap == Overlap::First => format!(
+            "rule `{}` gets no file: rule `{}` is before it and takes {files}",
+            rule.name, basis.manifest.rules[*by].name
+        ),
+        main => format!(
+            "rule `{}` gets no file: {files} left out, {}",
+            rule.name,
+            super::plan::left_out(plan, *main)
+        ),
+    };
+    // Time alone may change that.
+    let diagnostic = if *main == Refusal::TooYoung {
+        Diagnostic::note(message, rule.span.clone())
+    } else {
+        Diagnostic::warning(message, rule.span.clone())
+    };
+    Some(match main {
+        Refusal::TakenBy(by) => {
+            let other = basis.manifest.rules[*by].span.clone();
+            diagnostic
+                .other(other, "takes them")
+                .help("put the narrower rule first, or take it out")
+        }
+        _ => diagnostic,
+    })
+}
+
+/// Rules with a `sidecar` that no file has, and sidecars that are sent as files too.
+fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
+    let rules = &looked.manifest.rules;
+    let mut with: Vec<(usize, usize)> = vec![(0, 0); rules.len()];
+    let mut beside = HashSet::new();
+    for taken in &looked.selection.taken {
+        let (files, found) = &mut with[taken.rule];
+        *files += 1;
+        if let Some(sidecar) = &taken.sidecar {
+            *found += 1;
+            beside.insert((taken.root, &sidecar.0));
+        }
+    }
+    let mut diagnostics = Vec::new();
+    for (rule, (files, found)) in rules.iter().zip(with) {
+        if let Some(sidecar) = &rule.sidecar
+            && files > 0
+            && found == 0
+        {
+            diagnostics.push(
+                Diagnostic::warning(
+                    format!("no file of rule `{}` has such a sidecar", rule.name),
+                    sidecar.path.span.clone(),
+                )
+                .help("its path is relative to `root`: `${{ file.path }}` is the whole path there"),
+            );
+        }
+    }
+    let mut sent: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    for taken in &looked.selection.taken {
+        let root = &looked.survey.candidates.roots[taken.root.0];
+        let path = &root.found[taken.candidate].relative;
+        if beside.contains(&(taken.root, path)) {
+            sent.entry(taken.rule).or_default().push(path.as_str());
+        }
+    }
+    for (rule, paths) in sent {
+        let rule = &rules[rule];
+        let first = shown(paths[0]);
+        let (what, span) = (count(paths.len(), "sidecar"), rule.span.clone());
+        diagnostics.push(
+            Diagnostic::warning(
+                format!(
+                    "rule `{}` sends {what} as files, `{first}` first",
+                    rule.name
+                ),
+                span,
+            )
+            .help("leave them out, as with `exclude: [\"**/*.meta.yaml\"]`"),
+        );
+    }
+    diagnostics
+}

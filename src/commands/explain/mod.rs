@@ -1,0 +1,536 @@
+//! `explain`: what becomes of one file, and why.
+
+mod text;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::draft::{ledger_failure, sources};
+use super::look::{Care, Looked, look};
+use super::service;
+use crate::cli::{CheckFormat, ExplainSettings};
+use crate::error::{Exit, Failure};
+use crate::ledger::{Ledger, SqliteLedger};
+use crate::manifest::{Overlap, Rule};
+use crate::model::{
+    Candidate, ContentType, Entry, FileId, HumanBytes, Known, KnownFile, KnownState, RelativePath,
+    RemoteName, RootId, RuleName, RunId, SourcePath, Target, shown,
+};
+use crate::plan::select::refusal;
+use crate::plan::{
+    Basis, Inputs, LayerOrigin, Refusal, Rendered, Secrecy, Selection, Taken, plan, rendered,
+    undecided,
+};
+use crate::source::{find, ignored};
+
+/// The version of the printed explanation's form.
+const FORMAT: u32 = 1;
+
+/// What stands for a value that is not to be shown.
+const HIDDEN: &str = "(hidden)";
+
+/// One file, as each rule sees it.
+#[derive(Serialize)]
+struct Explanation {
+    format: u32,
+    manifest: String,
+    file: String,
+    size: Option<u64>,
+    modified: Option<String>,
+    rules: Vec<Seen>,
+}
+
+/// One rule's view of the file.
+#[derive(Serialize)]
+struct Seen {
+    rule: RuleName,
+    line: usize,
+    /// `taken` or `left_out`.
+    verdict: &'static str,
+    why: String,
+    pattern: Option<Pattern>,
+    sending: Option<Sent>,
+    problem: Option<String>,
+    decision: Option<Decided>,
+    ledger: Option<InLedger>,
+}
+
+#[derive(Serialize)]
+struct Pattern {
+    text: String,
+    line: usize,
+}
+
+#[derive(Serialize)]
+struct Sent {
+    remote_name: RemoteName,
+    stored_name: String,
+    content_type: ContentType,
+    content_type_from: String,
+    target: Target,
+    dataset: Option<String>,
+    metadata: Vec<Given>,
+    metadata_bytes: usize,
+}
+
+/// One metadata name.
+#[derive(Serialize)]
+struct Given {
+    name: String,
+    value: String,
+    /// `defaults`, `rule`, `capture`, `table` or `sidecar`.
+    origin: &'static str,
+    file: String,
+    line: u64,
+    column: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Decided {
+    action: &'static str,
+    reason: &'static str,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct InLedger {
+    path: SourcePath,
+    /// `stored`, `not_stored`, `in_doubt` or `unknown`.
+    state: &'static str,
+    file_id: Option<FileId>,
+    remote_name: Option<String>,
+}
+
+/// Explains and prints.
+pub(super) fn explain(settings: &ExplainSettings) -> Result<Exit, Failure> {
+    let Some((path, source)) = sources(&settings.look)?.into_iter().next() else {
+        return Ok(Exit::Done);
+    };
+    let endpoint = service::endpoint(&settings.service)?;
+    let origin = service::origin(endpoint.as_ref());
+    let (run, started) = (RunId::new("explain"), jiff::Timestamp::now());
+    let at = (&origin, &run, started);
+    let looked = look(&settings.look, &path, source, at, Care::Check)?;
+    let problems = looked.source.render(&looked.diagnostics);
+    if looked.is_invalid() {
+        super::narrate(&problems);
+        // Rules that could not be understood would be missing here without a word.
+        super::narrate("the manifest has errors: what follows is about the rest of it");
+    }
+    let basis = looked.basis(
+        &origin,
+        settings.look.organization.as_ref(),
+        (&run, started),
+    );
+    let file = Named::of(&settings.file, &path);
+    let asked = Asked {
+        looked: &looked,
+        basis,
+        file: &file,
+    };
+    let explanation = asked.explain()?;
+    let is_found =
+        explanation.size.is_some() || explanation.rules.iter().any(|seen| seen.verdict == "taken");
+    if !is_found && !file.exists() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "there is no file {}",
+                shown(&settings.file.to_string_lossy())
+            ),
+        )
+        .hint("name it by its path from here, from the manifest, or below a rule's root"));
+    }
+    super::say(&match settings.format {
+        CheckFormat::Text => text::text(&explanation),
+        CheckFormat::Json => {
+            let json = serde_json::to_string_pretty(&explanation)
+                .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
+            json + "\n"
+        }
+    })?;
+    Ok(if looked.is_invalid() {
+        Exit::Invalid
+    } else {
+        Exit::Done
+    })
+}
+
+/// A file as it was named, and where that may lead.
+struct Named {
+    given: PathBuf,
+    /// As seen from here, and from the manifest's folder.
+    places: Vec<PathBuf>,
+}
+
+impl Named {
+    fn of(given: &Path, manifest: &Path) -> Self {
+        let folder = manifest.parent().unwrap_or(Path::new(""));
+        let places = [given.to_owned(), folder.join(given)];
+        let real = places.into_iter().filter_map(|place| find(&place));
+        Self {
+            given: given.to_owned(),
+            places: real.collect(),
+        }
+    }
+
+    fn exists(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// Its path below a root, if it lies there.
+    fn below(&self, root: &Path) -> Option<RelativePath> {
+        let real = std::fs::canonicalize(root).ok()?;
+        let mut places = self.places.iter();
+        let below = places.find_map(|place| place.strip_prefix(&real).ok());
+        let below = if let Some(below) = below {
+            below.to_str()?.to_owned()
+        } else {
+            let below = self.given.to_str()?;
+            find(&real.join(below))?;
+            below.to_owned()
+        };
+        RelativePath::parse(&below).ok()
+    }
+}
+
+struct Asked<'a> {
+    looked: &'a Looked,
+    basis: Basis<'a>,
+    file: &'a Named,
+}
+
+impl Asked<'_> {
+    fn explain(&self) -> Result<Explanation, Failure> {
+        let rules = &self.looked.manifest.rules;
+        let paths: Vec<Option<RelativePath>> = rules
+            .iter()
+            .map(|rule| self.file.below(&rule.root))
+            .collect();
+        let is_it = |taken: &&Taken| {
+            let path = &self.basis.candidate(taken).relative;
+            paths[taken.rule].as_ref() == Some(path)
+        };
+        let selection = Selection {
+            taken: self
+                .looked
+                .selection
+                .taken
+                .iter()
+                .filter(is_it)
+                .cloned()
+                .collect(),
+            left_out: Vec::new(),
+        };
+        let known = self.known()?;
+        let mut inputs = Inputs {
+            basis: self.basis,
+            selection: &selection,
+            known: &known,
+            gone: &HashSet::new(),
+            digests: &crate::model::Digests::new(),
+            in_doubt: self.looked.manifest.run.in_doubt.unwrap_or_default(),
+            doubts: &[],
+        };
+        let digests = self.looked.survey.roots.digests(undecided(&inputs));
+        inputs.digests = &digests;
+        let plan = plan(&inputs);
+        let mut seen = Vec::new();
+        let mut stat = None;
+        for (index, rule) in rules.iter().enumerate() {
+            let row = plan.files.iter().find(|file| file.rule == index);
+            let taken = selection.taken.iter().find(|taken| taken.rule == index);
+            let mut view = match (row, taken, &paths[index]) {
+                (Some(row), Some(taken), Some(path)) => {
+                    stat = stat.or(row.stat);
+                    let mut view = self.taken(rule, taken, path);
+                    view.decision = Some(Decided {
+                        action: row.decision.action(),
+                        reason: row.decision.reason(),
+                        detail: row.decision.to_string(),
+                    });
+                    let target = &plan.rules[index].target;
+                    view.ledger = Some(in_ledger(&row.path, known.get(target, &row.path)));
+                    view
+                }
+                (_, _, Some(path)) => self.left_out(index, rule, path, &selection),
+                (_, _, None) => self.view(
+                    rule,
+                    "left_out",
+                    format!(
+                        "it does not lie in the rule's root `{}`",
+                        shown(&rule.root.to_string_lossy())
+                    ),
+                ),
+            };
+            view.line = self.line(rule.span.start);
+            seen.push(view);
+        }
+        let stat = stat.or_else(|| {
+            let mut found = self.file.places.iter();
+            found.find_map(|place| crate::source::stat_of(place))
+        });
+        Ok(Explanation {
+            format: FORMAT,
+            manifest: self.looked.manifest.name.clone(),
+            file: self.file.given.to_string_lossy().into_owned(),
+            size: stat.map(|stat| stat.size),
+            modified: stat.map(|stat| format!("{:.0}", stat.modified())),
+            rules: seen,
+        })
+    }
+
+    fn known(&self) -> Result<Known, Failure> {
+        let ledger = SqliteLedger::open_read_only(&self.looked.state.ledger());
+        let Some(ledger) = ledger.map_err(|error| ledger_failure(&error))? else {
+            return Ok(Known::default());
+        };
+        ledger
+            .known(&self.basis.targets(), &self.looked.manifest.name)
+            .map_err(|error| ledger_failure(&error))
+    }
+
+    fn line(&self, byte: usize) -> usize {
+        self.looked.source.line_of(byte)
+    }
+
+    fn view(&self, rule: &Rule, verdict: &'static str, why: String) -> Seen {
+        Seen {
+            rule: rule.name.clone(),
+            line: self.line(rule.span.start),
+            verdict,
+            why,
+            pattern: None,
+            sending: None,
+            problem: None,
+            decision: None,
+            ledger: None,
+        }
+    }
+
+    fn include(&self, rule: &Rule, path: &str) -> Option<Pattern> {
+        let at = rule.include.matching(path).next()?;
+        Some(Pattern {
+            text: rule.include.patterns()[at].as_str().to_owned(),
+            line: self.line(rule.include_spans.get(at)?.start),
+        })
+    }
+
+    fn taken(&self, rule: &Rule, taken: &Taken, path: &RelativePath) -> Seen {
+        let pattern = self.include(rule, path.as_str());
+        let why = match &pattern {
+            Some(_) => "an `include` pattern matches".to_owned(),
+            None => "`files_from` lists it".to_owned(),
+        };
+        let mut view = self.view(rule, "taken", why);
+        view.pattern = pattern;
+        let Entry::File(stat) = self.basis.candidate(taken).entry else {
+            return view;
+        };
+        if let Some(problem) = &taken.problem {
+            view.problem = Some(problem.message.clone());
+            return view;
+        }
+        match rendered(&self.basis, rule, taken, path, stat) {
+            Ok(rendered) => view.sending = Some(self.sent(rule, taken, path, rendered)),
+            Err(problem) => view.problem = Some(problem.message),
+        }
+        view
+    }
+
+    fn sent(&self, rule: &Rule, taken: &Taken, path: &RelativePath, what: Rendered) -> Sent {
+        let name = path.as_str().rsplit('/').next().unwrap_or_default();
+        let content_type_from = match &rule.content_type {
+            Some(at) => format!("`content_type`, line {}", self.line(at.span.start)),
+            None => match name.rsplit_once('.') {
+                Some((_, extension)) => format!("the extension `.{}`", shown(extension)),
+                None => "no extension".to_owned(),
+            },
+        };
+        let targets = self.basis.target_of(rule);
+        let metadata_bytes = what.metadata_bytes();
+        let metadata = what.metadata.into_iter().map(|layered| {
+            let (file, line, column) = self.place(rule, taken, &layered.origin);
+            Given {
+                origin: layered.origin.word(),
+                name: layered.key,
+                value: match layered.secrecy {
+                    Secrecy::Open => layered.value,
+                    Secrecy::Hidden => HIDDEN.to_owned(),
+                },
+                file,
+                line,
+                column,
+            }
+        });
+        Sent {
+            stored_name: what.remote_name.stored().as_str().to_owned(),
+            remote_name: what.remote_name,
+            content_type: what.content_type,
+            content_type_from,
+            target: targets,
+            dataset: rule.dataset.as_ref().map(|dataset| dataset.text.clone()),
+            metadata: metadata.collect(),
+            metadata_bytes,
+        }
+    }
+
+    /// Where a value comes from: file, line, column of a table.
+    fn place(
+        &self,
+        rule: &Rule,
+        taken: &Taken,
+        origin: &LayerOrigin,
+    ) -> (String, u64, Option<String>) {
+        let in_manifest = |byte: usize| {
+            let line = self.line(byte) as u64;
+            (self.looked.source.name.clone(), line, None)
+        };
+        match origin {
+            LayerOrigin::Defaults(span) | LayerOrigin::Rule(span) | LayerOrigin::Capture(span) => {
+                in_manifest(span.start)
+            }
+            LayerOrigin::Table { line, column } => {
+                let table = rule.table.as_ref();
+                let path = table.map(|table| table.path.value.to_string_lossy().into_owned());
+                (path.unwrap_or_default(), *line, Some(column.clone()))
+            }
+            LayerOrigin::Sidecar { line } => {
+                let path = taken.sidecar.as_ref().map(|beside| beside.0.as_str());
+                (path.unwrap_or_default().to_owned(), *line as u64, None)
+            }
+        }
+    }
+
+    fn left_out(
+        &self,
+        index: usize,
+        rule: &Rule,
+        path: &RelativePath,
+        selection: &Selection,
+    ) -> Seen {
+        let Some(root) = self.basis.candidates.rule_roots[index] else {
+            return self.view(rule, "left_out", "its root cannot be read".to_owned());
+        };
+        let found = self.found(root, path);
+        let stand_in;
+        let candidate = if let Some(candidate) = found {
+            candidate
+        } else {
+            let stat = crate::source::stat_of(&rule.root.join(path.as_str()));
+            let unusable = Entry::Unusable("it is no regular file".to_owned());
+            stand_in = Candidate {
+                relative: path.clone(),
+                entry: stat.map_or(unusable, Entry::File),
+            };
+            &stand_in
+        };
+        let path = path.as_str();
+        let mut pattern = self.include(rule, path);
+        let why = match refusal(&self.basis, rule, candidate) {
+            Some(Refusal::NotIncluded) if hidden(path) && !rule.include.patterns().is_empty() => {
+                "no `include` pattern matches; names with a leading dot must be spelt, or \
+                 `hidden: true` set"
+                    .to_owned()
+            }
+            Some(Refusal::NotIncluded) => "no `include` pattern matches".to_owned(),
+            Some(Refusal::Excluded(at)) => {
+                pattern = rule.exclude_spans.get(at).map(|span| Pattern {
+                    text: rule.exclude.patterns()[at].as_str().to_owned(),
+                    line: self.line(span.start),
+                });
+                "an `exclude` pattern matches".to_owned()
+            }
+            Some(refusal) => limit(rule, candidate, refusal),
+            None if found.is_none() => unseen(rule, path),
+            None => {
+                let target = self.basis.target_of(rule);
+                let rules = &self.looked.manifest.rules;
+                let mut earlier = selection.taken.iter().map(|taken| taken.rule);
+                let taker = earlier
+                    .find(|other| *other < index && self.basis.target_of(&rules[*other]) == target);
+                match taker {
+                    Some(taker) if self.looked.manifest.overlap == Overlap::First => format!(
+                        "rule `{}` takes it before, and `overlap` is `first`",
+                        rules[taker].name
+                    ),
+                    _ => match &rule.select.when {
+                        Some(when) => {
+                            format!("`when` is false, line {}", self.line(when.span.start))
+                        }
+                        None => "it is not taken".to_owned(),
+                    },
+                }
+            }
+        };
+        let mut view = self.view(rule, "left_out", why);
+        view.pattern = pattern;
+        view
+    }
+
+    fn found(&self, root: RootId, path: &RelativePath) -> Option<&Candidate> {
+        let found = &self.basis.candidates.roots.get(root.0)?.found;
+        found.iter().find(|candidate| candidate.relative == *path)
+    }
+}
+
+/// Why the patterns match and the walk did not see it all the same.
+fn unseen(rule: &Rule, path: &str) -> String {
+    if rule.select.files_from.is_some() {
+        return "`files_from` does not list it".to_owned();
+    }
+    match ignored(&rule.root, path) {
+        Some(ignored) => format!(
+            "{} hides it, line {}: `{}`",
+            shown(&ignored.file),
+            ignored.line,
+            shown(&ignored.pattern)
+        ),
+        None => "it lies behind a symbolic link, or in the state folder".to_owned(),
+    }
+}
+
+fn limit(rule: &Rule, candidate: &Candidate, refusal: Refusal) -> String {
+    let size = match candidate.entry {
+        Entry::File(stat) => HumanBytes(stat.size).to_string(),
+        _ => String::new(),
+    };
+    let select = &rule.select;
+    match refusal {
+        Refusal::TooDeep => format!(
+            "it lies deeper than `max_depth: {}`",
+            select.max_depth.unwrap_or_default()
+        ),
+        Refusal::TooSmall => format!(
+            "its size of {size} is below `min_size` of {}",
+            HumanBytes(select.min_size.unwrap_or_default())
+        ),
+        Refusal::TooLarge => format!(
+            "its size of {size} is above `max_size` of {}",
+            HumanBytes(select.max_size.unwrap_or_default())
+        ),
+        Refusal::TooYoung => "it changed less than `min_age` ago".to_owned(),
+        _ => "it is not taken".to_owned(),
+    }
+}
+
+fn hidden(path: &str) -> bool {
+    path.split('/').any(|component| component.starts_with('.'))
+}
+
+fn in_ledger(path: &SourcePath, known: Option<&KnownFile>) -> InLedger {
+    let stored = known.and_then(|known| known.stored.as_ref());
+    InLedger {
+        path: path.clone(),
+        state: match known.map(|known| &known.state) {
+            None => "unknown",
+            Some(KnownState::Stored) => "stored",
+            Some(KnownState::NotStored) => "not_stored",
+            Some(KnownState::InDoubt(..)) => "in_doubt",
+        },
+        file_id: stored.and_then(|stored| stored.file_id.clone()),
+        remote_name: stored.map(|stored| stored.remote_name.clone()),
+    }
+}

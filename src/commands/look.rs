@@ -1,0 +1,451 @@
+//! Everything that can be known of a manifest without network and ledger: its text, its roots, its
+//! tables and sidecars, and every problem of them. What `plan`, `apply`, `check` and `explain`
+//! share.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::draft::ledger_failure;
+use crate::cli::LookSettings;
+use crate::diagnostic::{Diagnostic, Severity, Source, excerpt};
+use crate::error::{Exit, Failure};
+use crate::ledger::StateFolder;
+use crate::manifest::{
+    self, BYTES_MAX, FilesFrom, FollowSymlinks, Given, Manifest, Reaction, Rule,
+};
+use crate::model::{Globs, Links, OrganizationId, Origin, RelativePath, RunId, shown};
+use crate::plan::beside::{SidecarFound, SidecarNeed, TableNeed};
+use crate::plan::{Basis, Selection, unmatched};
+use crate::sidecar;
+use crate::source::{Roots, Survey, Want, survey};
+use crate::table::{self, Format, Spec};
+use crate::template::Values;
+
+/// The manifest that is read from standard input.
+const STDIN: &str = "-";
+
+/// Longest list of files that is read, in bytes.
+const LIST_MAX: u64 = 1 << 30;
+
+/// Longest path that a list may hold, in bytes.
+const PATH_MAX: usize = 64 * 1024;
+
+/// Problems of one list that are shown.
+const LIST_PROBLEMS: usize = 20;
+
+/// How closely a manifest is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// To carry it out.
+    Run,
+    /// To find what is wrong with it: also what it leaves out is looked at.
+    Check,
+}
+
+/// A manifest that was read, whose roots were walked and whose tables were joined.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub source: Source,
+    pub manifest: Manifest,
+    /// Every problem found so far.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What does no harm and no good.
+    pub unused: Vec<Diagnostic>,
+    pub state: StateFolder,
+    pub survey: Survey,
+    pub selection: Selection,
+    /// The tables that could be read: the rules that share one, and its columns.
+    pub tables: Vec<(Vec<usize>, Vec<Arc<str>>)>,
+}
+
+impl Looked {
+    /// Whether nothing is to be done until something is mended.
+    pub(super) fn is_invalid(&self) -> bool {
+        let mut diagnostics = self.diagnostics.iter();
+        diagnostics.any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    pub(super) fn basis<'a>(
+        &'a self,
+        origin: &'a Origin,
+        organization: Option<&'a OrganizationId>,
+        run: (&'a RunId, Timestamp),
+    ) -> Basis<'a> {
+        Basis {
+            manifest: &self.manifest,
+            candidates: &self.survey.candidates,
+            origin,
+            organization,
+            run,
+        }
+    }
+}
+
+/// Looks at one manifest.
+pub(super) fn look(
+    settings: &LookSettings,
+    path: &Path,
+    source: Source,
+    (origin, run, started): (&Origin, &RunId, Timestamp),
+    care: Care,
+) -> Result<Looked, Failure> {
+    let state = state_folder(path, settings.state.as_deref())?;
+    let given = Given {
+        environment: &settings.environment,
+        set: &settings.set,
+    };
+    let reading = manifest::read(&source, path, given);
+    let (manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
+    let is_whole = diagnostics.is_empty();
+    let mut wants = Vec::with_capacity(manifest.rules.len());
+    for rule in &manifest.rules {
+        wants.push(want(rule, care, &mut diagnostics));
+    }
+    let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
+    diagnostics.extend(unusable_roots(&manifest, &survey));
+    diagnostics.extend(missing(&manifest, &wants, &survey));
+    for (rule, pattern) in unmatched(&manifest, &survey.candidates) {
+        diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern));
+    }
+    diagnostics.extend(uploaded_reports(&manifest, path, (run, started)));
+    let mut looked = Looked {
+        source,
+        manifest,
+        diagnostics,
+        unused: reading.unused,
+        state,
+        survey,
+        selection: Selection::default(),
+        tables: Vec::new(),
+    };
+    let mut selection = Selection::default();
+    let mut found = Vec::new();
+    let mut tables = Vec::new();
+    let basis = looked.basis(origin, settings.organization.as_ref(), (run, started));
+    if !basis.manifest.rules.is_empty() {
+        selection = Selection::new(&basis);
+        let needs = selection.tables(&basis);
+        for need in needs {
+            join(&basis, &mut selection, &need, &mut found, &mut tables);
+        }
+        for need in selection.sidecars(&basis) {
+            let beside = read_sidecar(&looked.survey.roots, &need);
+            selection.beside(&basis, &need, beside);
+        }
+        selection.finish(&basis);
+    }
+    // Of a manifest that is not understood, what is missing may be a consequence.
+    found.retain(|diagnostic| is_whole || diagnostic.severity == Severity::Error);
+    looked.diagnostics.extend(found);
+    looked.selection = selection;
+    looked.tables = tables;
+    Ok(looked)
+}
+
+/// What one rule wants from its root.
+fn want(rule: &Rule, care: Care, diagnostics: &mut Vec<Diagnostic>) -> Want {
+    let listed = match &rule.select.files_from {
+        None => None,
+        Some(FilesFrom::Here(paths)) => Some(paths.iter().map(|(path, _)| path.clone()).collect()),
+        Some(FilesFrom::File(path, span)) => {
+            let name = shown(&path.to_string_lossy()).into_owned();
+            match read_list(path, &name) {
+                Ok((paths, problems)) => {
+                    diagnostics.extend(problems);
+                    Some(paths)
+                }
+                Err(error) => {
+                    diagnostics.push(
+                        Diagnostic::error(
+                            format!("the list cannot be read: {error}"),
+                            span.clone(),
+                        )
+                        .label(format!("looked for `{name}`"))
+                        .help("`files_from` is relative to the manifest's folder"),
+                    );
+                    Some(Vec::new())
+                }
+            }
+        }
+    };
+    Want {
+        root: rule.root.clone(),
+        include: rule.include.clone(),
+        exclude: match care {
+            Care::Run => rule.exclude.clone(),
+            Care::Check => Globs::exclude(Vec::new()),
+        },
+        max_depth: rule.select.max_depth,
+        links: match rule.select.follow_symlinks {
+            FollowSymlinks::Never => Links::Never,
+            FollowSymlinks::WithinRoot => Links::WithinRoot,
+        },
+        listed,
+    }
+}
+
+/// A list's paths, one a line, and what is wrong with some.
+fn read_list(path: &Path, name: &str) -> io::Result<(Vec<RelativePath>, Vec<Diagnostic>)> {
+    let mut reader = BufReader::new(File::open(path)?.take(LIST_MAX + 1));
+    let (mut paths, mut seen, mut problems) = (Vec::new(), HashSet::new(), Vec::new());
+    let (mut line, mut number, mut bytes) = (Vec::new(), 0, 0);
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line)?;
+        if read == 0 {
+            break;
+        }
+        bytes += read as u64;
+        if bytes > LIST_MAX {
+            return Err(io::Error::other("it is larger than 1 GiB"));
+        }
+        number += 1;
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let text = match number {
+            1 => text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text),
+            _ => text,
+        };
+        if text.is_empty() {
+            continue;
+        }
+        let parsed = match std::str::from_utf8(text) {
+            _ if text.len() > PATH_MAX => Err("the path is longer than 64 KiB".to_owned()),
+            Ok(text) => RelativePath::parse(text),
+            Err(_) => Err("the path is not UTF-8".to_owned()),
+        };
+        let problem = match parsed {
+            Ok(path) if seen.insert(path.clone()) => {
+                paths.push(path);
+                continue;
+            }
+            Ok(_) => "the path is listed twice".to_owned(),
+            Err(why) => why,
+        };
+        if problems.len() < LIST_PROBLEMS {
+            let text = String::from_utf8_lossy(text);
+            let at = excerpt(name, number, &text, 0..text.len());
+            problems.push(
+                Diagnostic::error(problem, at)
+                    .help("each line is a path below `root`, as `2024/a.pdf`"),
+            );
+        }
+    }
+    Ok((paths, problems))
+}
+
+fn unusable_roots(manifest: &Manifest, survey: &Survey) -> Vec<Diagnostic> {
+    let mut seen = HashSet::new();
+    let mut diagnostics = Vec::new();
+    for (rule, why) in &survey.unusable_roots {
+        let rule = &manifest.rules[*rule];
+        // A root that stands in `defaults` is every rule's.
+        if !seen.insert((rule.root_span.clone(), &rule.root)) {
+            continue;
+        }
+        diagnostics.push(
+            Diagnostic::error(why.clone(), rule.root_span.clone())
+                .label(format!(
+                    "looked for `{}`",
+                    shown(&rule.root.to_string_lossy())
+                ))
+                .help("`root` is relative to the manifest's folder"),
+        );
+    }
+    diagnostics
+}
+
+/// Listed files that are not there.
+fn missing(manifest: &Manifest, wants: &[Want], survey: &Survey) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    for (index, position) in survey.missing.iter().take(LIST_PROBLEMS) {
+        let rule = &manifest.rules[*index];
+        let listed = wants[*index].listed.as_deref().unwrap_or_default();
+        let Some(path) = listed.get(*position) else {
+            continue;
+        };
+        let span = match &rule.select.files_from {
+            Some(FilesFrom::Here(paths)) => paths.get(*position).map(|(_, span)| span.clone()),
+            Some(FilesFrom::File(_, span)) => Some(span.clone()),
+            None => None,
+        };
+        let message = format!("there is no file `{path}`");
+        diagnostics.push(
+            Diagnostic::error(message, span.unwrap_or(rule.span.clone()))
+                .label(format!(
+                    "looked in `{}`",
+                    shown(&rule.root.to_string_lossy())
+                ))
+                .help("paths of `files_from` are relative to `root`, and case matters"),
+        );
+    }
+    diagnostics
+}
+
+fn join(
+    basis: &Basis<'_>,
+    selection: &mut Selection,
+    need: &TableNeed,
+    found: &mut Vec<Diagnostic>,
+    tables: &mut Vec<(Vec<usize>, Vec<Arc<str>>)>,
+) {
+    let first = need.rules.first().map(|rule| &basis.manifest.rules[*rule]);
+    let Some(table) = first.and_then(|rule| rule.table.as_ref()) else {
+        return;
+    };
+    let name = shown(&need.path.to_string_lossy()).into_owned();
+    let file = match open_regular(&need.path) {
+        Ok(file) => file,
+        Err(error) => {
+            found.push(
+                Diagnostic::error(
+                    format!("the table cannot be read: {error}"),
+                    table.path.span.clone(),
+                )
+                .label(format!("looked for `{name}`"))
+                .help("a table's `path` is relative to the manifest's folder"),
+            );
+            return;
+        }
+    };
+    let spec = Spec {
+        file: &name,
+        format: Format::of_path(&name).unwrap_or(Format::Csv),
+        delimiter: need.delimiter,
+        key: &need.key,
+    };
+    let keys: Vec<&str> = need.keys.iter().map(String::as_str).collect();
+    let joined = table::join(file, &spec, &keys);
+    tables.push((need.rules.clone(), joined.columns.clone()));
+    found.extend(selection.join(basis, need, joined));
+}
+
+fn open_regular(path: &Path) -> io::Result<File> {
+    // Of a pipe the end is not known, nor can it be read twice.
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    File::open(path)
+}
+
+fn read_sidecar(roots: &Roots, need: &SidecarNeed) -> SidecarFound {
+    match roots.read_small(need.root, &need.path, sidecar::BYTES_MAX) {
+        Ok(None) => SidecarFound::Missing,
+        Ok(Some(bytes)) => match sidecar::parse(&bytes, need.path.as_str()) {
+            Ok(sidecar) => SidecarFound::Read(sidecar),
+            Err(diagnostics) => {
+                let first = diagnostics.first();
+                let why = first.map_or_else(String::new, |first| first.message.clone());
+                SidecarFound::Unusable(why, diagnostics)
+            }
+        },
+        Err(why) => SidecarFound::Unusable(why, Vec::new()),
+    }
+}
+
+/// Reports that a rule would take for files to upload, in this run or the next.
+fn uploaded_reports(manifest: &Manifest, path: &Path, run: (&RunId, Timestamp)) -> Vec<Diagnostic> {
+    let values = Values {
+        manifest: &manifest.name,
+        run: Some(run),
+        ..Values::default()
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut found = Vec::new();
+    for report in &manifest.reports {
+        let Ok(rendered) = report.path.render(&values) else {
+            continue;
+        };
+        let joined = folder.join(rendered);
+        let report_path: PathBuf = joined.components().filter(is_named).collect();
+        let taker = manifest.rules.iter().find(|rule| {
+            let root: PathBuf = rule.root.components().filter(is_named).collect();
+            let below = report_path.strip_prefix(&root);
+            let below = below.ok().and_then(Path::to_str);
+            below.is_some_and(|below| rule.include.matches(below) && !rule.exclude.matches(below))
+        });
+        if let Some(rule) = taker {
+            found.push(
+                Diagnostic::error(
+                    format!("rule `{}` would upload this report", rule.name),
+                    report.span.clone(),
+                )
+                .help("write reports elsewhere, or exclude their folder from the rule"),
+            );
+        }
+    }
+    found
+}
+
+fn is_named(component: &Component<'_>) -> bool {
+    *component != Component::CurDir
+}
+
+fn unmatched_pattern(rule: &Rule, pattern: usize) -> Option<Diagnostic> {
+    let span = rule.include_spans[pattern].clone();
+    let message = format!("no file matches this pattern of rule `{}`", rule.name);
+    let diagnostic = match rule.on_empty {
+        Reaction::Ignore => return None,
+        Reaction::Warn => Diagnostic::warning(message, span),
+        Reaction::Error => Diagnostic::error(message, span).help(
+            "patterns are matched below `root`, case matters, `*` stops at `/`; where there may \
+             be no files, write `on_empty: ignore`",
+        ),
+    };
+    Some(diagnostic.label(format!(
+        "nothing in `{}`",
+        shown(&rule.root.to_string_lossy())
+    )))
+}
+
+/// The state folder of a manifest: the one named, or `.roe-batch` beside it.
+pub(super) fn state_folder(manifest: &Path, named: Option<&Path>) -> Result<StateFolder, Failure> {
+    let beside = match manifest.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.join(".roe-batch"),
+        _ => ".roe-batch".into(),
+    };
+    StateFolder::at(named.unwrap_or(&beside)).map_err(|error| ledger_failure(&error))
+}
+
+/// Reads a manifest's text, from standard input for `-`.
+pub(super) fn read_manifest(path: &Path) -> Result<Source, Failure> {
+    let is_stdin = path.as_os_str() == STDIN;
+    let name = if is_stdin {
+        "<stdin>".to_owned()
+    } else {
+        shown(&path.to_string_lossy()).into_owned()
+    };
+    let fail = |why: String| Failure::new(Exit::Invalid, format!("cannot read {name}: {why}"));
+    let mut bytes = Vec::new();
+    let read = if is_stdin {
+        let bounded = io::stdin().lock().take(BYTES_MAX + 1);
+        { bounded }.read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| {
+        fail(error.to_string()).hint(
+            "name a manifest, or write one with `roe-batch init`; \
+             examples/quickstart/manifest.yaml of the source tree is one",
+        )
+    })?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(fail("it is larger than 64 MiB".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .split(|b| *b == b'\n')
+            .count();
+        fail(format!("line {line} is not UTF-8"))
+    })?;
+    Ok(Source {
+        text: text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned(),
+        name,
+    })
+}

@@ -1,0 +1,278 @@
+//! What lies beside a rule's files: captures from their paths, tables, sidecars.
+
+use std::collections::HashMap;
+
+use super::Reader;
+use crate::diagnostic::Diagnostic;
+use crate::manifest::{
+    CaptureMetadata, CaptureRule, Columns, Placed, Reaction, SidecarRule, TableRule, keys,
+};
+use crate::model::{Capture, RuleName, closest, shown, shown_bounded};
+use crate::yaml::{Entry, Node, Value};
+
+/// What a table's `match` is unless told otherwise.
+const MATCH: &str = "${{ file.path }}";
+
+/// Extensions of tables.
+const TABLES: [&str; 5] = ["csv", "tsv", "tab", "jsonl", "ndjson"];
+
+impl Reader<'_> {
+    pub(super) fn capture(
+        &mut self,
+        capture: Option<&Entry>,
+        all: Option<&Entry>,
+    ) -> Option<CaptureRule> {
+        let takes_all = all.and_then(|entry| self.flag(entry)) == Some(true);
+        if let (Some(entry), None, true) = (all, capture, takes_all) {
+            self.report(
+                Diagnostic::error(
+                    "`capture_metadata` has no `capture` to take from",
+                    entry.key_span.clone(),
+                )
+                .help("add `capture:` with a regular expression, as '(?<year>\\d{4})/'"),
+            );
+        }
+        let entry = capture?;
+        let text = self.text(entry)?;
+        let known = self.cache.captures.iter().position(|(of, ..)| of == text);
+        let at = match known {
+            Some(at) => at,
+            None => match Capture::parse(text) {
+                Ok(capture) => {
+                    let names = capture.names().iter().map(ToString::to_string).collect();
+                    self.cache.captures.push((text.to_owned(), capture, names));
+                    self.cache.captures.len() - 1
+                }
+                Err(error) => {
+                    let span = self.inside(&entry.value, text, &error.range);
+                    let mut diagnostic = Diagnostic::error(error.message, span);
+                    diagnostic.help = error.help;
+                    self.report(diagnostic);
+                    return None;
+                }
+            },
+        };
+        self.beside.capture = Some(at);
+        Some(CaptureRule {
+            capture: self.cache.captures[at].1.clone(),
+            span: entry.value.span.clone(),
+            metadata: if takes_all {
+                CaptureMetadata::All
+            } else {
+                CaptureMetadata::None
+            },
+        })
+    }
+
+    pub(super) fn table(&mut self, entry: &Entry, rule: &RuleName) -> Option<TableRule> {
+        // What is wrong with the table does not make each `row.…` wrong as well.
+        self.beside.row = true;
+        let Value::Map(entries) = &entry.value.value else {
+            self.expected(
+                "a mapping with `path` and `key`",
+                &entry.value,
+                &entry.key_span,
+            );
+            return None;
+        };
+        let fields = self.fields(entries, keys::TABLE, &entry.key_span, "`table`");
+        let path = fields.get("path").and_then(|entry| {
+            let path = self.constant(entry, rule)?;
+            let delimited = fields.mentions("delimiter");
+            self.table_path(entry, &path, delimited)
+        });
+        let key = fields.get("key").and_then(|entry| {
+            let text = self.text(entry)?.to_owned();
+            Some(self.place(&entry.value, &text, text.clone()))
+        });
+        // Its own row cannot say which row that is.
+        self.beside.row = false;
+        let matching = match fields.get("match") {
+            Some(entry) => {
+                let text = self.text(entry)?;
+                self.shown_template(&entry.value, text)
+            }
+            None => self.placed_default(&entry.value, MATCH),
+        };
+        self.beside.row = true;
+        let columns = fields.get("columns").map(|entry| self.columns(entry));
+        let delimiter = fields.get("delimiter").map(|entry| self.delimiter(entry));
+        let files_without_row = fields
+            .get("files_without_row")
+            .and_then(|entry| self.reaction(entry, keys::TABLE));
+        let rows_without_file = fields
+            .get("rows_without_file")
+            .and_then(|entry| self.reaction(entry, keys::TABLE));
+        Some(TableRule {
+            path: path?,
+            key: key?,
+            matching: matching?,
+            columns: columns.unwrap_or(Some(Columns::All))?,
+            delimiter: delimiter.map_or(Some(None), |read| read.map(Some))?,
+            files_without_row: files_without_row.unwrap_or(Reaction::Error),
+            rows_without_file: rows_without_file.unwrap_or(Reaction::Warn),
+        })
+    }
+
+    fn table_path(
+        &mut self,
+        entry: &Entry,
+        path: &str,
+        delimited: bool,
+    ) -> Option<Placed<std::path::PathBuf>> {
+        let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+        let known = TABLES.iter().any(|own| extension.eq_ignore_ascii_case(own));
+        if !known && !delimited {
+            let help = if matches!(extension, "xlsx" | "xls" | "ods") {
+                "save the sheet as CSV (UTF-8)"
+            } else {
+                "a table's name ends in .csv, .tsv, .tab, .jsonl or .ndjson; with `delimiter` any \
+                 name is a CSV's"
+            };
+            self.report(
+                Diagnostic::error(
+                    "the table's extension says no format",
+                    entry.value.span.clone(),
+                )
+                .help(help),
+            );
+            return None;
+        }
+        Some(self.place(&entry.value, path, self.folder.join(path)))
+    }
+
+    fn delimiter(&mut self, entry: &Entry) -> Option<u8> {
+        let text = self.text(entry)?;
+        match text.as_bytes() {
+            [one] if one.is_ascii() && !matches!(one, b'"' | b'\n' | b'\r') => Some(*one),
+            _ => {
+                self.report(
+                    Diagnostic::error(
+                        "`delimiter` must be one character",
+                        entry.value.span.clone(),
+                    )
+                    .help("for example `delimiter: \";\"`, or `delimiter: \"\\t\"` for a tab"),
+                );
+                None
+            }
+        }
+    }
+
+    fn columns(&mut self, entry: &Entry) -> Option<Columns> {
+        let before = self.diagnostics.len();
+        let mut columns: Vec<(String, Placed<String>)> = Vec::new();
+        match &entry.value.value {
+            Value::List(items) => {
+                for item in items {
+                    let Value::Scalar(text, _) = &item.value else {
+                        self.expected("a column's name", item, &entry.key_span);
+                        continue;
+                    };
+                    let placed = self.place(item, text, text.clone());
+                    columns.push((text.clone(), placed));
+                }
+            }
+            Value::Map(entries) => {
+                for entry in entries {
+                    if let Some(text) = self.text(entry).map(ToOwned::to_owned) {
+                        let placed = self.place(&entry.value, &text, text.clone());
+                        columns.push((entry.key.clone(), placed));
+                    }
+                }
+            }
+            _ => self.expected(
+                "a list of columns, or a mapping from metadata names to columns",
+                &entry.value,
+                &entry.key_span,
+            ),
+        }
+        let mut first: HashMap<&str, &Placed<String>> = HashMap::new();
+        let mut twice = Vec::new();
+        for (name, column) in &columns {
+            if let Some(first) = first.insert(name, column) {
+                twice.push(
+                    Diagnostic::error(
+                        format!("`{}` is taken from two columns", shown(name)),
+                        column.span.clone(),
+                    )
+                    .other(first.span.clone(), "taken here first"),
+                );
+            }
+        }
+        self.diagnostics.extend(twice);
+        (self.diagnostics.len() == before).then_some(Columns::These(columns))
+    }
+
+    pub(super) fn sidecar(&mut self, entry: &Entry) -> Option<SidecarRule> {
+        self.beside.sidecar = true;
+        let (path, on_missing) = match &entry.value.value {
+            Value::Scalar(text, _) => (self.sidecar_path(&entry.value, text), None),
+            Value::Map(entries) => {
+                let fields = self.fields(entries, keys::SIDECAR, &entry.key_span, "`sidecar`");
+                let path = fields.get("path").and_then(|entry| {
+                    let text = self.text(entry)?;
+                    self.sidecar_path(&entry.value, text)
+                });
+                let on_missing = fields
+                    .get("on_missing")
+                    .and_then(|entry| self.reaction(entry, keys::SIDECAR));
+                (path, on_missing)
+            }
+            _ => {
+                self.expected(
+                    "a path, or `{path: …, on_missing: …}`",
+                    &entry.value,
+                    &entry.key_span,
+                );
+                (None, None)
+            }
+        };
+        Some(SidecarRule {
+            path: path?,
+            on_missing: on_missing.unwrap_or(Reaction::Ignore),
+        })
+    }
+
+    fn sidecar_path(
+        &mut self,
+        node: &Node,
+        text: &str,
+    ) -> Option<Placed<crate::template::Template>> {
+        // Its own entries cannot say where it is.
+        self.beside.sidecar = false;
+        let template = self.shown_template(node, text);
+        self.beside.sidecar = true;
+        if !text.contains("${{") {
+            let help = match closest(text, ["file.path", "file.name"]) {
+                Some(near) => format!("did you mean `${{{{ {near} }}}}`?"),
+                None => "name it after the file, as in `${{ file.path }}.meta.yaml`".to_owned(),
+            };
+            self.report(
+                Diagnostic::error(
+                    format!(
+                        "`{}` is the same sidecar for every file",
+                        shown_bounded(text)
+                    ),
+                    node.span.clone(),
+                )
+                .help(help),
+            );
+            return None;
+        }
+        template
+    }
+
+    /// A key's default, at the place of what it is a default of.
+    fn placed_default(
+        &mut self,
+        node: &Node,
+        text: &str,
+    ) -> Option<Placed<crate::template::Template>> {
+        let value = self.template(node, text, crate::template::Scope::File)?;
+        Some(Placed {
+            value,
+            span: node.span.clone(),
+            verbatim: None,
+        })
+    }
+}

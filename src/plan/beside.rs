@@ -1,0 +1,310 @@
+//! What lies beside the files that rules take: which tables and sidecars are to be read, and what is
+//! made of them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Basis;
+use super::select::{Problem, Selection, captured, values};
+use crate::diagnostic::{Diagnostic, Excerpt, excerpt};
+use crate::manifest::{Reaction, Rule, Span, TableRule};
+use crate::model::{Entry, RelativePath, RootId, closest, count, shown, shown_bounded};
+use crate::sidecar::Sidecar;
+use crate::table::{self, Joined};
+
+/// A table to be read, and which files it is asked about.
+#[derive(Debug)]
+pub struct TableNeed {
+    /// The rules that share it.
+    pub rules: Vec<usize>,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What stands between cells.
+    pub delimiter: Option<u8>,
+    /// The column that is the key.
+    pub key: String,
+    /// Indices into [`Selection::taken`].
+    pub files: Vec<usize>,
+    /// For each of them, the key of its row.
+    pub keys: Vec<String>,
+}
+
+/// A sidecar to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SidecarNeed {
+    /// An index into [`Selection::taken`].
+    pub file: usize,
+    /// The root.
+    pub root: RootId,
+    /// Its path below the root.
+    pub path: RelativePath,
+}
+
+/// What was found where a sidecar was looked for.
+#[derive(Debug)]
+pub enum SidecarFound {
+    /// This.
+    Read(Sidecar),
+    /// Nothing.
+    Missing,
+    /// Something that cannot be used: why, and where.
+    Unusable(String, Vec<Diagnostic>),
+}
+
+impl Selection {
+    /// The tables that the rules name, each once.
+    #[must_use]
+    pub fn tables(&mut self, basis: &Basis<'_>) -> Vec<TableNeed> {
+        let mut needs: Vec<TableNeed> = Vec::new();
+        let mut places: HashMap<(&PathBuf, Option<u8>, &str), usize> = HashMap::new();
+        let mut of_rule: Vec<Option<usize>> = Vec::new();
+        for (index, rule) in basis.manifest.rules.iter().enumerate() {
+            of_rule.push(rule.table.as_ref().map(|table| {
+                let identity = (&table.path.value, table.delimiter, &*table.key.value);
+                let at = *places.entry(identity).or_insert_with(|| {
+                    needs.push(TableNeed {
+                        rules: Vec::new(),
+                        path: table.path.value.clone(),
+                        delimiter: table.delimiter,
+                        key: table.key.value.clone(),
+                        files: Vec::new(),
+                        keys: Vec::new(),
+                    });
+                    needs.len() - 1
+                });
+                needs[at].rules.push(index);
+                at
+            }));
+        }
+        if needs.is_empty() {
+            return needs;
+        }
+        for (at, taken) in self.taken.iter_mut().enumerate() {
+            let rule = &basis.manifest.rules[taken.rule];
+            let (Some(need), Some(table)) = (of_rule[taken.rule], &rule.table) else {
+                continue;
+            };
+            let candidate = basis.candidate(taken);
+            let Entry::File(stat) = candidate.entry else {
+                continue;
+            };
+            let capture = captured(rule, &candidate.relative);
+            let file = (&candidate.relative, stat);
+            let values = values(basis, rule, taken, file, capture.as_ref());
+            match table.matching.value.render(&values) {
+                Ok(key) => {
+                    needs[need].files.push(at);
+                    needs[need].keys.push(key);
+                }
+                Err(error) => {
+                    let problem = Problem::rendering("the table's `match`", &table.matching, error);
+                    taken.problem = Some(Box::new(problem));
+                }
+            }
+        }
+        needs
+    }
+
+    /// Gives each file its row; says what is wrong with the table, and what is missing on either
+    /// side.
+    pub fn join(&mut self, basis: &Basis<'_>, need: &TableNeed, joined: Joined) -> Vec<Diagnostic> {
+        let mut diagnostics = joined.diagnostics;
+        // A table with errors is not joined: what it lacks may be a consequence.
+        let is_sound = diagnostics.is_empty();
+        let mut without: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let rows = joined.rows.into_iter();
+        for (position, (row, &at)) in rows.zip(&need.files).enumerate() {
+            if row.is_none() {
+                without
+                    .entry(self.taken[at].rule)
+                    .or_default()
+                    .push(position);
+            }
+            self.taken[at].row = row;
+        }
+        let rules = need.rules.iter();
+        let tables: Vec<(&Rule, &TableRule)> = rules
+            .filter_map(|rule| {
+                let rule = &basis.manifest.rules[*rule];
+                Some((rule, rule.table.as_ref()?))
+            })
+            .collect();
+        if !is_sound {
+            return diagnostics;
+        }
+        diagnostics.extend(unknown_columns(&tables, &joined.columns));
+        for (rule, positions) in without {
+            let rule = &basis.manifest.rules[rule];
+            let Some(table) = &rule.table else { continue };
+            let first = &self.taken[need.files[positions[0]]];
+            let path = basis.candidate(first).relative.as_str();
+            let key = &need.keys[positions[0]];
+            let message = match positions.len() {
+                1 => format!("`{}` has no row in the table", shown_bounded(path)),
+                more => format!(
+                    "{} have no row in the table, `{}` the first of them",
+                    count(more, "file"),
+                    shown_bounded(path)
+                ),
+            };
+            let Some(diagnostic) = reacting(
+                table.files_without_row,
+                message,
+                table.matching.span.clone(),
+            ) else {
+                continue;
+            };
+            let unused = joined.unused.first.iter();
+            let unused = unused.map(|row| row.text.get(row.span.clone()).unwrap_or_default());
+            let near = table::nearest(key, unused);
+            let help = match near {
+                Some((near, how)) => format!(
+                    "the table has `{}`, which no file asks for: it differs {how}",
+                    shown_bounded(near)
+                ),
+                None => "add the row, or write `files_without_row: warn` or `ignore`".to_owned(),
+            };
+            diagnostics.push(
+                diagnostic
+                    .label(format!(
+                        "no row has `{}` in the column `{}`",
+                        shown_bounded(key),
+                        shown(&need.key)
+                    ))
+                    .help(help),
+            );
+        }
+        diagnostics.extend(unused_rows(
+            &tables,
+            &joined.unused.first,
+            joined.unused.rows,
+        ));
+        diagnostics
+    }
+
+    /// The sidecars that the rules name.
+    #[must_use]
+    pub fn sidecars(&mut self, basis: &Basis<'_>) -> Vec<SidecarNeed> {
+        let mut needs = Vec::new();
+        for (at, taken) in self.taken.iter_mut().enumerate() {
+            let rule = &basis.manifest.rules[taken.rule];
+            let Some(sidecar) = &rule.sidecar else {
+                continue;
+            };
+            let candidate = basis.candidate(taken);
+            let Entry::File(stat) = candidate.entry else {
+                continue;
+            };
+            let capture = captured(rule, &candidate.relative);
+            let file = (&candidate.relative, stat);
+            let values = values(basis, rule, taken, file, capture.as_ref());
+            let path = match sidecar.path.value.render(&values) {
+                Ok(path) => RelativePath::parse(&path).map_err(|why| Problem {
+                    span: Some(sidecar.path.span.clone()),
+                    ..Problem::new(format!("its sidecar: {why}"))
+                }),
+                Err(error) => Err(Problem::rendering("`sidecar`", &sidecar.path, error)),
+            };
+            match path {
+                Ok(path) => needs.push(SidecarNeed {
+                    file: at,
+                    root: taken.root,
+                    path,
+                }),
+                Err(problem) => taken.problem = Some(Box::new(problem)),
+            }
+        }
+        needs
+    }
+
+    /// Gives a file what was found beside it.
+    pub fn beside(&mut self, basis: &Basis<'_>, need: &SidecarNeed, found: SidecarFound) {
+        let taken = &mut self.taken[need.file];
+        let Some(rule) = &basis.manifest.rules[taken.rule].sidecar else {
+            return;
+        };
+        let (message, beside) = match found {
+            SidecarFound::Read(sidecar) => {
+                taken.sidecar = Some(Arc::new((need.path.clone(), sidecar)));
+                return;
+            }
+            SidecarFound::Missing if rule.on_missing == Reaction::Error => {
+                (format!("its sidecar {} is missing", need.path), Vec::new())
+            }
+            SidecarFound::Missing => return,
+            SidecarFound::Unusable(why, beside) => (
+                format!("its sidecar {} cannot be used: {why}", need.path),
+                beside,
+            ),
+        };
+        taken.problem = Some(Box::new(Problem {
+            span: Some(rule.path.span.clone()),
+            beside,
+            ..Problem::new(message)
+        }));
+    }
+}
+
+fn reacting(reaction: Reaction, message: String, span: Span) -> Option<Diagnostic> {
+    match reaction {
+        Reaction::Error => Some(Diagnostic::error(message, span)),
+        Reaction::Warn => Some(Diagnostic::warning(message, span)),
+        Reaction::Ignore => None,
+    }
+}
+
+/// Rows that no file of any rule asks for: as bad as the strictest of the rules says.
+fn unused_rows(tables: &[(&Rule, &TableRule)], first: &[Excerpt], rows: u64) -> Option<Diagnostic> {
+    let row = first.first()?;
+    let reactions = || tables.iter().map(|(_, table)| table.rows_without_file);
+    let strictest = [Reaction::Error, Reaction::Warn, Reaction::Ignore]
+        .into_iter()
+        .find(|reaction| reactions().any(|other| other == *reaction))?;
+    let (_, table) = tables.first()?;
+    let message = match rows {
+        1 => "no file asks for this row".to_owned(),
+        rows => format!(
+            "no file asks for {} of the table, this the first of them",
+            count(usize::try_from(rows).unwrap_or(usize::MAX), "row")
+        ),
+    };
+    let diagnostic = reacting(strictest, message, 0..0)?;
+    let at = excerpt(&row.file, row.line, &row.text, row.span.clone());
+    Some(
+        Diagnostic {
+            place: Some(at.into()),
+            ..diagnostic
+        }
+        .other(table.path.span.clone(), "the table is named here")
+        .help(
+            "put the file there, take the row out, or write `rows_without_file: ignore` where the \
+             table may know more files than there are",
+        ),
+    )
+}
+
+/// Columns that rules name and the table does not have.
+fn unknown_columns(tables: &[(&Rule, &TableRule)], columns: &[Arc<str>]) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    let mut seen = HashSet::new();
+    let known: HashSet<&str> = columns.iter().map(|column| &**column).collect();
+    for (rule, table) in tables {
+        for (name, span) in super::columns::named(rule, table) {
+            if known.contains(name) || !seen.insert(span.clone()) {
+                continue;
+            }
+            let names = || columns.iter().map(|column| &**column);
+            let help = match closest(name, names()) {
+                Some(near) => format!("did you mean `{}`?", shown(near)),
+                None => format!(
+                    "its columns are {}",
+                    shown_bounded(&names().collect::<Vec<_>>().join(", "))
+                ),
+            };
+            let message = format!("the table has no column `{}`", shown(name));
+            diagnostics.push(Diagnostic::error(message, span).help(help));
+        }
+    }
+    diagnostics
+}

@@ -1,0 +1,345 @@
+//! Which candidates each rule takes, and what lies beside them: pure, in steps between which the
+//! tables and sidecars that it asks for are read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::{Basis, by_rule};
+use crate::diagnostic::Diagnostic;
+use crate::manifest::{Overlap, Placed, Rule, Span};
+use crate::model::{
+    Candidate, Entry, Fields, GlobIndex, RelativePath, RootId, SourcePath, Stat, Target,
+};
+use crate::sidecar::Sidecar;
+use crate::table::Row;
+use crate::template::{RenderError, Values};
+
+/// A candidate that a rule takes, with what lies beside it.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// Index of the rule.
+    pub rule: usize,
+    /// Where it was found.
+    pub root: RootId,
+    /// Its index among what was found there.
+    pub candidate: usize,
+    /// Its row in the rule's table.
+    pub row: Option<Arc<Row>>,
+    /// Its sidecar, and that one's path below the root.
+    pub sidecar: Option<Arc<(RelativePath, Sidecar)>>,
+    /// Why it cannot be sent, whatever else is found.
+    pub problem: Option<Box<Problem>>,
+    /// Whether an earlier rule sends it to the same target too.
+    pub copy: Copy,
+}
+
+/// Whether an earlier rule sends the same file to the same target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copy {
+    /// No: it is known by its path.
+    First,
+    /// Yes, and `overlap: all` says that both are wanted: it is known by its path and its rule.
+    Further,
+}
+
+/// Why a file cannot be sent as the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong, in one line.
+    pub message: String,
+    /// Where the manifest says what cannot be done.
+    pub span: Option<Span>,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// What is wrong in another file, at its place.
+    pub beside: Vec<Diagnostic>,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            span: None,
+            help: None,
+            beside: Vec::new(),
+        }
+    }
+
+    /// What a template could not do, at its place.
+    pub(super) fn rendering<T>(what: &str, of: &Placed<T>, error: RenderError) -> Self {
+        Self {
+            message: format!("{what}: {error}"),
+            span: Some(of.part(&error.range)),
+            help: error.help,
+            beside: Vec::new(),
+        }
+    }
+}
+
+/// Why a rule does not take a candidate that it sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// No include pattern matches.
+    NotIncluded,
+    /// This exclude pattern matches.
+    Excluded(usize),
+    /// It lies deeper than `max_depth`.
+    TooDeep,
+    /// It is smaller than `min_size`.
+    TooSmall,
+    /// It is larger than `max_size`.
+    TooLarge,
+    /// It changed less than `min_age` ago.
+    TooYoung,
+    /// `when` is false.
+    When,
+    /// An earlier rule takes it, and `overlap: first` says that this is enough.
+    TakenBy(usize),
+}
+
+/// What all rules take.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// By rule, then in the order of the candidates.
+    pub taken: Vec<Taken>,
+    /// For each rule, how many of the files that its patterns match it leaves out, and why.
+    pub left_out: Vec<BTreeMap<Refusal, usize>>,
+}
+
+impl Selection {
+    /// What the patterns, sizes, times and conditions take, as far as they ask for nothing beside
+    /// the files.
+    #[must_use]
+    pub fn new(basis: &Basis<'_>) -> Self {
+        let rules = &basis.manifest.rules;
+        let mut by_root: BTreeMap<RootId, Vec<usize>> = BTreeMap::new();
+        for (rule, root) in basis.candidates.rule_roots.iter().enumerate() {
+            if let Some(root) = root {
+                by_root.entry(*root).or_default().push(rule);
+            }
+        }
+        let mut selection = Self {
+            taken: Vec::new(),
+            left_out: vec![BTreeMap::new(); rules.len()],
+        };
+        for (root, of_root) in by_root {
+            let Some(candidates) = basis.candidates.roots.get(root.0) else {
+                continue;
+            };
+            let index = GlobIndex::new(of_root.iter().map(|rule| &rules[*rule].include));
+            // Without patterns the list alone says what is meant.
+            let is_listed = |rule: &usize| rules[*rule].include.patterns().is_empty();
+            let listed: Vec<usize> = of_root.iter().copied().filter(is_listed).collect();
+            for (at, candidate) in candidates.found.iter().enumerate() {
+                let path = candidate.relative.as_str();
+                if path.ends_with('/') || may_hold_files(candidate) {
+                    for &rule in &of_root {
+                        selection.look(basis, rule, root, at, candidate);
+                    }
+                    continue;
+                }
+                for here in index.taking(path) {
+                    selection.look(basis, of_root[here], root, at, candidate);
+                }
+                for &rule in &listed {
+                    selection.look(basis, rule, root, at, candidate);
+                }
+            }
+        }
+        selection
+            .taken
+            .sort_by_key(|taken| (taken.rule, taken.candidate));
+        selection
+    }
+
+    fn look(
+        &mut self,
+        basis: &Basis<'_>,
+        index: usize,
+        root: RootId,
+        at: usize,
+        candidate: &Candidate,
+    ) {
+        let rule = &basis.manifest.rules[index];
+        match refusal(basis, rule, candidate) {
+            Some(Refusal::NotIncluded | Refusal::Excluded(_)) => return,
+            Some(refusal) => {
+                *self.left_out[index].entry(refusal).or_default() += 1;
+                return;
+            }
+            None => {}
+        }
+        let mut taken = Taken {
+            rule: index,
+            root,
+            candidate: at,
+            row: None,
+            sidecar: None,
+            problem: None,
+            copy: Copy::First,
+        };
+        if !asks_beside(rule) && !self.holds(basis, &mut taken) {
+            return;
+        }
+        self.taken.push(taken);
+    }
+
+    /// Whether `when` is true of a file; where it cannot be said, the file stays, with its problem.
+    fn holds(&mut self, basis: &Basis<'_>, taken: &mut Taken) -> bool {
+        let rule = &basis.manifest.rules[taken.rule];
+        let Some(when) = &rule.select.when else {
+            return true;
+        };
+        let candidate = basis.candidate(taken);
+        let Entry::File(stat) = candidate.entry else {
+            return true;
+        };
+        let capture = captured(rule, &candidate.relative);
+        let values = values(
+            basis,
+            rule,
+            taken,
+            (&candidate.relative, stat),
+            capture.as_ref(),
+        );
+        match when.value.holds(&values) {
+            Ok(true) => true,
+            Ok(false) => {
+                *self.left_out[taken.rule].entry(Refusal::When).or_default() += 1;
+                false
+            }
+            Err(error) => {
+                taken.problem = Some(Box::new(Problem::rendering("`when`", when, error)));
+                true
+            }
+        }
+    }
+
+    /// What of the rest is to be looked at once all is known: conditions that ask for rows and
+    /// sidecars, and what several rules take.
+    pub fn finish(&mut self, basis: &Basis<'_>) {
+        let rules = &basis.manifest.rules;
+        if rules.iter().any(asks_beside) {
+            let taken = std::mem::take(&mut self.taken);
+            for mut file in taken {
+                let is_open = asks_beside(&rules[file.rule]) && file.problem.is_none();
+                if !is_open || self.holds(basis, &mut file) {
+                    self.taken.push(file);
+                }
+            }
+        }
+        if basis.manifest.overlap != Overlap::Error && rules.len() > 1 {
+            self.overlaps(basis);
+        }
+    }
+
+    /// Leaves files to the first rule that takes them, or makes each further one a copy.
+    fn overlaps(&mut self, basis: &Basis<'_>) {
+        let targets = by_rule(basis);
+        let mut first: HashMap<(&Target, SourcePath), usize> = HashMap::new();
+        let left_out = &mut self.left_out;
+        self.taken.retain_mut(|taken| {
+            let path = basis.source_path(taken);
+            let key = (&*targets[taken.rule], path);
+            let earlier = *first.entry(key).or_insert(taken.rule);
+            if earlier == taken.rule {
+                return true;
+            }
+            if basis.manifest.overlap == Overlap::All {
+                taken.copy = Copy::Further;
+                return true;
+            }
+            let refusal = Refusal::TakenBy(earlier);
+            *left_out[taken.rule].entry(refusal).or_default() += 1;
+            false
+        });
+    }
+}
+
+/// Whether `when` can only be asked once rows and sidecars are known.
+fn asks_beside(rule: &Rule) -> bool {
+    rule.select.when.as_ref().is_some_and(|when| {
+        let uses = when.value.uses();
+        !uses.row.is_empty() || !uses.sidecar.is_empty()
+    })
+}
+
+/// Why a rule does not take a candidate, as far as patterns, depth, size and time say so.
+#[must_use]
+pub fn refusal(basis: &Basis<'_>, rule: &Rule, candidate: &Candidate) -> Option<Refusal> {
+    let path = candidate.relative.as_str();
+    let select = &rule.select;
+    if let Some(folder) = path.strip_suffix('/') {
+        // What cannot be listed may hide files that are wanted.
+        let hides =
+            folder == "." || rule.include.may_match_below(folder) && !rule.exclude.covers(folder);
+        let is_deep = select.max_depth.is_some_and(|max| depth(folder) >= max);
+        return (!hides || folder != "." && is_deep).then_some(Refusal::NotIncluded);
+    }
+    let is_included = rule.include.patterns().is_empty() || rule.include.matches(path);
+    if may_hold_files(candidate) {
+        let hides = rule.include.may_match_below(path) && !rule.exclude.covers(path);
+        let is_taken = is_included && !rule.exclude.matches(path);
+        return (!hides && !is_taken).then_some(Refusal::NotIncluded);
+    }
+    if !is_included {
+        return Some(Refusal::NotIncluded);
+    }
+    if let Some(pattern) = rule.exclude.matching(path).next() {
+        return Some(Refusal::Excluded(pattern));
+    }
+    if select.max_depth.is_some_and(|max| depth(path) > max) {
+        return Some(Refusal::TooDeep);
+    }
+    let Entry::File(stat) = &candidate.entry else {
+        return None;
+    };
+    if select.min_size.is_some_and(|min| stat.size < min) {
+        return Some(Refusal::TooSmall);
+    }
+    if select.max_size.is_some_and(|max| stat.size > max) {
+        return Some(Refusal::TooLarge);
+    }
+    if let Some(min) = select.min_age {
+        let age = basis.run.1.duration_since(stat.modified());
+        if age < SignedDuration::try_from(min).unwrap_or(SignedDuration::MAX) {
+            return Some(Refusal::TooYoung);
+        }
+    }
+    None
+}
+
+/// Whether there may be files behind it that a rule wants: it must not pass in silence.
+fn may_hold_files(candidate: &Candidate) -> bool {
+    matches!(&candidate.entry, Entry::Other(kind) if kind.may_hold_files())
+}
+
+fn depth(path: &str) -> usize {
+    path.split('/').count()
+}
+
+/// What a rule's capture finds in a path.
+pub(super) fn captured(rule: &Rule, path: &RelativePath) -> Option<Fields> {
+    rule.capture.as_ref()?.capture.find(path.as_str())
+}
+
+/// What templates of one file may use.
+pub(super) fn values<'a>(
+    basis: &Basis<'a>,
+    rule: &'a Rule,
+    taken: &'a Taken,
+    file: (&'a RelativePath, Stat),
+    capture: Option<&'a Fields>,
+) -> Values<'a> {
+    Values {
+        manifest: &basis.manifest.name,
+        run: Some(basis.run),
+        rule: Some(&rule.name),
+        file: Some(file),
+        capture,
+        row: taken.row.as_ref().map(|row| &row.fields),
+        sidecar: taken.sidecar.as_ref().map(|beside| &beside.1.fields),
+    }
+}
