@@ -5,9 +5,14 @@ use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::model::{count, shown};
+use crate::model::{count, schema_of, shown};
+
+/// The version of the form in which programs read problems.
+const FORMAT: u32 = 1;
 
 /// Most problems that are shown in full; the rest are counted.
 const SHOWN_MAX: usize = 50;
@@ -16,8 +21,9 @@ const SHOWN_MAX: usize = 50;
 const LINE_MAX: usize = 4096;
 
 /// How bad a problem is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "severity")]
 pub enum Severity {
     /// Nothing is done until it is mended.
     Error,
@@ -140,13 +146,13 @@ impl Diagnostic {
 }
 
 /// How many problems there are of each severity.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Tally {
-    /// Errors.
+    /// How many errors there are.
     pub errors: usize,
-    /// Warnings.
+    /// How many warnings there are.
     pub warnings: usize,
-    /// Notes.
+    /// How many notes there are.
     pub notes: usize,
 }
 
@@ -194,10 +200,13 @@ pub struct Source {
     pub text: String,
 }
 
-/// What is wrong with manifests, as `check --format json` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What is wrong with manifests, as `check --format json` prints it. Later versions may have more
+/// fields: skip those you do not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(title = "roe-batch diagnostics")]
 pub struct Document {
     /// The version of this form.
+    #[schemars(extend("const" = FORMAT))]
     format: u32,
     /// The manifests in the order in which they were named.
     manifests: Vec<Checked>,
@@ -208,14 +217,21 @@ impl Document {
     #[must_use]
     pub fn new(manifests: Vec<Checked>) -> Self {
         Self {
-            format: 1,
+            format: FORMAT,
             manifests,
         }
     }
 }
 
+/// The JSON Schema (draft-07) of a [`Document`].
+#[must_use]
+pub fn schema() -> Value {
+    schema_of::<Document>()
+}
+
 /// What is wrong with one manifest, its tables and sidecars.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "manifest")]
 pub struct Checked {
     /// The manifest's path as it was given.
     pub manifest: String,
@@ -226,12 +242,14 @@ pub struct Checked {
     pub diagnostics: Vec<Reported>,
 }
 
-/// A problem as programs read it: lines and columns count from one, columns in characters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A problem. Lines and columns count from one, columns in characters; where a problem is nowhere
+/// in particular, `file`, `line`, `column` and `end_column` are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "diagnostic")]
 pub struct Reported {
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong.
+    /// What is wrong, in one line.
     pub message: String,
     /// Where, unless nowhere.
     #[serde(flatten)]
@@ -240,12 +258,13 @@ pub struct Reported {
     pub label: Option<String>,
     /// What to do.
     pub help: Option<String>,
-    /// Another place that matters.
+    /// Another place that matters, such as a key's first use.
     pub related: Option<Related>,
 }
 
 /// Another place that matters to a problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "related")]
 pub struct Related {
     /// What stands there.
     pub label: String,
@@ -255,15 +274,18 @@ pub struct Related {
 }
 
 /// A part of one line of a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Location {
-    /// The file.
+    /// The file's path as it is shown: the manifest's, a table's or a sidecar's.
     pub file: String,
     /// The line, from one.
+    #[schemars(range(min = 1))]
     pub line: usize,
     /// The first character, from one.
+    #[schemars(range(min = 1))]
     pub column: usize,
     /// The character after the last one.
+    #[schemars(range(min = 1))]
     pub end_column: usize,
 }
 
@@ -287,6 +309,16 @@ impl Source {
             let _ = writeln!(text, "{}: {}", self.name, Tally::of(diagnostics));
         }
         text
+    }
+
+    /// The same problems and how many there are, for programs.
+    #[must_use]
+    pub fn checked(&self, diagnostics: &[Diagnostic]) -> Checked {
+        Checked {
+            manifest: self.name.clone(),
+            tally: Tally::of(diagnostics),
+            diagnostics: self.report(diagnostics),
+        }
     }
 
     /// The same problems for programs, all of them.
@@ -510,6 +542,8 @@ pub fn excerpt_of(file: &str, first_line: u64, text: &[u8], span: Range<usize>) 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn plain(source: &Source, diagnostics: &[Diagnostic]) -> String {
@@ -563,5 +597,45 @@ mod tests {
         let source = source("a: 1\n");
         let text = plain(&source, &[Diagnostic::error("gone", 90..99)]);
         assert!(text.contains("m.yaml:2:1"), "{text}");
+    }
+
+    #[test]
+    fn what_programs_get_fits_the_schema_and_a_damaged_document_does_not() {
+        let source = source("a: 1\na: 2\n");
+        let elsewhere = excerpt("prices.csv", 7, "a.pdf,twelve", 6..12);
+        let nowhere = Diagnostic {
+            place: None,
+            ..Diagnostic::note("there are no files", 0..0)
+        };
+        let checked = source.checked(&[
+            Diagnostic::error("`a` stands twice", 5..6)
+                .label("again")
+                .other(0..1, "first here")
+                .help("remove one"),
+            Diagnostic::warning("this is no price", elsewhere),
+            nowhere,
+        ]);
+        let document = serde_json::to_value(Document::new(vec![checked])).expect("JSON");
+        let found = &document["manifests"][0];
+        let head = [&found["manifest"], &found["errors"], &found["notes"]];
+        assert_eq!(head, [&json!("m.yaml"), &json!(1), &json!(1)]);
+        assert_eq!(found["diagnostics"][0]["related"]["line"], 1);
+        assert!(found["diagnostics"][2].get("line").is_none());
+        let validator = jsonschema::validator_for(&schema()).expect("a schema");
+        if let Err(error) = validator.validate(&document) {
+            panic!("{error} at {}", error.instance_path());
+        }
+        for (place, value) in [
+            ("/format", json!(2)),
+            ("/manifests/0", json!({})),
+            ("/manifests/0/errors", json!(-1)),
+            ("/manifests/0/diagnostics/0/severity", json!("fatal")),
+            ("/manifests/0/diagnostics/0/line", json!(0)),
+            ("/manifests/0/diagnostics/0/related", json!({"label": "x"})),
+        ] {
+            let mut damaged = document.clone();
+            *damaged.pointer_mut(place).expect(place) = value;
+            assert!(!validator.is_valid(&damaged), "{place}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The README's commands are run and its outputs compared; its tables are generated.
 //!
-//! `UPDATE_DOCS=1 cargo test --test readme` writes them anew, and the schema with them.
+//! `UPDATE_DOCS=1 cargo test --test readme` writes them anew, and the schemas with them.
 
 mod common;
 
@@ -177,6 +177,11 @@ fn the_schema_in_the_tree_is_the_one_the_binary_prints() {
     let printed = Workspace::new().run(&["schema"]);
     assert_eq!(printed.code, 0);
     keep("schema/manifest.schema.json", &printed.stdout);
+    for document in ["manifest", "plan", "report", "diagnostics"] {
+        let printed = Workspace::new().run(&["schema", document]);
+        assert_eq!(printed.code, 0, "{}", printed.all());
+        keep(&format!("schema/{document}.schema.json"), &printed.stdout);
+    }
 }
 
 #[test]

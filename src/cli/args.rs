@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
-use super::settings::{CheckFormat, PlanFormat, StatusFormat};
+use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat};
 use crate::model::{
     Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
 };
@@ -66,8 +66,8 @@ pub(super) enum Sub {
     Forget(ForgetArgs),
     /// Run the embedded Roe-compatible server, to try and rehearse against
     Sandbox(SandboxArgs),
-    /// Print the manifest's JSON Schema, for editors
-    Schema,
+    /// Print the JSON Schema of the manifest, for editors, or of what the program prints
+    Schema(SchemaArgs),
 }
 
 #[derive(Args)]
@@ -362,6 +362,13 @@ pub(super) struct SandboxArgs {
     /// A fault plan (YAML): what goes wrong, when and how often
     #[arg(long, value_name = "FILE")]
     pub(super) faults: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct SchemaArgs {
+    /// Of which document
+    #[arg(value_enum, value_name = "DOCUMENT", default_value = "manifest")]
+    pub(super) document: SchemaOf,
 }
 
 /// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.

@@ -21,8 +21,8 @@ use crate::model::{Concurrency, Environment, FileId, HttpVersion, OrganizationId
 pub use self::settings::{
     Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
     Forgettable, ImportSettings, KeySource, LookSettings, Mode, PlanExit, PlanFormat, PlanSettings,
-    ReportSettings, Resolve, ResolveSettings, RetryWaits, SandboxSettings, Service, StatusFormat,
-    StatusSettings, StreamSettings, Transport, Verify, Warnings, Which,
+    ReportSettings, Resolve, ResolveSettings, RetryWaits, SandboxSettings, SchemaOf, Service,
+    StatusFormat, StatusSettings, StreamSettings, Transport, Verify, Warnings, Which,
 };
 
 /// Where the API is unless told otherwise.
@@ -99,7 +99,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             refuse_empty_files: args.refuse_empty_files,
             faults: args.faults,
         }),
-        Sub::Schema => Command::Schema,
+        Sub::Schema(args) => Command::Schema(args.document),
     })
 }
 

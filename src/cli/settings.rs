@@ -37,7 +37,7 @@ pub enum Command {
     /// `sandbox`.
     Sandbox(SandboxSettings),
     /// `schema`.
-    Schema,
+    Schema(SchemaOf),
 }
 
 /// What a manifest is understood with.
@@ -141,6 +141,19 @@ pub enum PlanFormat {
     Json,
     /// A JSON object a line: the header, then the files.
     Jsonl,
+}
+
+/// Which document's JSON Schema is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// The manifest, for editors.
+    Manifest,
+    /// What `plan --format json` prints.
+    Plan,
+    /// A report in JSON.
+    Report,
+    /// What `check --format json` prints.
+    Diagnostics,
 }
 
 /// What `apply` needs beside its plan.

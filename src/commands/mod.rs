@@ -26,7 +26,7 @@ use std::panic::AssertUnwindSafe;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::cli::{self, Command};
+use crate::cli::{self, Command, SchemaOf};
 use crate::error::{Exit, Failure};
 
 /// Runs the program: arguments to exit code.
@@ -70,7 +70,7 @@ fn run(command: Command) -> Exit {
         Command::Import(settings) => import::import(&settings),
         Command::Forget(settings) => forget::forget(&settings),
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
-        Command::Schema => schema(),
+        Command::Schema(document) => schema(document),
     };
     result.unwrap_or_else(|failure| {
         narrate(&failure.to_string());
@@ -78,8 +78,14 @@ fn run(command: Command) -> Exit {
     })
 }
 
-fn schema() -> Result<Exit, Failure> {
-    let text = serde_json::to_string_pretty(&crate::manifest::schema())
+fn schema(document: SchemaOf) -> Result<Exit, Failure> {
+    let schema = match document {
+        SchemaOf::Manifest => crate::manifest::schema(),
+        SchemaOf::Plan => plan::schema(),
+        SchemaOf::Report => crate::report::schema(),
+        SchemaOf::Diagnostics => crate::diagnostic::schema(),
+    };
+    let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
     say(&format!("{text}\n"))?;
     Ok(Exit::Done)

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::draft::{Draft, in_use, ledger_failure, sources, warn_of_other_targets};
 use crate::cli::{PlanExit, PlanFormat, PlanSettings};
@@ -13,9 +15,11 @@ use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
 use crate::model::{
     ContentType, DatasetId, HumanBytes, InDoubt, Known, Metadata, OrganizationId, Origin,
-    RemoteName, RuleName, SourcePath, count,
+    RemoteName, RuleName, SourcePath, count, schema_of,
 };
-use crate::plan::{Decision, Plan, PlannedFile, Refusal, SkipReason, Tally, UploadReason};
+use crate::plan::{
+    Action, Decision, Plan, PlannedFile, Reason, Refusal, SkipReason, Tally, UploadReason,
+};
 
 /// The version of the printed plan's form.
 const FORMAT: u32 = 1;
@@ -90,11 +94,11 @@ fn text(plan: &Plan) -> String {
     }
     let upload = plan.tally(PlannedFile::is_upload);
     let rest: Vec<String> = [
-        ("to skip", "skip"),
-        ("in doubt", "hold"),
-        ("in conflict", "conflict"),
-        ("changed and refused", "refuse"),
-        ("unusable", "unusable"),
+        ("to skip", Action::Skip),
+        ("in doubt", Action::Hold),
+        ("in conflict", Action::Conflict),
+        ("changed and refused", Action::Refuse),
+        ("unusable", Action::Unusable),
     ]
     .into_iter()
     .filter_map(|(words, action)| {
@@ -226,41 +230,90 @@ pub(super) fn left_out(plan: &Plan, refusal: Refusal) -> String {
     }
 }
 
-#[derive(Serialize)]
+/// A plan as `plan --format json` prints it. With `--format jsonl` the first line is the
+/// definition `header`, every other one a `row`. Later versions may have more fields: skip those
+/// you do not know.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "roe-batch plan")]
+struct Document<'a> {
+    /// What is said of the plan as a whole.
+    header: Header<'a>,
+    /// One row for each planned file: by rule, then by path.
+    files: Vec<Row<'a>>,
+}
+
+/// What is said of a plan as a whole.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "header")]
 struct Header<'a> {
+    /// The version of this form.
+    #[schemars(extend("const" = FORMAT))]
     format: u32,
+    /// The manifest's name.
     manifest: &'a str,
+    /// Scheme, host and port of the API, or the word `sandbox`.
     origin: &'a Origin,
+    /// Rows: the sum of all decisions.
     planned: usize,
+    /// Files that are to be uploaded.
     upload_files: usize,
+    /// Their bytes together.
     upload_bytes: u64,
+    /// Files stored by earlier runs whose source is gone: no rows of this plan.
     vanished: usize,
+    /// Rows by action and reason; those of none are left out.
     decisions: Vec<Decided>,
 }
 
-#[derive(Serialize)]
+/// How many files have one decision.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "decided")]
 struct Decided {
-    action: &'static str,
-    reason: &'static str,
+    /// What is done with them.
+    action: Action,
+    /// Why.
+    reason: Reason,
+    /// How many they are.
     files: usize,
+    /// Their bytes together.
     bytes: u64,
 }
 
-#[derive(Serialize)]
+/// One planned file.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "row")]
 struct Row<'a> {
+    /// The rule that takes it.
     rule: &'a RuleName,
+    /// Its path below the folder that holds the state folder, else absolute.
     path: &'a SourcePath,
-    action: &'static str,
-    reason: &'static str,
+    /// What `apply` does with it.
+    action: Action,
+    /// Why.
+    reason: Reason,
+    /// Why, in words for people.
     detail: String,
+    /// The dataset it goes to; null for the service's default dataset.
     dataset_id: Option<&'a DatasetId>,
+    /// The organization it goes to; null for the key's own.
     organization_id: Option<&'a OrganizationId>,
+    /// The name it is, or would be, sent under; null where it cannot be sent.
     remote_name: Option<&'a RemoteName>,
+    /// The name that the service is expected to make of it; null where it cannot be sent.
     stored_name: Option<String>,
+    /// Bytes; null where there is no regular file.
     size: Option<u64>,
+    /// The media type it is, or would be, sent as; null where it cannot be sent.
     content_type: Option<&'a ContentType>,
+    /// The metadata that is, or would be, sent with it; null where it cannot be sent.
     metadata: Option<&'a Metadata>,
+    /// What is worth knowing beside that, in words for people.
     notes: Vec<String>,
+}
+
+/// The JSON Schema (draft-07) of a plan in JSON.
+pub(super) fn schema() -> Value {
+    schema_of::<Document<'_>>()
 }
 
 fn header<'a>(plan: &'a Plan, origin: &'a Origin) -> Header<'a> {
@@ -307,11 +360,6 @@ fn row<'a>(plan: &'a Plan, file: &'a PlannedFile) -> Row<'a> {
 }
 
 fn json(plan: &Plan, origin: &Origin) -> Result<String, Failure> {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        header: Header<'a>,
-        files: Vec<Row<'a>>,
-    }
     let document = Document {
         header: header(plan, origin),
         files: plan.files.iter().map(|file| row(plan, file)).collect(),
@@ -332,4 +380,142 @@ fn json_lines(plan: &Plan, origin: &Origin) -> Result<String, Failure> {
 
 fn internal(error: &serde_json::Error) -> Failure {
     Failure::new(Exit::Internal, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{AttemptId, Digest, FileId, RelativePath, RootId, Stat, Target};
+    use crate::plan::{Held, Note, OnChange, PlannedRule, Sending, Skip, StoredBefore};
+
+    fn every_decision() -> Vec<Decision> {
+        let skip = |why| {
+            Decision::Skip(Skip {
+                file_id: Some(FileId::new("id")),
+                digest: Some(Digest([1; 32])),
+                why,
+            })
+        };
+        vec![
+            Decision::Upload(UploadReason::New),
+            Decision::Upload(UploadReason::Changed),
+            Decision::Upload(UploadReason::MetadataChanged),
+            Decision::Upload(UploadReason::Retry),
+            Decision::Upload(UploadReason::Resend(AttemptId::new("attempt"))),
+            skip(SkipReason::Unchanged),
+            skip(SkipReason::Moved(SourcePath::new("old.txt"))),
+            skip(SkipReason::ChangeIgnored),
+            Decision::Hold(Held {
+                attempt: AttemptId::new("attempt"),
+                why: None,
+                policy: InDoubt::Verify,
+                stored: StoredBefore::No,
+            }),
+            Decision::ChangeRefused,
+            Decision::Conflict(RuleName::new("other")),
+            Decision::Unusable("a named pipe".to_owned()),
+        ]
+    }
+
+    fn planned(decision: Decision) -> PlannedFile {
+        let is_usable = !matches!(decision, Decision::Unusable(_));
+        let sending = is_usable.then(|| Sending {
+            remote_name: RemoteName::new("a.txt").expect("a name"),
+            content_type: ContentType::of_name("a.txt"),
+            metadata: Metadata(vec![("year".to_owned(), "2025".to_owned())]),
+        });
+        PlannedFile {
+            rule: 0,
+            root: RootId(0),
+            relative: RelativePath::new("a.txt"),
+            path: SourcePath::new("in/a.txt"),
+            stat: sending.is_some().then_some(Stat {
+                size: 5,
+                mtime_ns: 0,
+                inode: 0,
+            }),
+            sending,
+            decision,
+            notes: vec![Note::Empty],
+        }
+    }
+
+    fn plan_with_every_decision() -> Plan {
+        Plan {
+            manifest: "m".to_owned(),
+            rules: vec![PlannedRule {
+                name: RuleName::new("r"),
+                target: Arc::new(Target {
+                    origin: Origin::new("sandbox"),
+                    organization_id: None,
+                    dataset_id: Some(DatasetId::new("d")),
+                }),
+                on_change: OnChange::Upload,
+            }],
+            files: every_decision().into_iter().map(planned).collect(),
+            problems: Vec::new(),
+            left_out: Vec::new(),
+            vanished: 1,
+        }
+    }
+
+    fn printed() -> Value {
+        let text = json(&plan_with_every_decision(), &Origin::new("sandbox")).expect("JSON");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The words that a definition of the schema has.
+    fn words(name: &str) -> BTreeSet<String> {
+        let schema = schema();
+        let choices = schema["definitions"][name]["oneOf"].as_array();
+        let word = |choice: &Value| choice["const"].as_str().expect("a word").to_owned();
+        choices.expect("choices").iter().map(word).collect()
+    }
+
+    #[test]
+    fn a_plan_with_every_decision_fits_the_schema_and_uses_all_its_words() {
+        let document = printed();
+        let validator = jsonschema::validator_for(&schema()).expect("a schema");
+        if let Err(error) = validator.validate(&document) {
+            panic!("{error} at {}", error.instance_path());
+        }
+        for name in ["action", "reason"] {
+            let rows = document["files"].as_array().expect("rows");
+            let word = |row: &Value| row[name].as_str().expect("a word").to_owned();
+            let used: BTreeSet<String> = rows.iter().map(word).collect();
+            assert_eq!(used, words(name));
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_decision_are_those_that_are_printed() {
+        for decision in every_decision() {
+            assert_eq!(json!(decision.action()), decision.action().word());
+            assert_eq!(json!(decision.reason()), decision.reason().word());
+        }
+    }
+
+    #[test]
+    fn a_damaged_plan_does_not_fit() {
+        let validator = jsonschema::validator_for(&schema()).expect("a schema");
+        for (place, value) in [
+            ("/header/format", json!(2)),
+            ("/header/decisions/0/action", json!("perhaps")),
+            ("/header/planned", json!("12")),
+            ("/files/0", json!({})),
+            ("/files/0/action", json!("new")),
+            ("/files/0/reason", json!("upload")),
+            ("/files/0/metadata/year", json!(2025)),
+            ("/files/0/notes", json!(null)),
+        ] {
+            let mut document = printed();
+            *document.pointer_mut(place).expect(place) = value;
+            assert!(!validator.is_valid(&document), "{place}");
+        }
+    }
 }

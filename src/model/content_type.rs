@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::shown;
@@ -42,8 +43,9 @@ const OVERLAY: [(&str, &str); 25] = [
 ];
 
 /// A media type, fit for a header.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(inline)]
 pub struct ContentType(String);
 
 /// Why a text is no media type.

@@ -14,6 +14,7 @@ mod outcome;
 mod remote_name;
 mod retry_after;
 mod schedule;
+mod schema;
 mod secret;
 mod text;
 mod transport;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::budget::{Bandwidth, FailureBudget, Rate, size};
@@ -42,6 +44,7 @@ pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
 pub use self::schedule::{Schedule, TimeRange};
+pub use self::schema::schema_of;
 pub use self::secret::{ApiKey, Environment, Variable};
 pub use self::text::{Bytes as HumanBytes, canonical_id, closest, count, shown, shown_bounded};
 pub use self::transport::HttpVersion;
@@ -50,8 +53,11 @@ pub use self::transport::HttpVersion;
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(
+            Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
         #[serde(transparent)]
+        #[schemars(inline)]
         pub struct $name(Arc<str>);
 
         impl $name {

@@ -1,13 +1,15 @@
 //! How jobs end.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{AttemptId, Digest, FileId};
 
 /// What became of a planned file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "outcome")]
 pub enum Outcome {
     /// The service stored it and said so.
     Stored,

@@ -7,6 +7,7 @@
 
 use std::fmt::{self, Write};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
@@ -36,8 +37,9 @@ const LEGACY_ENTITIES: [&str; 106] = [
 ];
 
 /// The name that is sent for a file: one component, with nothing that would break the header.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(inline)]
 pub struct RemoteName(String);
 
 /// The name that the service will store for a [`RemoteName`].

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::select::{Problem, Refusal};
 use crate::manifest::OnChange;
 use crate::model::{
@@ -159,6 +162,89 @@ pub enum StoredBefore {
     No,
 }
 
+/// What is done with a file, as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "action")]
+pub enum Action {
+    /// It is sent.
+    Upload,
+    /// Nothing: it is stored.
+    Skip,
+    /// It waits until it is settled whether the service has it.
+    Hold,
+    /// It is not sent: two rules want it for one target.
+    Conflict,
+    /// It is not sent: it changed since it was stored, and the rule calls that a failure.
+    Refuse,
+    /// It cannot be sent.
+    Unusable,
+}
+
+impl Action {
+    /// The word in plans and in the ledger; stable.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Upload => "upload",
+            Self::Skip => "skip",
+            Self::Hold => "hold",
+            Self::Conflict => "conflict",
+            Self::Refuse => "refuse",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
+/// Why that is done with a file, as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "reason")]
+pub enum Reason {
+    /// The ledger does not know it.
+    New,
+    /// It was stored, and has other content now.
+    Changed,
+    /// It was stored, and has other metadata now.
+    MetadataChanged,
+    /// An earlier attempt certainly did not store it.
+    Retry,
+    /// An earlier attempt may have stored it, and the policy is to send it all the same.
+    Resend,
+    /// It is stored as it is.
+    Unchanged,
+    /// It is stored as it was at another path, which is gone.
+    Moved,
+    /// Its content changed since it was stored, and the rule says to leave that.
+    ChangeIgnored,
+    /// An earlier attempt may have stored it.
+    InDoubt,
+    /// Another rule sends the same file to the same target.
+    SameFile,
+    /// It is no regular file, cannot be read, or nothing could be made of its name or metadata.
+    Unusable,
+}
+
+impl Reason {
+    /// The word in plans; stable.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::MetadataChanged => "metadata_changed",
+            Self::Retry => "retry",
+            Self::Resend => "resend",
+            Self::Unchanged => "unchanged",
+            Self::Moved => "moved",
+            Self::ChangeIgnored => "change_ignored",
+            Self::InDoubt => "in_doubt",
+            Self::SameFile => "same_file",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
 /// Something worth knowing of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
@@ -215,37 +301,36 @@ impl fmt::Display for Decision {
 }
 
 impl Decision {
-    /// The stable word for what is done: `upload`, `skip`, `hold`, `conflict`, `refuse`,
-    /// `unusable`.
+    /// What is done.
     #[must_use]
-    pub fn action(&self) -> &'static str {
+    pub fn action(&self) -> Action {
         match self {
-            Self::Upload(_) => "upload",
-            Self::Skip(_) => "skip",
-            Self::Hold(_) => "hold",
-            Self::Conflict(_) => "conflict",
-            Self::ChangeRefused => "refuse",
-            Self::Unusable(_) => "unusable",
+            Self::Upload(_) => Action::Upload,
+            Self::Skip(_) => Action::Skip,
+            Self::Hold(_) => Action::Hold,
+            Self::Conflict(_) => Action::Conflict,
+            Self::ChangeRefused => Action::Refuse,
+            Self::Unusable(_) => Action::Unusable,
         }
     }
 
-    /// The stable word for why.
+    /// Why.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Upload(UploadReason::New) => "new",
-            Self::Upload(UploadReason::Changed) | Self::ChangeRefused => "changed",
-            Self::Upload(UploadReason::MetadataChanged) => "metadata_changed",
-            Self::Upload(UploadReason::Retry) => "retry",
-            Self::Upload(UploadReason::Resend(_)) => "resend",
+            Self::Upload(UploadReason::New) => Reason::New,
+            Self::Upload(UploadReason::Changed) | Self::ChangeRefused => Reason::Changed,
+            Self::Upload(UploadReason::MetadataChanged) => Reason::MetadataChanged,
+            Self::Upload(UploadReason::Retry) => Reason::Retry,
+            Self::Upload(UploadReason::Resend(_)) => Reason::Resend,
             Self::Skip(skip) => match skip.why {
-                SkipReason::Unchanged | SkipReason::Touched => "unchanged",
-                SkipReason::Moved(_) => "moved",
-                SkipReason::ChangeIgnored => "change_ignored",
+                SkipReason::Unchanged | SkipReason::Touched => Reason::Unchanged,
+                SkipReason::Moved(_) => Reason::Moved,
+                SkipReason::ChangeIgnored => Reason::ChangeIgnored,
             },
-            Self::Hold(_) => "in_doubt",
-            Self::Conflict(_) => "same_file",
-            Self::Unusable(_) => "unusable",
+            Self::Hold(_) => Reason::InDoubt,
+            Self::Conflict(_) => Reason::SameFile,
+            Self::Unusable(_) => Reason::Unusable,
         }
     }
 
@@ -386,7 +471,7 @@ impl Plan {
 
     /// Counts by (action, reason), in a fixed order.
     #[must_use]
-    pub fn tallies(&self) -> BTreeMap<(&'static str, &'static str), Tally> {
+    pub fn tallies(&self) -> BTreeMap<(Action, Reason), Tally> {
         let mut tallies: BTreeMap<_, Tally> = BTreeMap::new();
         for file in &self.files {
             let key = (file.decision.action(), file.decision.reason());

@@ -35,8 +35,8 @@ use self::moved::{adopt_moved, hold_moved, hold_retargeted, moved_doubts, orphan
 use self::select::Copy;
 
 pub use self::decision::{
-    Decision, Held, Note, Plan, PlannedFile, PlannedRule, Sending, Skip, SkipReason, StoredBefore,
-    Tally, Upload, UploadReason,
+    Action, Decision, Held, Note, Plan, PlannedFile, PlannedRule, Reason, Sending, Skip,
+    SkipReason, StoredBefore, Tally, Upload, UploadReason,
 };
 
 /// Largest `metadata` part in bytes. Django refuses form text over 2.5 MiB

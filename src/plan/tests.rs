@@ -142,8 +142,8 @@ impl Case {
         rows.map(|f| {
             (
                 f.path.as_str().to_owned(),
-                f.decision.action(),
-                f.decision.reason(),
+                f.decision.action().word(),
+                f.decision.reason().word(),
             )
         })
         .collect()
@@ -360,7 +360,7 @@ fn changed_metadata_is_noted_and_not_sent() {
     case.known
         .insert(&target(), path, known(KnownState::Stored, same, "abc"));
     let plan = case.plan();
-    assert_eq!(plan.files[0].decision.reason(), "unchanged");
+    assert_eq!(plan.files[0].decision.reason().word(), "unchanged");
     assert_eq!(plan.files[0].notes, [Note::MetadataDiffers]);
 }
 
@@ -395,7 +395,7 @@ proptest! {
                 Some((s, _, c, _)) if s == size && c == content => "unchanged",
                 Some(_) => "changed",
             };
-            prop_assert_eq!(row.decision.reason(), expected, "{}", shown(row.relative.as_str()));
+            prop_assert_eq!(row.decision.reason().word(), expected, "{}", shown(row.relative.as_str()));
         }
         prop_assert_eq!(case.plan(), plan, "the same inputs give the same plan");
     }
@@ -529,7 +529,7 @@ fn a_file_in_doubt_is_held_or_sent_again_as_the_policy_says() {
         case.known
             .insert(&target(), SourcePath::new("in/a"), before);
         let plan = case.plan();
-        assert_eq!(plan.files[0].decision.action(), expected);
+        assert_eq!(plan.files[0].decision.action().word(), expected);
         let text = plan.files[0].decision.to_string();
         assert!(text.contains(says), "{text}");
     }

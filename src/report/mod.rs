@@ -9,32 +9,37 @@ mod write;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::model::{Difference, Gravity, Outcome, RunId};
 
 pub use self::row::{Row, planned_rows, rows, rows_of_ledger, unattempted};
-pub use self::write::{probe, render, write};
+pub use self::write::{probe, render, schema, write};
 
 /// The version of the report's form; grows when a field changes its meaning.
 const FORMAT: u32 = 1;
 
 /// What a report says of the run as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "header")]
 pub struct Header {
     /// The version of this form.
+    #[schemars(extend("const" = FORMAT))]
     pub format: u32,
     /// The manifest's name.
     pub manifest: String,
-    /// The run; none where the rows are the latest of every file, whatever run sent it.
+    /// The run; null where the rows are the latest of every file, whatever run sent it.
     pub run_id: Option<RunId>,
-    /// When it began.
+    /// When it began; null where the rows are no run's.
     pub started: Option<Timestamp>,
-    /// When it ended; none where it died.
+    /// When it ended; null where it died.
     pub finished: Option<Timestamp>,
     /// Rows: the sum of all outcomes.
     pub planned: usize,
     /// Rows by outcome, all of them, also those of none.
+    #[schemars(schema_with = "by_outcome")]
     pub outcomes: BTreeMap<&'static str, usize>,
     /// Bytes stored by this run.
     pub bytes_stored: u64,
@@ -42,8 +47,18 @@ pub struct Header {
     pub vanished: usize,
     /// Why the run ended early, if it did.
     pub stopped: Vec<String>,
-    /// What the process exits with; none where it died.
+    /// What the process exits with; null where it died.
     pub exit_code: Option<u8>,
+}
+
+fn by_outcome(_: &mut SchemaGenerator) -> Schema {
+    let words = Outcome::ALL.map(Outcome::word);
+    let number = json!({"type": "integer", "minimum": 0});
+    let properties: Map<String, Value> = words
+        .iter()
+        .map(|word| ((*word).to_owned(), number.clone()))
+        .collect();
+    json_schema!({"type": "object", "properties": properties, "required": words})
 }
 
 /// Counts rows by outcome.

@@ -1,6 +1,7 @@
 //! From plan and ends to rows: pure.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::ledger::{PlannedRow, RunRow};
@@ -11,37 +12,38 @@ use crate::model::{
 use crate::plan::{Decision, Note, Plan, PlannedFile, UploadReason};
 
 /// One planned file's row. The order of the fields is the order of a CSV's columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "row")]
 pub struct Row<'a> {
     /// The rule that took it.
     pub rule: &'a RuleName,
     /// Its path below the folder that holds the state folder, else absolute.
     pub path: &'a SourcePath,
-    /// The dataset it goes to.
+    /// The dataset it goes to; null for the service's default dataset.
     pub dataset_id: Option<&'a DatasetId>,
-    /// The organization it goes to.
+    /// The organization it goes to; null for the key's own.
     pub organization_id: Option<&'a OrganizationId>,
     /// What became of it.
     pub outcome: Outcome,
-    /// The id the service gave it.
+    /// The id the service gave it, also where an earlier run stored it.
     pub file_id: Option<FileId>,
-    /// Why.
+    /// Why, in words for people; null where a file is stored and nothing is odd about that.
     pub reason: Option<String>,
     /// The name it was, or would be, sent under.
     pub remote_name: Option<&'a str>,
-    /// Bytes.
+    /// Bytes; null where there is no regular file.
     pub size: Option<u64>,
-    /// The media type.
+    /// The media type it was, or would be, sent as.
     pub content_type: Option<&'a str>,
-    /// BLAKE3 of the bytes, where they were read.
+    /// The BLAKE3 digest of its bytes, where they were read.
     pub blake3: Option<Digest>,
-    /// What was, or would be, sent with it.
+    /// The metadata that was, or would be, sent with it.
     pub metadata: Option<&'a Metadata>,
     /// Attempts in this run.
     pub attempts: u32,
-    /// The last HTTP status.
+    /// The last HTTP status that the service answered.
     pub http_status: Option<u16>,
-    /// The last attempt's `X-Request-ID`.
+    /// The last attempt's `X-Request-ID`; of a file in doubt, that of the attempt in question.
     pub request_id: Option<AttemptId>,
     /// When the first attempt began.
     #[serde(serialize_with = "milliseconds")]
@@ -121,7 +123,7 @@ fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
         rule: &plan.rules[file.rule].name,
         target: &plan.rules[file.rule].target,
         path: &file.path,
-        decision: file.decision.action(),
+        decision: file.decision.action().word(),
         unattempted: unattempted(file),
         remote_name: sending.map(|s| s.remote_name.as_str()),
         size: file.stat.map(|stat| stat.size),

@@ -5,11 +5,13 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use super::{Header, Row};
-use crate::model::{FileId, Metadata, ReportFormat};
+use crate::model::{FileId, Metadata, ReportFormat, schema_of};
 
 /// Writes a report in one step: to a temporary file beside its destination, synced, renamed.
 /// Missing folders are made.
@@ -81,10 +83,21 @@ fn temporary(path: &Path) -> io::Result<NamedTempFile> {
         .tempfile_in(folder_of(path))
 }
 
-#[derive(Serialize)]
+/// A run's report in JSON. In JSON Lines the first line is the definition `header`, every other
+/// one a `row`. Later versions may have more fields: skip those you do not know.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "roe-batch report")]
 struct Document<'a> {
+    /// What is said of the run as a whole.
     header: &'a Header,
+    /// One row for each planned file, in the plan's order.
     files: &'a [Row<'a>],
+}
+
+/// The JSON Schema (draft-07) of a report in JSON.
+#[must_use]
+pub fn schema() -> Value {
+    schema_of::<Document<'_>>()
 }
 
 fn json(to: &mut impl Write, header: &Header, rows: &[Row<'_>]) -> io::Result<()> {

@@ -20,8 +20,8 @@ use crate::model::{
 };
 use crate::plan::select::refusal;
 use crate::plan::{
-    Basis, Inputs, LayerOrigin, Refusal, Rendered, Secrecy, Selection, Taken, plan, rendered,
-    undecided,
+    Action, Basis, Inputs, LayerOrigin, Reason, Refusal, Rendered, Secrecy, Selection, Taken, plan,
+    rendered, undecided,
 };
 use crate::source::{find, ignored};
 
@@ -89,8 +89,8 @@ struct Given {
 
 #[derive(Serialize)]
 struct Decided {
-    action: &'static str,
-    reason: &'static str,
+    action: Action,
+    reason: Reason,
     detail: String,
 }
 

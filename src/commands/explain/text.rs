@@ -37,7 +37,8 @@ pub(super) fn text(explanation: &Explanation) -> String {
             let _ = writeln!(
                 text,
                 "  decision      {}: {}",
-                decision.action, decision.detail
+                decision.action.word(),
+                decision.detail
             );
         }
         if let Some(ledger) = &seen.ledger {

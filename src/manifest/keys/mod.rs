@@ -1,6 +1,7 @@
 //! Every key of a manifest, once: the reader knows its keys from here, and so do the schema and
 //! the README's reference.
 
+mod annotate;
 mod rule;
 
 use serde_json::{Map, Value, json};
@@ -287,6 +288,8 @@ pub fn schema() -> Value {
     });
     if let (Value::Object(mut whole), Value::Object(rest)) = (head, schema.take()) {
         whole.extend(rest);
+        // Whatever is written once there and used by alias elsewhere.
+        whole.insert("patternProperties".to_owned(), json!({"^x-": {}}));
         schema = Value::Object(whole);
     }
     schema
@@ -330,7 +333,8 @@ fn property(key: &Key) -> Value {
             {"type": "string"},
             {"type": "integer", "minimum": 0},
         ]}),
-        Kind::Duration | Kind::Pattern | Kind::Size => json!({"type": "string"}),
+        Kind::Duration | Kind::Pattern => json!({"type": "string"}),
+        Kind::Size => json!({"type": ["string", "integer"]}),
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Patterns | Kind::Paths => json!({"oneOf": [
             {"type": "string"},
@@ -348,16 +352,6 @@ fn property(key: &Key) -> Value {
         Kind::Mapping(keys) => mapping(keys),
         Kind::List(keys) => json!({"type": "array", "minItems": 1, "items": mapping(keys)}),
     };
-    let default = match key.default {
-        "" => String::new(),
-        default => format!(" Default: {default}."),
-    };
-    value["description"] = json!(format!("{}{default}", key.doc));
-    if matches!(
-        key.kind,
-        Kind::Text | Kind::Template | Kind::Word(_) | Kind::Duration
-    ) {
-        value["examples"] = json!([key.example]);
-    }
+    annotate::annotate(key, &mut value);
     value
 }

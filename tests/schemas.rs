@@ -1,0 +1,216 @@
+//! What the program prints for other programs fits the schemas that it prints.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use common::Workspace;
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+const DOCUMENTS: [&str; 3] = ["plan", "report", "diagnostics"];
+
+fn schema(document: &str) -> Value {
+    let printed = Workspace::new().run(&["schema", document]);
+    assert_eq!(printed.code, 0, "{}", printed.all());
+    serde_json::from_str(&printed.stdout).expect("JSON")
+}
+
+fn validator(schema: &Value) -> Validator {
+    jsonschema::options()
+        .should_validate_formats(true)
+        .build(schema)
+        .expect("a schema")
+}
+
+/// Of one definition, as a line of JSON Lines is one.
+fn definition(document: &str, name: &str) -> Validator {
+    let mut schema = schema(document);
+    let parts = schema.as_object_mut().expect("an object");
+    parts.retain(|key, _| key == "$schema" || key == "definitions");
+    let name = format!("#/definitions/{name}");
+    parts.insert("allOf".to_owned(), json!([{"$ref": name}]));
+    validator(&schema)
+}
+
+fn assert_fits(validator: &Validator, document: &Value) {
+    let wrong: Vec<String> = validator
+        .iter_errors(document)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}\n{document:#}");
+}
+
+/// The document with one value replaced, or taken away where the new one is none.
+fn damaged(document: &Value, place: &str, value: Option<Value>) -> Value {
+    let mut document = document.clone();
+    let (parent, name) = place.rsplit_once('/').expect("a pointer");
+    let parent = document.pointer_mut(parent).expect(place);
+    let parent = parent.as_object_mut().expect("an object");
+    match value {
+        Some(value) => parent.insert(name.to_owned(), value),
+        None => parent.remove(name),
+    }
+    .expect("what was there");
+    document
+}
+
+/// All that stands in `properties` below.
+fn properties<'a>(schema: &'a Value, path: &str, found: &mut Vec<(String, &'a Value)>) {
+    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+        let named = |(name, value)| (format!("{path}/{name}"), value);
+        found.extend(properties.iter().map(named));
+    }
+    match schema {
+        Value::Object(parts) => {
+            for (name, part) in parts {
+                properties(part, &format!("{path}/{name}"), found);
+            }
+        }
+        Value::Array(parts) => {
+            for part in parts {
+                properties(part, path, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_that_is_printed_is_described() {
+    for document in DOCUMENTS {
+        let schema = schema(document);
+        assert!(schema["title"].is_string() && schema["description"].is_string());
+        let mut found = Vec::new();
+        properties(&schema, document, &mut found);
+        assert!(found.len() > 10, "{document}");
+        for (name, field) in found {
+            // The counts of outcomes: `outcome` says what each is.
+            let is_count = name.contains("/outcomes/");
+            assert!(is_count || field["description"].is_string(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn later_versions_may_print_more_and_nothing_less() {
+    for document in DOCUMENTS {
+        let schema = schema(document);
+        let text = schema.to_string();
+        assert!(!text.contains("\"additionalProperties\":false"), "{text}");
+        // Of a problem without a place.
+        let optional = ["file", "line", "column", "end_column"];
+        for (definition, value) in schema["definitions"].as_object().expect("definitions") {
+            let Some(properties) = value["properties"].as_object() else {
+                continue;
+            };
+            let required: BTreeSet<&str> = value["required"]
+                .as_array()
+                .expect("names")
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            for name in properties.keys() {
+                let may_miss = definition == "diagnostic" && optional.contains(&name.as_str());
+                assert_eq!(
+                    !required.contains(name.as_str()),
+                    may_miss,
+                    "{definition}.{name}"
+                );
+            }
+        }
+    }
+}
+
+const MANIFEST: &str = "\
+version: 1
+uploads:
+- {name: all, root: inbox, include: '*', metadata: {name: '${{ file.name }}', year: 2025}}
+- {name: again, root: inbox, include: 'twice.txt'}
+run: {concurrency: 1, in_doubt: hold}
+";
+
+/// Runs that leave all outcomes, each at least once.
+fn eventful() -> Workspace {
+    let workspace = Workspace::with(MANIFEST, &[("inbox/before.txt", "before")]);
+    workspace.write("inbox/twice.txt", "");
+    let first = workspace.apply();
+    assert_eq!(first.code, 1, "{}", first.all());
+    for name in ["lost.bin", "new.txt", "refused.pdf", "z1", "z2"] {
+        workspace.write(&format!("inbox/{name}"), name);
+    }
+    workspace.write(
+        "faults.yaml",
+        "faults:
+- {fault: status, status: 504, stored: true, file: '*.bin'}
+- {fault: status, status: 422, file: '*.pdf'}
+- {fault: status, status: 401, file: 'z*'}
+",
+    );
+    let args = [
+        "apply",
+        "manifest.yaml",
+        "--sandbox",
+        "--faults",
+        "faults.yaml",
+    ];
+    let second = workspace.run(&[&args[..], &["--report", "report.jsonl"]].concat());
+    assert_eq!(second.code, 77, "{}", second.all());
+    workspace
+}
+
+#[test]
+fn a_report_fits_its_schema_and_a_damaged_one_does_not() {
+    let workspace = eventful();
+    let report = workspace.report();
+    let outcomes = &report["header"]["outcomes"];
+    for (word, files) in outcomes.as_object().expect("counts") {
+        assert_ne!(*files, 0, "{word} in {report:#}");
+    }
+    let validator = validator(&schema("report"));
+    assert_fits(&validator, &report);
+    for (place, value) in [
+        ("/header", None),
+        ("/header/format", Some(json!(2))),
+        ("/header/started", Some(json!("yesterday"))),
+        ("/header/outcomes/stored", None),
+        ("/header/exit_code", Some(json!(256))),
+        ("/files", Some(json!({}))),
+        ("/files/0/path", None),
+        ("/files/0/outcome", Some(json!("perhaps"))),
+        ("/files/0/size", Some(json!(-1))),
+        ("/files/0/blake3", Some(json!("abc"))),
+        ("/files/0/metadata", Some(json!({"year": 2025}))),
+    ] {
+        assert!(
+            !validator.is_valid(&damaged(&report, place, value)),
+            "{place}"
+        );
+    }
+
+    let all = workspace.run(&["report", "manifest.yaml", "--all", "--format", "json"]);
+    let all: Value = serde_json::from_str(&all.stdout).expect("JSON");
+    assert_fits(&validator, &all);
+}
+
+#[test]
+fn the_lines_of_a_report_and_of_a_plan_fit_their_definitions() {
+    let workspace = eventful();
+    let report = fs::read_to_string(workspace.at("report.jsonl")).expect("a report");
+    let plan = workspace.run(&["plan", "manifest.yaml", "--sandbox", "--format", "jsonl"]);
+    assert_eq!(plan.code, 0, "{}", plan.all());
+    for (document, text) in [("report", report), ("plan", plan.stdout)] {
+        let (header, row) = (definition(document, "header"), definition(document, "row"));
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        assert_eq!(lines.len(), 9, "{text}");
+        assert_fits(&header, &lines[0]);
+        for line in &lines[1..] {
+            assert_fits(&row, line);
+            assert!(!header.is_valid(line) && !row.is_valid(&lines[0]));
+        }
+    }
+}
