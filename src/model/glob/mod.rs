@@ -2,11 +2,13 @@
 //!
 //! `*` and `?` stop at `/`, `**` stands alone between slashes and crosses them, `{a,b}` and
 //! `[a-z]` as usual, case matters. A path component that begins with a dot matches only where
-//! the pattern spells that dot. Matching goes component by component; globset does one component.
+//! the pattern spells that dot. Matching goes component by component; globset does the one that has
+//! more than a `*`.
 
 mod index;
 
 use std::fmt;
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -26,8 +28,14 @@ pub struct Glob {
 enum Component {
     AnyDepth,
     Literal(String),
+    /// One `*`, and what stands before and after it: by far the most common wildcard, and a
+    /// matcher for each of very many would not fit into memory.
+    Affixes {
+        start: String,
+        end: String,
+    },
     Pattern {
-        matcher: GlobMatcher,
+        matcher: Arc<GlobMatcher>,
         spells_dot: bool,
     },
 }
@@ -165,6 +173,15 @@ impl Component {
         if !text.contains(['*', '?', '[', '\\']) {
             return Ok(Self::Literal(text));
         }
+        if let Some((start, end)) = text.split_once('*')
+            && !start.contains(['?', '[', '\\'])
+            && !end.contains(['*', '?', '[', '\\'])
+        {
+            return Ok(Self::Affixes {
+                start: start.to_owned(),
+                end: end.to_owned(),
+            });
+        }
         let glob = GlobBuilder::new(&text)
             .literal_separator(true)
             .backslash_escape(true)
@@ -174,7 +191,7 @@ impl Component {
                 help: None,
             })?;
         Ok(Self::Pattern {
-            matcher: glob.compile_matcher(),
+            matcher: Arc::new(glob.compile_matcher()),
             spells_dot: text.starts_with('.') || text.starts_with("\\."),
         })
     }
@@ -183,12 +200,36 @@ impl Component {
         match self {
             Self::AnyDepth => dotfiles == Dotfiles::Matched || !name.starts_with('.'),
             Self::Literal(text) => text == name,
+            Self::Affixes { start, end } => {
+                (start.starts_with('.') || Self::AnyDepth.matches(name, dotfiles))
+                    && name.len() >= start.len() + end.len()
+                    && name.starts_with(start.as_str())
+                    && name.ends_with(end.as_str())
+            }
             Self::Pattern {
                 matcher,
                 spells_dot,
-            } => {
-                (*spells_dot || dotfiles == Dotfiles::Matched || !name.starts_with('.'))
-                    && matcher.is_match(name)
+            } => (*spells_dot || Self::AnyDepth.matches(name, dotfiles)) && matcher.is_match(name),
+        }
+    }
+
+    /// What every name that it matches begins and ends with.
+    fn affixes(&self) -> (&str, &str) {
+        match self {
+            Self::AnyDepth => ("", ""),
+            Self::Literal(text) => (text, text),
+            Self::Affixes { start, end } => (start, end),
+            Self::Pattern { matcher, .. } => {
+                let text = matcher.glob().glob();
+                let special = ['*', '?', '[', '\\'];
+                let start = text.split(special).next().unwrap_or_default();
+                // Where a class or an escape ends is not worth finding out.
+                let end = if text.contains(['[', '\\']) {
+                    ""
+                } else {
+                    text.rsplit(special).next().unwrap_or_default()
+                };
+                (start, end)
             }
         }
     }
@@ -372,7 +413,7 @@ fn first_braces(text: &str) -> Result<Option<Braces<'_>>, GlobError> {
 /// The patterns of one `include:` or `exclude:` list.
 #[derive(Debug, Clone)]
 pub struct Globs {
-    globs: Vec<Glob>,
+    globs: Arc<[Glob]>,
     dotfiles: Dotfiles,
 }
 
@@ -381,7 +422,7 @@ impl Globs {
     #[must_use]
     pub fn include(globs: Vec<Glob>) -> Self {
         Self {
-            globs,
+            globs: globs.into(),
             dotfiles: Dotfiles::MustBeNamed,
         }
     }
@@ -390,7 +431,7 @@ impl Globs {
     #[must_use]
     pub fn include_hidden(globs: Vec<Glob>) -> Self {
         Self {
-            globs,
+            globs: globs.into(),
             dotfiles: Dotfiles::Matched,
         }
     }
@@ -399,7 +440,7 @@ impl Globs {
     #[must_use]
     pub fn exclude(globs: Vec<Glob>) -> Self {
         Self {
-            globs,
+            globs: globs.into(),
             dotfiles: Dotfiles::Matched,
         }
     }
