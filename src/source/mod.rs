@@ -3,6 +3,7 @@
 //! One walk for each root; what it finds is in the order of the source paths' bytes, so the same
 //! tree gives the same plan.
 
+mod list;
 mod named;
 mod open;
 
@@ -22,6 +23,7 @@ use crate::model::{
     RootId, SourcePath, Stat,
 };
 
+pub use self::list::{Listing, list};
 pub use self::named::{find, stat_of};
 pub use self::open::{Changed, OpenFile, ReadError};
 
