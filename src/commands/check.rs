@@ -30,10 +30,11 @@ pub(super) fn check(settings: &CheckSettings) -> Result<Exit, Failure> {
         }
         match settings.format {
             CheckFormat::Text => {
-                super::narrate(&source.render(&diagnostics));
                 if diagnostics.is_empty() {
                     let found = count(files, "file");
                     super::say(&format!("{}: no problems, {found} to plan\n", source.name))?;
+                } else {
+                    super::narrate(&source.render(&diagnostics));
                 }
             }
             CheckFormat::Json => checked.push(Checked {

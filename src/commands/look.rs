@@ -26,9 +26,6 @@ use crate::source::{Roots, Survey, Want, survey};
 use crate::table::{self, Format, Spec};
 use crate::template::Values;
 
-/// The manifest that is read from standard input.
-const STDIN: &str = "-";
-
 /// Longest list of files that is read, in bytes.
 const LIST_MAX: u64 = 1 << 30;
 
@@ -415,7 +412,7 @@ pub(super) fn state_folder(manifest: &Path, named: Option<&Path>) -> Result<Stat
 
 /// Reads a manifest's text, from standard input for `-`.
 pub(super) fn read_manifest(path: &Path) -> Result<Source, Failure> {
-    let is_stdin = path.as_os_str() == STDIN;
+    let is_stdin = path.as_os_str() == manifest::STDIN;
     let name = if is_stdin {
         "<stdin>".to_owned()
     } else {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::draft::Draft;
 use crate::cli::ApplySettings;
 use crate::error::{Exit, Failure};
+use crate::manifest;
 use crate::model::{
     Difference, Gravity, HumanBytes, Outcome, ReportFormat, RuleName, SourcePath, StopCause, count,
     shown,
@@ -39,7 +40,7 @@ pub(super) fn report_paths(
     if paths.is_empty() {
         // By the manifest's file name: several manifests may share a state folder.
         for (extension, format) in [("csv", ReportFormat::Csv), ("json", ReportFormat::Json)] {
-            let is_stdin = draft.path.as_os_str() == "-";
+            let is_stdin = draft.path.as_os_str() == manifest::STDIN;
             let stem = draft.path.file_stem().filter(|_| !is_stdin);
             let mut name = stem.unwrap_or("stdin".as_ref()).to_owned();
             name.push(format!(".{extension}"));

@@ -29,6 +29,9 @@ pub use self::rule::{
 /// Largest manifest that is read, in bytes.
 pub const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// The path that stands for standard input. A manifest from there has no name of its own.
+pub const STDIN: &str = "-";
+
 /// A manifest that says what to upload. What could not be understood is left out of it and
 /// stands in the diagnostics, so that the rest can still be checked in the same pass.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 
 use crate::diagnostic::{Diagnostic, Source};
 use crate::manifest::keys::{self, Key, Kind};
-use crate::manifest::{Given, Manifest, Overlap, Reading, ReportPath, RunSettings};
+use crate::manifest::{Given, Manifest, Overlap, Reading, ReportPath, RunSettings, STDIN};
 use crate::model::{Capture, Glob, ReportFormat, closest, shown_bounded};
 use crate::template::{Scope, Template};
 use crate::yaml::{self, Entry, Node, Scalar, Span, Value};
@@ -160,6 +160,11 @@ impl Reader<'_> {
         }
         if let Some(name) = top.get("name").and_then(|entry| self.named(entry, "name")) {
             self.name = name;
+        } else if self.name == STDIN && !top.mentions("name") {
+            self.report(
+                Diagnostic::error("a manifest from standard input needs a `name`", 0..0)
+                    .help("add, for example, `name: invoices`: it names the stream of runs"),
+            );
         }
         if let Some(entry) = top.get("vars") {
             self.vars(entry);
