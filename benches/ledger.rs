@@ -343,7 +343,7 @@ fn stat(found: &fs::Metadata) -> Stat {
 
 fn metadata() -> Metadata {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    Metadata(vec![pair("vendor", "acme"), pair("year", "2026")])
+    Metadata::open([pair("vendor", "acme"), pair("year", "2026")])
 }
 
 fn fill(ledger: &mut SqliteLedger, files: &[File], target: &Arc<Target>) {

@@ -41,13 +41,16 @@ fn a_sound_manifest_has_no_problems() {
     let workspace = workspace();
     workspace.write("t.csv", "file,total\na.pdf,1.10\n");
     let ran = workspace.run(&["check", "manifest.yaml", "--strict"]);
-    snapbox::assert_data_eq!(ran.all(), str![[r#"
+    snapbox::assert_data_eq!(
+        ran.all(),
+        str![[r#"
 exit 0
 --- stdout
 manifest.yaml: no problems, 2 files to plan
 --- stderr
 
-"#]]);
+"#]]
+    );
 }
 
 #[test]
@@ -108,7 +111,9 @@ fn each_key_is_explained_by_where_it_comes_from() {
     let at = text.find(", changed").expect("a time");
     let end = text[at..].find('\n').expect("a line") + at;
     let text = format!("{}, changed […]{}", &text[..at], &text[end..]);
-    snapbox::assert_data_eq!(text, str![[r#"
+    snapbox::assert_data_eq!(
+        text,
+        str![[r#"
 exit 0
 --- stdout
 inbox/2024/a.pdf  1 B, changed […]
@@ -130,7 +135,8 @@ rule rest, line 15: does not take it
   an `exclude` pattern matches: `**/*.pdf`, line 18
 --- stderr
 
-"#]]);
+"#]]
+    );
 }
 
 #[test]

@@ -106,6 +106,8 @@ fn key_table() -> String {
     for (title, keys) in [
         ("Top", keys::MANIFEST),
         ("`uploads`, each", keys::RULE),
+        ("`table`", keys::TABLE),
+        ("`sidecar`, as a mapping", keys::SIDECAR),
         ("`run`", keys::RUN),
     ] {
         let _ = writeln!(text, "| {title} | is | default |\n|---|---|---|");

@@ -142,7 +142,7 @@ impl World {
                 target: &doubt.target,
                 remote_name: &RemoteName::new(name).expect("a name"),
                 content_type: &ContentType::of_name(name),
-                metadata: &Metadata(metadata),
+                metadata: &Metadata::open(metadata),
             },
             7,
         );
@@ -353,7 +353,7 @@ async fn somebody_elses_file_with_our_bytes_and_name_is_told_by_its_metadata() {
     world.sample("known report.txt", "sample", Tag::None).await;
     let (theirs, id) = world.stored("readme.txt", "content", Tag::None).await;
     let mut ours = world.attempt("readme.txt", "content", Tag::None);
-    ours.metadata = Metadata(vec![("vendor".to_owned(), "acme".to_owned())]).digest();
+    ours.metadata = Metadata::open([("vendor".to_owned(), "acme".to_owned())]).digest();
     let why = world.held(&ours).await;
     assert!(why.contains("but other metadata"), "{why}");
     assert_eq!(world.look(&theirs).await, matched(id));

@@ -506,7 +506,7 @@ mod tests {
             let pairs = pairs
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-            Some(Metadata(pairs.collect()).digest())
+            Some(Metadata::open(pairs).digest())
         };
         for (metadata, expected) in [
             ("null", None),

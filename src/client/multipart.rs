@@ -50,7 +50,7 @@ impl Envelope {
         if let Some(organization) = &form.target.organization_id {
             field("organization_id", organization.as_str());
         }
-        if !form.metadata.0.is_empty() {
+        if !form.metadata.is_empty() {
             field("metadata", &form.metadata.to_json());
         }
         head.extend_from_slice(
@@ -88,7 +88,7 @@ mod tests {
             organization_id: Some(OrganizationId::new("org")),
             dataset_id: Some(DatasetId::new("data")),
         };
-        let metadata = Metadata(vec![("a".to_owned(), "é\"1.10".to_owned())]);
+        let metadata = Metadata::open([("a".to_owned(), "é\"1.10".to_owned())]);
         let form = Form {
             target: &target,
             remote_name: &RemoteName::new("x \"y\".txt").expect("a name"),

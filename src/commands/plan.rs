@@ -76,7 +76,7 @@ fn text(plan: &Plan) -> String {
     for (index, rule) in plan.rules.iter().enumerate() {
         let _ = writeln!(text, "{} → {}", rule.name, rule.target);
         let mut kinds: BTreeMap<(Rank, &str), Vec<&PlannedFile>> = BTreeMap::new();
-        for file in plan.files.iter().filter(|file| file.rule == index) {
+        for file in plan.of_rule(index) {
             let key = (rank(&file.decision), label(&file.decision));
             kinds.entry(key).or_default().push(file);
         }
@@ -305,8 +305,12 @@ struct Row<'a> {
     size: Option<u64>,
     /// The media type it is, or would be, sent as; null where it cannot be sent.
     content_type: Option<&'a ContentType>,
-    /// The metadata that is, or would be, sent with it; null where it cannot be sent.
+    /// The metadata that is, or would be, sent with it; secret values are `(hidden)`. Null where
+    /// it cannot be sent.
     metadata: Option<&'a Metadata>,
+    /// The size of the metadata as sent, in bytes, without the key of `tag`; null where it cannot
+    /// be sent.
+    metadata_bytes: Option<usize>,
     /// What is worth knowing beside that, in words for people.
     notes: Vec<String>,
 }
@@ -355,6 +359,7 @@ fn row<'a>(plan: &'a Plan, file: &'a PlannedFile) -> Row<'a> {
         size: file.stat.map(|stat| stat.size),
         content_type: sending.map(|s| &s.content_type),
         metadata: sending.map(|s| &s.metadata),
+        metadata_bytes: sending.map(|s| s.metadata.sent_bytes()),
         notes: file.notes.iter().map(ToString::to_string).collect(),
     }
 }
@@ -390,7 +395,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{AttemptId, Digest, FileId, RelativePath, RootId, Stat, Target};
+    use crate::model::{
+        AttemptId, Digest, FileId, HIDDEN, RelativePath, RootId, Secrecy, Stat, Target,
+    };
     use crate::plan::{Held, Note, OnChange, PlannedRule, Sending, Skip, StoredBefore};
 
     fn every_decision() -> Vec<Decision> {
@@ -422,12 +429,20 @@ mod tests {
         ]
     }
 
+    const SECRET: &str = "hunter2";
+
+    fn metadata() -> Metadata {
+        let mut metadata = Metadata::open([("year".to_owned(), "2025".to_owned())]);
+        metadata.push("token".to_owned(), SECRET.to_owned(), Secrecy::Hidden);
+        metadata
+    }
+
     fn planned(decision: Decision) -> PlannedFile {
         let is_usable = !matches!(decision, Decision::Unusable(_));
         let sending = is_usable.then(|| Sending {
             remote_name: RemoteName::new("a.txt").expect("a name"),
             content_type: ContentType::of_name("a.txt"),
-            metadata: Metadata(vec![("year".to_owned(), "2025".to_owned())]),
+            metadata: metadata(),
         });
         PlannedFile {
             rule: 0,
@@ -501,6 +516,23 @@ mod tests {
     }
 
     #[test]
+    fn a_hidden_value_is_in_no_form_of_a_plan() {
+        let (plan, origin) = (plan_with_every_decision(), Origin::new("sandbox"));
+        let forms = [
+            text(&plan),
+            json(&plan, &origin).expect("JSON"),
+            json_lines(&plan, &origin).expect("JSON"),
+        ];
+        for form in forms {
+            assert!(!form.contains(SECRET), "{form}");
+        }
+        let (first, last) = (&printed()["files"][0], &printed()["files"][11]);
+        assert_eq!(first["metadata"], json!({"year": "2025", "token": HIDDEN}));
+        assert_eq!(first["metadata_bytes"], metadata().to_json().len());
+        assert_eq!(last["metadata_bytes"], Value::Null);
+    }
+
+    #[test]
     fn a_damaged_plan_does_not_fit() {
         let validator = jsonschema::validator_for(&schema()).expect("a schema");
         for (place, value) in [
@@ -511,6 +543,7 @@ mod tests {
             ("/files/0/action", json!("new")),
             ("/files/0/reason", json!("upload")),
             ("/files/0/metadata/year", json!(2025)),
+            ("/files/0/metadata_bytes", json!("35")),
             ("/files/0/notes", json!(null)),
         ] {
             let mut document = printed();

@@ -72,7 +72,8 @@ pub struct PlannedRow<'a> {
     pub size: Option<u64>,
     /// The media type.
     pub content_type: Option<&'a str>,
-    /// What goes with it.
+    /// What goes with it. The ledger keeps it as it may be shown; what was sent it knows by its
+    /// digest, in the attempt.
     pub metadata: Option<&'a Metadata>,
 }
 
@@ -319,7 +320,7 @@ pub struct RunRow {
     pub size: Option<u64>,
     /// The media type.
     pub content_type: Option<String>,
-    /// What goes with it.
+    /// What goes with it, as it may be shown.
     pub metadata: Option<Metadata>,
     /// What became of it.
     pub end: JobEnd,

@@ -10,6 +10,7 @@ mod content_type;
 mod doubt;
 mod fields;
 mod glob;
+mod metadata;
 mod outcome;
 mod remote_name;
 mod retry_after;
@@ -40,6 +41,7 @@ pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::fields::Fields;
 pub use self::glob::{Glob, GlobError, GlobIndex, Globs};
+pub use self::metadata::{HIDDEN, Metadata, Secrecy};
 pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
@@ -247,63 +249,6 @@ impl Serialize for Digest {
     }
 }
 
-/// A file's metadata in the manifest's order. The API takes strings only.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Metadata(pub Vec<(String, String)>);
-
-impl Metadata {
-    /// The JSON object that is sent as the `metadata` part.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// The same, and one more.
-    #[must_use]
-    pub fn with(&self, key: &str, value: &str) -> Self {
-        let mut more = self.clone();
-        more.0.push((key.to_owned(), value.to_owned()));
-        more
-    }
-
-    /// Reads what [`Metadata::to_json`] wrote.
-    #[must_use]
-    pub fn from_json(text: &str) -> Option<Self> {
-        Self::from_fields(serde_json::from_str(text).ok()?)
-    }
-
-    /// Takes an object's fields; none where one is no text.
-    #[must_use]
-    pub fn from_fields(fields: serde_json::Map<String, serde_json::Value>) -> Option<Self> {
-        let pairs = fields.into_iter().map(|(key, value)| match value {
-            serde_json::Value::String(value) => Some((key, value)),
-            _ => None,
-        });
-        pairs.collect::<Option<Vec<_>>>().map(Self)
-    }
-
-    /// A digest that ignores the order of keys: what "the metadata changed" means.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        let mut sorted: Vec<_> = self.0.iter().collect();
-        sorted.sort();
-        let mut hasher = blake3::Hasher::new();
-        for (key, value) in sorted {
-            for text in [key, value] {
-                hasher.update(&(text.len() as u64).to_le_bytes());
-                hasher.update(text.as_bytes());
-            }
-        }
-        Digest(*hasher.finalize().as_bytes())
-    }
-}
-
-impl Serialize for Metadata {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
-    }
-}
-
 /// What a directory entry turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
@@ -474,11 +419,10 @@ mod tests {
     use super::*;
 
     fn metadata(pairs: &[(&str, &str)]) -> Metadata {
-        Metadata(
+        Metadata::open(
             pairs
                 .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect(),
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
         )
     }
 

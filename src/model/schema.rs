@@ -1,14 +1,13 @@
 //! JSON Schemas of what is printed for programs.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, RestrictFormats};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 
-use super::{Digest, Metadata};
+use super::Digest;
 
 /// The JSON Schema (draft-07) of a document as it is printed. Objects stay open: a reader skips
 /// fields that it does not know, so that later versions can have more.
@@ -51,19 +50,5 @@ impl JsonSchema for Digest {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": "string", "pattern": "^[0-9a-f]{64}$"})
-    }
-}
-
-impl JsonSchema for Metadata {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "metadata".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        BTreeMap::<String, String>::json_schema(generator)
     }
 }

@@ -459,6 +459,14 @@ impl Plan {
             && !self.files.iter().any(is_held)
     }
 
+    /// The rows of one rule.
+    #[must_use]
+    pub fn of_rule(&self, rule: usize) -> &[PlannedFile] {
+        let start = self.files.partition_point(|file| file.rule < rule);
+        let end = self.files.partition_point(|file| file.rule <= rule);
+        &self.files[start..end]
+    }
+
     /// Counts of all rows that a condition takes.
     #[must_use]
     pub fn tally(&self, wanted: impl Fn(&PlannedFile) -> bool) -> Tally {

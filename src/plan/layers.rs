@@ -6,7 +6,7 @@ use serde::Serializer;
 
 use super::select::{Problem, Taken};
 use crate::manifest::{CaptureMetadata, Columns, Layer, Rule, Span};
-use crate::model::{Fields, Metadata, TAG_KEY, shown};
+use crate::model::{Fields, Metadata, Secrecy, TAG_KEY, shown};
 use crate::template::Values;
 
 /// One metadata name with its value, and who gave it.
@@ -20,15 +20,6 @@ pub struct Layered {
     pub secrecy: Secrecy,
     /// Who gave it.
     pub origin: Origin,
-}
-
-/// Whether a value may be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Secrecy {
-    /// It may.
-    Open,
-    /// It holds what looks like a secret.
-    Hidden,
 }
 
 /// Who gave a metadata name its value.
@@ -140,12 +131,10 @@ pub(super) fn layered(
 
 /// What is sent of it.
 pub(super) fn metadata(layered: Vec<Layered>) -> Metadata {
-    Metadata(
-        layered
-            .into_iter()
-            .map(|layered| (layered.key, layered.value))
-            .collect(),
-    )
+    layered
+        .into_iter()
+        .map(|layered| (layered.key, layered.value, layered.secrecy))
+        .collect()
 }
 
 /// Bytes of the JSON object that is sent.

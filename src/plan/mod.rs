@@ -27,7 +27,7 @@ pub use crate::manifest::OnChange;
 
 pub use self::columns::unused as unused_columns;
 pub use self::idle::{idle_excludes, unmatched};
-pub use self::layers::{Layered, Origin as LayerOrigin, Secrecy};
+pub use self::layers::{Layered, Origin as LayerOrigin};
 pub use self::moved::absent;
 pub use self::select::{Problem, Refusal, Selection, Taken};
 
@@ -297,9 +297,12 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// Bytes of the `metadata` part.
+    /// Bytes of the `metadata` part, which is left out where it would be empty.
     #[must_use]
     pub fn metadata_bytes(&self) -> usize {
+        if self.metadata.is_empty() {
+            return 0;
+        }
         layers::length(&self.metadata)
     }
 }

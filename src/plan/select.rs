@@ -343,3 +343,118 @@ pub(super) fn values<'a>(
         sidecar: taken.sidecar.as_ref().map(|beside| &beside.1.fields),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::path::Path;
+
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+    use proptest::sample::select as one_of;
+
+    use super::*;
+    use crate::diagnostic::Source;
+    use crate::manifest::{Given, Manifest, read};
+    use crate::model::{Candidates, Environment, Origin, RootCandidates, RunId};
+
+    fn manifest(text: String) -> Manifest {
+        let source = Source {
+            name: "m.yaml".to_owned(),
+            text,
+        };
+        let given = Environment::default();
+        let reading = read(&source, Path::new("m.yaml"), Given::environment(&given));
+        assert_eq!(reading.diagnostics, [], "{}", source.text);
+        reading.manifest
+    }
+
+    fn candidates(rules: usize, files: &BTreeMap<String, (u64, i64)>) -> Candidates {
+        let file = |(path, (size, age)): (&String, &(u64, i64))| Candidate {
+            relative: RelativePath::new(path.as_str()),
+            entry: Entry::File(Stat {
+                size: *size,
+                mtime_ns: -age * 1_000_000_000,
+                inode: 1,
+            }),
+        };
+        Candidates {
+            roots: vec![RootCandidates {
+                prefix: "in/".to_owned(),
+                home_below: None,
+                found: files.iter().map(file).collect(),
+            }],
+            rule_roots: vec![Some(RootId(0)); rules],
+        }
+    }
+
+    /// What is taken, as (rule, path, whether it is a copy).
+    fn taken(
+        manifest: &Manifest,
+        files: &BTreeMap<String, (u64, i64)>,
+    ) -> Vec<(usize, String, bool)> {
+        let candidates = candidates(manifest.rules.len(), files);
+        let (origin, run) = (Origin::new("sandbox"), RunId::new("run"));
+        let basis = Basis {
+            manifest,
+            candidates: &candidates,
+            origin: &origin,
+            organization: None,
+            run: (&run, Timestamp::UNIX_EPOCH),
+        };
+        let mut selection = Selection::new(&basis);
+        selection.finish(&basis);
+        let rows = selection.taken.iter().map(|taken| {
+            let path = basis.candidate(taken).relative.as_str().to_owned();
+            (taken.rule, path, taken.copy == Copy::Further)
+        });
+        rows.collect()
+    }
+
+    const PATTERNS: [&str; 6] = ["**", "*.a", "x/**", "**/*.b", "{x,y}/*.a", "x/y/z.a"];
+    const OVERLAPS: [&str; 3] = ["error", "first", "all"];
+
+    proptest! {
+        #[test]
+        fn what_is_taken_agrees_with_a_naive_reading_of_the_rules(
+            files in prop::collection::btree_map("([xy]/){0,2}[xyz]\\.[ab]", (0_u64..4, 0_i64..4), 0..12),
+            rules in prop::collection::vec(
+                (one_of(&PATTERNS[..]), one_of(&PATTERNS[1..]), 0_u64..3, 1_i64..4, 1_usize..4, 0_u64..3),
+                1..4,
+            ),
+            overlap in one_of(&OVERLAPS[..]),
+        ) {
+            let mut text = format!("version: 1\noverlap: {overlap}\nuploads:\n");
+            for (index, (include, exclude, min, age, depth, odd)) in rules.iter().enumerate() {
+                let _ = writeln!(
+                    text,
+                    "- {{name: r{index}, root: in, include: '{include}', exclude: '{exclude}', \
+                     min_size: {min}, min_age: {age}s, max_depth: {depth}, \
+                     when: '${{{{ file.size != {odd} }}}}'}}"
+                );
+            }
+            let manifest = manifest(text);
+            let mut expected = Vec::new();
+            let mut seen = HashMap::new();
+            for (index, (_, _, min, age, depth, odd)) in rules.iter().enumerate() {
+                let rule = &manifest.rules[index];
+                for (path, (size, old)) in &files {
+                    let is_taken = rule.include.matches(path)
+                        && !rule.exclude.matches(path)
+                        && size >= min
+                        && old >= age
+                        && path.matches('/').count() < *depth
+                        && size != odd;
+                    if !is_taken {
+                        continue;
+                    }
+                    let is_first = *seen.entry(path).or_insert(index) == index;
+                    if is_first || overlap != "first" {
+                        expected.push((index, path.clone(), !is_first && overlap == "all"));
+                    }
+                }
+            }
+            prop_assert_eq!(taken(&manifest, &files), expected);
+        }
+    }
+}

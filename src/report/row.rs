@@ -37,7 +37,7 @@ pub struct Row<'a> {
     pub content_type: Option<&'a str>,
     /// The BLAKE3 digest of its bytes, where they were read.
     pub blake3: Option<Digest>,
-    /// The metadata that was, or would be, sent with it.
+    /// The metadata that was, or would be, sent with it; secret values are `(hidden)`.
     pub metadata: Option<&'a Metadata>,
     /// Attempts in this run.
     pub attempts: u32,

@@ -163,7 +163,9 @@ fn csv(to: &mut impl Write, rows: &[Row<'_>]) -> io::Result<()> {
             row.blake3
                 .map(|digest| digest.to_string())
                 .unwrap_or_default(),
-            row.metadata.map(Metadata::to_json).unwrap_or_default(),
+            row.metadata
+                .map(Metadata::to_shown_json)
+                .unwrap_or_default(),
             row.attempts.to_string(),
             number(row.http_status.map(u64::from)),
             row.request_id
@@ -203,7 +205,7 @@ mod tests {
     use super::*;
     use crate::model::{
         AttemptId, ContentType, Digest, InDoubt, JobEnd, Metadata, Origin, Outcome, RelativePath,
-        RemoteName, RootId, RuleName, RunId, SourcePath, Stat, Target,
+        RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Stat, Target,
     };
     use crate::plan::{
         Decision, Held, OnChange, Plan, PlannedFile, PlannedRule, Sending, StoredBefore,
@@ -225,7 +227,7 @@ mod tests {
             sending: RemoteName::new(name).ok().map(|remote_name| Sending {
                 remote_name,
                 content_type: ContentType::of_name(name),
-                metadata: Metadata(vec![("k".to_owned(), "1.10".to_owned())]),
+                metadata: Metadata::open([("k".to_owned(), "1.10".to_owned())]),
             }),
             decision,
             notes: Vec::new(),
@@ -335,6 +337,29 @@ mod tests {
         assert_eq!(&records[0][11], "{\"k\":\"1.10\"}");
         assert_eq!(&records[0][16], "1970-01-01T00:00:00.000Z");
         assert_eq!(&records[1][4], "not_attempted");
+    }
+
+    #[test]
+    fn a_hidden_value_is_in_no_form_of_a_report() {
+        let mut plan = plan();
+        let sending = plan.files[1].sending.as_mut().expect("sent");
+        let (key, value) = ("token".to_owned(), "hunter2".to_owned());
+        sending.metadata.push(key, value, Secrecy::Hidden);
+        let rows = rows(&plan, ends());
+        let header = header(&Counts::of(&rows));
+        for format in [
+            ReportFormat::Csv,
+            ReportFormat::Json,
+            ReportFormat::JsonLines,
+        ] {
+            let mut report = Vec::new();
+            render(&mut report, format, &header, &rows).expect("written");
+            let report = String::from_utf8(report).expect("UTF-8");
+            assert!(
+                !report.contains("hunter2") && report.contains("(hidden)"),
+                "{report}"
+            );
+        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ use roe_batch::ledger::{
 use roe_batch::manifest::{self, Given, Manifest};
 use roe_batch::model::{
     ApiKey, AttemptId, Clock, Concurrency, Digests, Doubt, Environment, FileId, InDoubt, JobEnd,
-    Known, KnownFile, KnownState, Links, Origin, Outcome, Owner, RunId, Schedule, SourcePath,
-    StopCause, StoredVersion, Target,
+    Known, KnownFile, KnownState, Links, Metadata, Origin, Outcome, Owner, RunId, Schedule,
+    SourcePath, StopCause, StoredVersion, Target,
 };
 use roe_batch::pace::{Backoff, BreakerSettings, PaceSettings};
 use roe_batch::plan::{Basis, Inputs, Plan, Selection, absent, plan, undecided};
@@ -44,6 +44,8 @@ pub struct Engine {
     origin: Origin,
     client: Client,
     concurrency: NonZeroU32,
+    /// Sent with every file, in place of what the manifest says.
+    pub metadata: Option<Metadata>,
 }
 
 /// What a run leaves.
@@ -114,6 +116,7 @@ impl Engine {
             })
             .expect("TLS"),
             concurrency: NonZeroU32::new(concurrency).expect("not zero"),
+            metadata: None,
         }
     }
 
@@ -218,7 +221,14 @@ impl Engine {
         inputs.gone = &gone;
         let digests = self.survey.roots.digests(undecided(&inputs));
         inputs.digests = &digests;
-        plan(&inputs)
+        let mut plan = plan(&inputs);
+        if let Some(metadata) = &self.metadata {
+            let files = plan.files.iter_mut();
+            for sending in files.filter_map(|file| file.sending.as_mut()) {
+                sending.metadata.clone_from(metadata);
+            }
+        }
+        plan
     }
 }
 

@@ -15,21 +15,18 @@ use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
 use crate::manifest::{Overlap, Rule};
 use crate::model::{
-    Candidate, ContentType, Entry, FileId, HumanBytes, Known, KnownFile, KnownState, RelativePath,
-    RemoteName, RootId, RuleName, RunId, SourcePath, Target, shown,
+    Candidate, ContentType, Entry, FileId, HIDDEN, HumanBytes, Known, KnownFile, KnownState,
+    RelativePath, RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Target, shown,
 };
 use crate::plan::select::refusal;
 use crate::plan::{
-    Action, Basis, Inputs, LayerOrigin, Reason, Refusal, Rendered, Secrecy, Selection, Taken, plan,
+    Action, Basis, Inputs, LayerOrigin, Reason, Refusal, Rendered, Selection, Taken, plan,
     rendered, undecided,
 };
 use crate::source::{find, ignored};
 
 /// The version of the printed explanation's form.
 const FORMAT: u32 = 1;
-
-/// What stands for a value that is not to be shown.
-const HIDDEN: &str = "(hidden)";
 
 /// One file, as each rule sees it.
 #[derive(Serialize)]

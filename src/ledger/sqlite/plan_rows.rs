@@ -139,7 +139,7 @@ fn insert(
             ":remote_name": row.remote_name,
             ":size": row.size.map(u64::cast_signed),
             ":content_type": row.content_type,
-            ":metadata": row.metadata.map(Metadata::to_json),
+            ":metadata": row.metadata.map(Metadata::to_shown_json),
             ":digest": digest.as_slice(),
         })?;
     Ok(())
@@ -171,7 +171,7 @@ fn row_digest(row: &PlannedRow<'_>) -> [u8; ROW_DIGEST] {
     text(end.request_id.as_ref().map(AttemptId::as_str));
     text(row.remote_name);
     text(row.content_type);
-    text(row.metadata.map(Metadata::to_json).as_deref());
+    text(row.metadata.map(Metadata::to_shown_json).as_deref());
     hasher.update(&end.digest.map_or([0; 32], |digest| digest.0));
     hasher.update(&row.size.unwrap_or(u64::MAX).to_le_bytes());
     hasher.update(&(row.rule_index as u64).to_le_bytes());

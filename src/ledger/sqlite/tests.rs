@@ -667,7 +667,7 @@ impl Planned {
             rule: RuleName::new("rule"),
             target: target("d"),
             rows: rows.iter().map(row).collect(),
-            metadata: Metadata(vec![("z".to_owned(), "1".to_owned())]),
+            metadata: Metadata::open([("z".to_owned(), "1".to_owned())]),
         }
     }
 

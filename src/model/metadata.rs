@@ -1,0 +1,207 @@
+//! What is stored with a file, and what of it may be shown.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::Digest;
+
+/// What stands for a value that is not shown.
+pub const HIDDEN: &str = "(hidden)";
+
+/// Whether a value may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrecy {
+    /// It may.
+    Open,
+    /// It is sent, and shown nowhere: it holds what looks like a secret.
+    Hidden,
+}
+
+/// A file's metadata in the manifest's order. The API takes strings only.
+///
+/// Whatever serializes or prints it has [`HIDDEN`] in place of hidden values; only
+/// [`Metadata::to_json`] and [`Metadata::digest`] are of the values themselves.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Metadata(Vec<(String, String, Secrecy)>);
+
+impl Metadata {
+    /// Metadata that may be shown.
+    #[must_use]
+    pub fn open(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let open = |(key, value)| (key, value, Secrecy::Open);
+        pairs.into_iter().map(open).collect()
+    }
+
+    /// Adds a value.
+    pub fn push(&mut self, key: String, value: String, secrecy: Secrecy) {
+        self.0.push((key, value, secrecy));
+    }
+
+    /// The same, and one more that may be shown.
+    #[must_use]
+    pub fn with(&self, key: &str, value: &str) -> Self {
+        let mut more = self.clone();
+        more.push(key.to_owned(), value.to_owned(), Secrecy::Open);
+        more
+    }
+
+    /// Whether there is none: then no `metadata` part is sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The JSON object that is sent as the `metadata` part, hidden values too: for the service
+    /// and nobody else.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(&Sent(self)).unwrap_or_default()
+    }
+
+    /// The same object as it may be shown.
+    #[must_use]
+    pub fn to_shown_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The size of the `metadata` part in bytes.
+    #[must_use]
+    pub fn sent_bytes(&self) -> usize {
+        if self.is_empty() {
+            0
+        } else {
+            self.to_json().len()
+        }
+    }
+
+    /// Reads what [`Metadata::to_shown_json`] wrote.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        Self::from_fields(serde_json::from_str(text).ok()?)
+    }
+
+    /// Takes an object's fields; none where one is no text.
+    #[must_use]
+    pub fn from_fields(fields: Map<String, Value>) -> Option<Self> {
+        let fields = fields.into_iter().map(|(key, value)| match value {
+            Value::String(value) => Some((key, value, Secrecy::Open)),
+            _ => None,
+        });
+        fields.collect()
+    }
+
+    /// A digest that ignores the order of keys: what "the metadata changed" means. It is of what
+    /// is sent, whether or not that may be shown.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut sorted: Vec<_> = self.sent().collect();
+        sorted.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        for (key, value) in sorted {
+            for text in [key, value] {
+                hasher.update(&(text.len() as u64).to_le_bytes());
+                hasher.update(text.as_bytes());
+            }
+        }
+        Digest(*hasher.finalize().as_bytes())
+    }
+
+    fn sent(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value, _)| (&**key, &**value))
+    }
+
+    fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value, secrecy)| match secrecy {
+            Secrecy::Open => (&**key, &**value),
+            Secrecy::Hidden => (&**key, HIDDEN),
+        })
+    }
+}
+
+impl FromIterator<(String, String, Secrecy)> for Metadata {
+    fn from_iter<T: IntoIterator<Item = (String, String, Secrecy)>>(fields: T) -> Self {
+        Self(fields.into_iter().collect())
+    }
+}
+
+/// As the service gets it.
+struct Sent<'a>(&'a Metadata);
+
+impl Serialize for Sent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.sent())
+    }
+}
+
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.shown())
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.shown()).finish()
+    }
+}
+
+impl JsonSchema for Metadata {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "metadata".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<String, String>::json_schema(generator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_secret() -> Metadata {
+        let mut metadata = Metadata::open([("year".to_owned(), "2025".to_owned())]);
+        let (key, value) = ("token".to_owned(), "hunter2".to_owned());
+        metadata.push(key, value, Secrecy::Hidden);
+        metadata
+    }
+
+    #[test]
+    fn a_hidden_value_is_sent_and_shown_nowhere() {
+        let metadata = with_secret();
+        let sent = r#"{"year":"2025","token":"hunter2"}"#;
+        assert_eq!(metadata.to_json(), sent);
+        assert_eq!(metadata.sent_bytes(), sent.len());
+        let shown = r#"{"year":"2025","token":"(hidden)"}"#;
+        assert_eq!(metadata.to_shown_json(), shown);
+        assert_eq!(serde_json::to_string(&metadata).expect("JSON"), shown);
+        let debug = format!("{metadata:?} {:#?}", metadata.with("a", "b"));
+        assert!(
+            debug.contains(HIDDEN) && !debug.contains("hunter2"),
+            "{debug}"
+        );
+    }
+
+    #[test]
+    fn hiding_a_value_changes_nothing_of_what_the_metadata_is() {
+        let pairs = [("token", "hunter2"), ("year", "2025")];
+        let open = Metadata::open(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(with_secret().digest(), open.digest());
+        let read = Metadata::from_json(&with_secret().to_shown_json()).expect("an object");
+        assert_ne!(with_secret().digest(), read.digest());
+    }
+
+    #[test]
+    fn without_metadata_nothing_is_sent() {
+        assert_eq!(Metadata::default().sent_bytes(), 0);
+    }
+}

@@ -1,0 +1,89 @@
+//! A metadata value that is a secret reaches the service, and nothing that anybody reads.
+
+mod common;
+#[path = "common/engine.rs"]
+mod engine;
+
+use std::fs;
+use std::path::Path;
+
+use common::{DATASET, KEY, Workspace, sandbox};
+use engine::Engine;
+use roe_batch::client::Endpoint;
+use roe_batch::ledger::SqliteLedger;
+use roe_batch::model::{DatasetId, HIDDEN, Metadata, Outcome, ReportFormat, Secrecy, Target};
+use roe_batch::report::{About, Counts, Header, render, rows_of_ledger};
+use roe_batch::sandbox::records;
+use serde_json::json;
+
+const SECRET: &str = "hunter2-0123456789";
+
+fn metadata() -> Metadata {
+    let mut metadata = Metadata::open([("year".to_owned(), "2025".to_owned())]);
+    metadata.push("token".to_owned(), SECRET.to_owned(), Secrecy::Hidden);
+    metadata
+}
+
+/// Looks at the bytes of every file, so also at the database and its log.
+fn assert_not_in_the_files_of(folder: &Path) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            assert_not_in_the_files_of(&path);
+            continue;
+        }
+        let bytes = fs::read(&path).expect("its bytes");
+        let secret = SECRET.as_bytes();
+        let found = bytes.windows(secret.len()).any(|bytes| bytes == secret);
+        assert!(!found, "the secret is in {}", path.display());
+    }
+}
+
+#[test]
+fn a_hidden_value_is_stored_with_the_file_and_is_in_neither_ledger_nor_report() {
+    let workspace = Workspace::with("", &[("in/a.txt", "a"), ("in/b.txt", "b")]);
+    fs::create_dir(workspace.at("state")).expect("a folder");
+    let manifest = format!(
+        "version: 1\nuploads: [{{name: all, root: in, include: '*', dataset_id: {DATASET}}}]\n"
+    );
+    let (data, server) = sandbox();
+    let url = format!("http://{}", server.address());
+    let mut engine = Engine::new(&manifest, workspace.path(), &url, KEY, 2);
+    engine.metadata = Some(metadata());
+    let ledger = SqliteLedger::open(&workspace.at("state/ledger.sqlite")).expect("a ledger");
+    let ran = engine.run(Box::new(ledger), &|_| {});
+    assert_eq!(ran.files(Outcome::Stored), 2);
+    for file in records(data.path()).expect("records") {
+        assert_eq!(
+            json!(file.metadata),
+            json!({"year": "2025", "token": SECRET})
+        );
+    }
+    // What was sent is still known, so that a doubt can be settled and a change be seen.
+    let target = Target {
+        origin: Endpoint::parse(&url).expect("an address").origin(),
+        organization_id: None,
+        dataset_id: Some(DatasetId::new(DATASET)),
+    };
+    let samples = ran.ledger.stored_samples(&target).expect("read");
+    assert_eq!(samples[0].metadata, Some(metadata().digest()));
+
+    let run = &ran.ledger.runs("manifest").expect("read")[0];
+    let found = ran.ledger.rows(&run.run).expect("read");
+    let rows = rows_of_ledger(&found);
+    let header = Header::new(About::default(), &Counts::of(&rows));
+    for format in [
+        ReportFormat::Csv,
+        ReportFormat::Json,
+        ReportFormat::JsonLines,
+    ] {
+        let mut report = Vec::new();
+        render(&mut report, format, &header, &rows).expect("a report");
+        let report = String::from_utf8(report).expect("UTF-8");
+        assert!(
+            !report.contains(SECRET) && report.contains(HIDDEN),
+            "{report}"
+        );
+    }
+    assert_not_in_the_files_of(&workspace.at("state"));
+}
