@@ -64,6 +64,11 @@ pub(super) enum Sub {
     Import(ImportArgs),
     /// Take files out of the ledger: if a later run finds them, they are new, and sent again
     Forget(ForgetArgs),
+    /// Look at a folder and write a first manifest for it
+    ///
+    /// What it proposes is commented, and is meant to be looked at and changed. Nothing that is
+    /// there is overwritten.
+    Init(InitArgs),
     /// Run the embedded Roe-compatible server, to try and rehearse against
     Sandbox(SandboxArgs),
     /// Print the JSON Schema of the manifest, for editors, or of what the program prints
@@ -343,6 +348,17 @@ pub(super) struct ForgetArgs {
     /// If a run uses the ledger, wait so long for its end [default: give up at once]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) wait: Option<Duration>,
+}
+
+#[derive(Args)]
+pub(super) struct InitArgs {
+    /// The folder
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(super) folder: PathBuf,
+    /// Write the manifest here, or to standard output with `-` [default: roe-batch.yaml in the
+    /// folder]
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -13,20 +13,24 @@ use clap::Parser;
 use secrecy::SecretString;
 
 use self::args::{
-    AccessArgs, ApplyArgs, Cli, CommonArgs, LookArgs, PlaceArgs, ResolveArgs, ServiceArgs,
-    StreamArgs, Sub, duration,
+    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LookArgs, PlaceArgs, ResolveArgs,
+    ServiceArgs, StreamArgs, Sub, duration,
 };
 use crate::model::{Concurrency, Environment, FileId, HttpVersion, OrganizationId, canonical_id};
 
 pub use self::settings::{
     Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
-    Forgettable, ImportSettings, KeySource, LookSettings, Mode, PlanExit, PlanFormat, PlanSettings,
-    ReportSettings, Resolve, ResolveSettings, RetryWaits, SandboxSettings, SchemaOf, Service,
-    StatusFormat, StatusSettings, StreamSettings, Transport, Verify, Warnings, Which,
+    Forgettable, ImportSettings, InitSettings, KeySource, LookSettings, Mode, PlanExit, PlanFormat,
+    PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits, SandboxSettings, SchemaOf,
+    Service, StatusFormat, StatusSettings, StreamSettings, Transport, Verify, Warnings, Which,
+    WriteTo,
 };
 
 /// Where the API is unless told otherwise.
 const BASE_URL: &str = "https://api.roe-ai.com";
+
+/// What a new manifest is called, unless told otherwise.
+const MANIFEST: &str = "roe-batch.yaml";
 
 /// How long nothing may move, unless told otherwise.
 const STALL: Duration = Duration::from_mins(2);
@@ -92,6 +96,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             },
             wait: args.wait,
         }),
+        Sub::Init(args) => Command::Init(init(args)),
         Sub::Sandbox(args) => Command::Sandbox(SandboxSettings {
             listen: args.listen,
             data: args.data,
@@ -171,6 +176,19 @@ fn stream(args: StreamArgs) -> StreamSettings {
         manifest: args.manifest,
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         environment: environment(),
+    }
+}
+
+fn init(args: InitArgs) -> InitSettings {
+    InitSettings {
+        out: match args.out {
+            Some(path) if path.as_os_str() == "-" => WriteTo::Stdout,
+            Some(path) => WriteTo::File(path),
+            None if args.folder.as_os_str() == "." => WriteTo::File(MANIFEST.into()),
+            None => WriteTo::File(args.folder.join(MANIFEST)),
+        },
+        folder: args.folder,
+        state: path_variable("ROE_BATCH_STATE"),
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Command {
     Import(ImportSettings),
     /// `forget`.
     Forget(ForgetSettings),
+    /// `init`.
+    Init(InitSettings),
     /// `sandbox`.
     Sandbox(SandboxSettings),
     /// `schema`.
@@ -368,6 +370,26 @@ pub enum Forgettable {
     Named(Vec<String>),
     /// Those whose source is gone.
     Vanished,
+}
+
+/// What `init` needs.
+#[derive(Debug)]
+pub struct InitSettings {
+    /// The folder that is looked at.
+    pub folder: PathBuf,
+    /// Where the manifest goes.
+    pub out: WriteTo,
+    /// The state folder, if one is named.
+    pub state: Option<PathBuf>,
+}
+
+/// Where a text goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteTo {
+    /// To a new file.
+    File(PathBuf),
+    /// To standard output.
+    Stdout,
 }
 
 /// What `sandbox` needs.

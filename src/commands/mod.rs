@@ -8,6 +8,7 @@ mod explain;
 mod forget;
 mod how;
 mod import;
+mod init;
 mod look;
 mod lookup;
 mod plan;
@@ -69,6 +70,7 @@ fn run(command: Command) -> Exit {
         Command::Report(settings) => report::report(&settings),
         Command::Import(settings) => import::import(&settings),
         Command::Forget(settings) => forget::forget(&settings),
+        Command::Init(settings) => init::init(&settings),
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
         Command::Schema(document) => schema(document),
     };
