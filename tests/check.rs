@@ -43,13 +43,13 @@ fn a_sound_manifest_has_no_problems() {
     let ran = workspace.run(&["check", "manifest.yaml", "--strict"]);
     snapbox::assert_data_eq!(
         ran.all(),
-        str![[r#"
+        str![[r"
 exit 0
 --- stdout
 manifest.yaml: no problems, 2 files to plan
 --- stderr
 
-"#]]
+"]]
     );
 }
 
@@ -113,7 +113,7 @@ fn each_key_is_explained_by_where_it_comes_from() {
     let text = format!("{}, changed […]{}", &text[..at], &text[end..]);
     snapbox::assert_data_eq!(
         text,
-        str![[r#"
+        str![[r"
 exit 0
 --- stdout
 inbox/2024/a.pdf  1 B, changed […]
@@ -135,7 +135,7 @@ rule rest, line 15: does not take it
   an `exclude` pattern matches: `**/*.pdf`, line 18
 --- stderr
 
-"#]]
+"]]
     );
 }
 

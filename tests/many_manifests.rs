@@ -25,7 +25,7 @@ fn each_manifest_is_a_stream_of_its_own() {
     let ran = workspace.run(&["apply", "a.yaml", "b/b.yaml", "--sandbox"]);
     snapbox::assert_data_eq!(
         ran.all(),
-        str![[r#"
+        str![[r"
 exit 0
 --- stdout
 first: 1 file planned
@@ -38,7 +38,7 @@ report: b/.roe-batch/reports/b.csv
 report: b/.roe-batch/reports/b.json
 --- stderr
 
-"#]]
+"]]
     );
     let ran = workspace.run(&["plan", "a.yaml", "b/b.yaml", "--sandbox"]);
     assert!(
