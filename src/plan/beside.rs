@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Basis;
-use super::select::{Problem, Selection, captured, values};
+use super::select::{Problem, Selection, Taken, captured, values};
 use crate::diagnostic::{Diagnostic, Excerpt, excerpt};
 use crate::manifest::{Reaction, Rule, Span, TableRule};
 use crate::model::{Entry, RelativePath, RootId, closest, count, shown, shown_bounded};
@@ -26,7 +26,7 @@ pub struct TableNeed {
     pub key: String,
     /// Indices into [`Selection::taken`].
     pub files: Vec<usize>,
-    /// For each of them, the key of its row.
+    /// For each of them, the key of its row; then those of files that are there and not taken.
     pub keys: Vec<String>,
 }
 
@@ -81,26 +81,18 @@ impl Selection {
             return needs;
         }
         for (at, taken) in self.taken.iter_mut().enumerate() {
-            let rule = &basis.manifest.rules[taken.rule];
-            let (Some(need), Some(table)) = (of_rule[taken.rule], &rule.table) else {
-                continue;
-            };
-            let candidate = basis.candidate(taken);
-            let Entry::File(stat) = candidate.entry else {
-                continue;
-            };
-            let capture = captured(rule, &candidate.relative);
-            let file = (&candidate.relative, stat);
-            let values = values(basis, rule, taken, file, capture.as_ref());
-            match table.matching.value.render(&values) {
-                Ok(key) => {
+            match (of_rule[taken.rule], row_key(basis, taken)) {
+                (Some(need), Some(Ok(key))) => {
                     needs[need].files.push(at);
                     needs[need].keys.push(key);
                 }
-                Err(error) => {
-                    let problem = Problem::rendering("the table's `match`", &table.matching, error);
-                    taken.problem = Some(Box::new(problem));
-                }
+                (_, Some(Err(problem))) => taken.problem = Some(Box::new(problem)),
+                _ => {}
+            }
+        }
+        for taken in &self.beside {
+            if let (Some(need), Some(Ok(key))) = (of_rule[taken.rule], row_key(basis, taken)) {
+                needs[need].keys.push(key);
             }
         }
         needs
@@ -244,6 +236,23 @@ impl Selection {
             ..Problem::new(message)
         }));
     }
+}
+
+/// What a file's row has in the key column; none where the rule has no table, or there is no file.
+fn row_key(basis: &Basis<'_>, taken: &Taken) -> Option<Result<String, Problem>> {
+    let rule = &basis.manifest.rules[taken.rule];
+    let table = rule.table.as_ref()?;
+    let candidate = basis.candidate(taken);
+    let Entry::File(stat) = candidate.entry else {
+        return None;
+    };
+    let capture = captured(rule, &candidate.relative);
+    let file = (&candidate.relative, stat);
+    let values = values(basis, rule, taken, file, capture.as_ref());
+    let rendered = table.matching.value.render(&values);
+    Some(
+        rendered.map_err(|error| Problem::rendering("the table's `match`", &table.matching, error)),
+    )
 }
 
 fn reacting(reaction: Reaction, message: String, span: Span) -> Option<Diagnostic> {

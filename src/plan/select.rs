@@ -106,6 +106,8 @@ pub struct Selection {
     pub taken: Vec<Taken>,
     /// For each rule, how many of the files that its patterns match it leaves out, and why.
     pub left_out: Vec<BTreeMap<Refusal, usize>>,
+    /// Those of rules with a table: their rows are not without a file.
+    pub(super) beside: Vec<Taken>,
 }
 
 impl Selection {
@@ -123,6 +125,7 @@ impl Selection {
         let mut selection = Self {
             taken: Vec::new(),
             left_out: vec![BTreeMap::new(); rules.len()],
+            beside: Vec::new(),
         };
         for (root, of_root) in by_root {
             let Some(candidates) = basis.candidates.roots.get(root.0) else {
@@ -154,6 +157,16 @@ impl Selection {
         selection
     }
 
+    /// What is taken of some files alone.
+    #[must_use]
+    pub fn only(&self, is_meant: impl Fn(&Taken) -> bool) -> Self {
+        let taken = self.taken.iter().filter(|taken| is_meant(taken));
+        Self {
+            taken: taken.cloned().collect(),
+            ..Self::default()
+        }
+    }
+
     fn look(
         &mut self,
         basis: &Basis<'_>,
@@ -163,13 +176,9 @@ impl Selection {
         candidate: &Candidate,
     ) {
         let rule = &basis.manifest.rules[index];
-        match refusal(basis, rule, candidate) {
-            Some(Refusal::NotIncluded | Refusal::Excluded(_)) => return,
-            Some(refusal) => {
-                *self.left_out[index].entry(refusal).or_default() += 1;
-                return;
-            }
-            None => {}
+        let refusal = refusal(basis, rule, candidate);
+        if matches!(refusal, Some(Refusal::NotIncluded | Refusal::Excluded(_))) {
+            return;
         }
         let mut taken = Taken {
             rule: index,
@@ -180,10 +189,15 @@ impl Selection {
             problem: None,
             copy: Copy::First,
         };
-        if !asks_beside(rule) && !self.holds(basis, &mut taken) {
+        if let Some(refusal) = refusal {
+            *self.left_out[index].entry(refusal).or_default() += 1;
+        } else if asks_beside(rule) || self.holds(basis, &mut taken) {
+            self.taken.push(taken);
             return;
         }
-        self.taken.push(taken);
+        if rule.table.is_some() {
+            self.beside.push(taken);
+        }
     }
 
     /// Whether `when` is true of a file; where it cannot be said, the file stays, with its problem.

@@ -206,21 +206,11 @@ impl Asked<'_> {
             .iter()
             .map(|rule| self.file.below(&rule.root))
             .collect();
-        let is_it = |taken: &&Taken| {
+        let is_it = |taken: &Taken| {
             let path = &self.basis.candidate(taken).relative;
             paths[taken.rule].as_ref() == Some(path)
         };
-        let selection = Selection {
-            taken: self
-                .looked
-                .selection
-                .taken
-                .iter()
-                .filter(is_it)
-                .cloned()
-                .collect(),
-            left_out: Vec::new(),
-        };
+        let selection = self.looked.selection.only(is_it);
         let known = self.known()?;
         let mut inputs = Inputs {
             basis: self.basis,
