@@ -263,6 +263,20 @@ struct Header<'a> {
     vanished: usize,
     /// Rows by action and reason; those of none are left out.
     decisions: Vec<Decided>,
+    /// Files that patterns match and rules leave out all the same: no rows of this plan.
+    left_out: Vec<LeftOut<'a>>,
+}
+
+/// How many files a rule leaves out for one reason.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "left_out")]
+struct LeftOut<'a> {
+    /// The rule.
+    rule: &'a RuleName,
+    /// Why: `deep`, `small`, `large`, `young`, `when`, or `taken_before` by another rule.
+    reason: &'static str,
+    /// How many they are.
+    files: usize,
 }
 
 /// How many files have one decision.
@@ -340,7 +354,21 @@ fn header<'a>(plan: &'a Plan, origin: &'a Origin) -> Header<'a> {
                 bytes,
             })
             .collect(),
+        left_out: left_outs(plan),
     }
+}
+
+fn left_outs(plan: &Plan) -> Vec<LeftOut<'_>> {
+    let rules = plan.rules.iter().zip(&plan.left_out);
+    rules
+        .flat_map(|(rule, left_out)| {
+            left_out.iter().map(|(refusal, files)| LeftOut {
+                rule: &rule.name,
+                reason: refusal.word(),
+                files: *files,
+            })
+        })
+        .collect()
 }
 
 fn row<'a>(plan: &'a Plan, file: &'a PlannedFile) -> Row<'a> {

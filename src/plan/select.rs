@@ -99,6 +99,23 @@ pub enum Refusal {
     TakenBy(usize),
 }
 
+impl Refusal {
+    /// The stable word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotIncluded => "not_included",
+            Self::Excluded(_) => "excluded",
+            Self::TooDeep => "deep",
+            Self::TooSmall => "small",
+            Self::TooLarge => "large",
+            Self::TooYoung => "young",
+            Self::When => "when",
+            Self::TakenBy(_) => "taken_before",
+        }
+    }
+}
+
 /// What all rules take.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
