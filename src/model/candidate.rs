@@ -27,6 +27,17 @@ pub enum Entry {
     Unusable(String),
 }
 
+impl Entry {
+    /// Orders what has one path: a name that is not UTF-8 is shown as another one may be.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::File(_) => 0,
+            Self::Other(_) => 1,
+            Self::Unusable(_) => 2,
+        }
+    }
+}
+
 /// What was found below one root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RootCandidates {
@@ -45,9 +56,17 @@ impl RootCandidates {
         let mut found = std::mem::take(&mut self.found);
         if self.home_below.is_none() {
             // What precedes them is the same for all.
-            found.sort_by(|a, b| a.relative.cmp(&b.relative));
+            found.sort_by(|a, b| {
+                let by_path = a.relative.cmp(&b.relative);
+                by_path.then_with(|| a.entry.rank().cmp(&b.entry.rank()))
+            });
         } else {
-            found.sort_by_cached_key(|candidate| self.source_path(&candidate.relative));
+            found.sort_by_cached_key(|candidate| {
+                (
+                    self.source_path(&candidate.relative),
+                    candidate.entry.rank(),
+                )
+            });
         }
         self.found = found;
     }

@@ -1,24 +1,41 @@
 //! One open file: read whole or in chunks, and checked against the plan before it counts.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
 
+use super::link::is_absent;
 use super::stat;
-use crate::model::{Digest, Stat};
+use crate::model::{Digest, Links, Stat};
 
 /// Bytes read at a time where a file is not read whole.
 const CHUNK: usize = 256 * 1024;
+
+/// How a file is opened: no link in its last component, and no wait for a named pipe.
+const FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+
+/// A folder that files are opened below.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    /// Its real path.
+    pub path: PathBuf,
+    /// Which links below it are followed.
+    pub links: Links,
+}
 
 /// A candidate that is open for reading. All its methods block.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
     path: PathBuf,
+    links: Links,
 }
 
 /// How a file differs from what the plan saw.
@@ -53,16 +70,27 @@ impl Read for OpenFile {
 }
 
 impl OpenFile {
-    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(&path)?;
+    /// Opens a file below a root.
+    pub(super) fn below(root: &Root, relative: &str) -> io::Result<Self> {
+        Self::regular(
+            open_below(root, Path::new(relative))?,
+            root.path.join(relative),
+            root.links,
+        )
+    }
+
+    /// Opens a file wherever it lies.
+    pub(super) fn at(path: PathBuf) -> io::Result<Self> {
+        let flags = FLAGS.difference(OFlags::NOFOLLOW);
+        let file = retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty()))?;
+        Self::regular(file.into(), path, Links::WithinRoot)
+    }
+
+    fn regular(file: File, path: PathBuf, links: Links) -> io::Result<Self> {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no longer a regular file"));
         }
-        Ok(Self { file, path })
+        Ok(Self { file, path, links })
     }
 
     /// Compares the open file, and what its name leads to now, with what was planned.
@@ -78,7 +106,11 @@ impl OpenFile {
         if now.mtime_ns != planned.mtime_ns {
             return Err(Changed::Time.into());
         }
-        let named = fs::symlink_metadata(&self.path).map(|found| stat(&found).inode);
+        let named = match self.links {
+            Links::Never => fs::symlink_metadata(&self.path),
+            Links::WithinRoot => fs::metadata(&self.path),
+        };
+        let named = named.map(|found| stat(&found).inode);
         if now.inode != planned.inode || named.ok() != Some(planned.inode) {
             return Err(Changed::Replaced.into());
         }
@@ -120,5 +152,120 @@ impl OpenFile {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(&self.file)?;
         Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+}
+
+/// Reads a small file below a root; none where there is nothing.
+pub(super) fn read_small(root: &Root, below: &Path, max: u64) -> Result<Option<Vec<u8>>, String> {
+    let cannot = |error: io::Error| format!("cannot read it: {error}");
+    let file = match open_below(root, below) {
+        Ok(file) => file,
+        Err(error) if is_absent(&error) => {
+            let is_there = fs::symlink_metadata(root.path.join(below)).is_ok();
+            return if is_there {
+                Err("it is a symbolic link to nothing".to_owned())
+            } else {
+                Ok(None)
+            };
+        }
+        Err(error) => return Err(cannot(error)),
+    };
+    if !file.metadata().map_err(cannot)?.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(max.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() as u64 > max {
+        return Err(format!("it is larger than {max} bytes"));
+    }
+    Ok(Some(bytes))
+}
+
+/// Opens what lies at a path below a root, by the links that the root follows and no others, even
+/// where somebody puts links there meanwhile.
+fn open_below(root: &Root, below: &Path) -> io::Result<File> {
+    let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+    if below.as_os_str().is_empty() || !below.components().all(is_plain) {
+        return Err(io::Error::other("its path leads out of the root"));
+    }
+    let real;
+    let below = match root.links {
+        Links::Never => below,
+        // What a link leads to is opened by its real path, and that must have no link in it.
+        Links::WithinRoot => {
+            real = fs::canonicalize(root.path.join(below))?;
+            real.strip_prefix(&root.path).map_err(|_| {
+                io::Error::other("it is behind a symbolic link that leads out of the root")
+            })?
+        }
+    };
+    let opened = match open_beneath(&root.path, below) {
+        // No such call here, or one that a sandbox forbids.
+        Err(Errno::NOSYS | Errno::PERM) => open_checked(&root.path, below),
+        opened => opened,
+    };
+    opened.map_err(|error| match error {
+        Errno::LOOP => io::Error::other("it is, or lies behind, a symbolic link"),
+        error => error.into(),
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn open_beneath(root: &Path, below: &Path) -> Result<File, Errno> {
+    use rustix::fs::ResolveFlags;
+
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = retry_on_intr(|| rustix::fs::open(root, flags, Mode::empty()))?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    retry_on_intr(|| rustix::fs::openat2(&root, below, FLAGS, Mode::empty(), resolve))
+        .map(File::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_beneath(_: &Path, _: &Path) -> Result<File, Errno> {
+    Err(Errno::NOSYS)
+}
+
+/// The same, but for links that are put on the way just then.
+fn open_checked(root: &Path, below: &Path) -> Result<File, Errno> {
+    let path = root.join(below);
+    let file = retry_on_intr(|| rustix::fs::open(&path, FLAGS, Mode::empty()))?;
+    let real = fs::canonicalize(&path)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    if real == path {
+        Ok(file.into())
+    } else {
+        Err(Errno::LOOP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    type Opener = fn(&Path, &Path) -> Result<File, Errno>;
+
+    #[test]
+    fn no_link_on_the_way_is_followed_whatever_the_system_offers() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = fs::canonicalize(folder.path()).expect("a folder");
+        fs::create_dir(root.join("in")).expect("a folder");
+        fs::write(root.join("in/a.txt"), "a").expect("a file");
+        symlink("in", root.join("linked")).expect("a link");
+        symlink("a.txt", root.join("in/link.txt")).expect("a link");
+        for open in [open_beneath as Opener, open_checked] {
+            let kind = |path: &str| open(&root, Path::new(path)).map(|_| ());
+            if kind("in/a.txt") == Err(Errno::NOSYS) {
+                continue;
+            }
+            assert_eq!(kind("in/a.txt"), Ok(()));
+            assert_eq!(kind("in/gone.txt"), Err(Errno::NOENT));
+            assert_eq!(kind("in/link.txt"), Err(Errno::LOOP));
+            assert_eq!(kind("linked/a.txt"), Err(Errno::LOOP));
+        }
     }
 }

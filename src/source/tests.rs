@@ -1,13 +1,19 @@
 //! Real trees on a real file system.
 
+mod hide;
+mod links;
+mod listed;
+mod naive;
+
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::*;
-use crate::model::Glob;
+use crate::model::{Entry, Glob};
 
 fn globs(patterns: &[&str]) -> Vec<Glob> {
     patterns
@@ -50,6 +56,11 @@ fn found(survey: &Survey, root: usize) -> Vec<(&str, String)> {
             (candidate.relative.as_str(), entry)
         })
         .collect()
+}
+
+fn pipe(path: &Path) {
+    let (kind, mode) = (rustix::fs::FileType::Fifo, 0o600.into());
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).expect("a pipe");
 }
 
 fn names(survey: &Survey, root: usize) -> Vec<&str> {
@@ -147,20 +158,74 @@ fn missing_roots_and_files_as_roots_are_named_by_rule() {
 }
 
 #[test]
+fn a_rule_looks_no_deeper_than_it_is_told() {
+    let folder = tree(&["a.txt", "in/b.txt", "in/deep/c.txt"]);
+    nest_beyond_reach(&folder.path().join("in"));
+    let at = |depths: &[Option<usize>]| -> Vec<String> {
+        let wants = depths.iter().map(|max_depth| Want {
+            max_depth: *max_depth,
+            ..want(folder.path(), &["**/*.txt"], &[])
+        });
+        let survey = survey(&wants.collect::<Vec<_>>(), folder.path(), &[]);
+        let names = names(&survey, 0).into_iter().filter(|n| n.ends_with("txt"));
+        names.map(ToOwned::to_owned).collect()
+    };
+    assert_eq!(at(&[Some(1)]), ["a.txt"]);
+    assert_eq!(at(&[Some(1), Some(2)]), ["a.txt", "in/b.txt"]);
+    assert_eq!(at(&[Some(1), None]).len(), 3);
+    let shallow = Want {
+        max_depth: Some(2),
+        ..want(folder.path(), &["**"], &[])
+    };
+    let survey = survey(&[shallow], folder.path(), &[]);
+    assert_eq!(
+        names(&survey, 0),
+        ["a.txt", "in/b.txt"],
+        "and enters nothing deeper"
+    );
+}
+
+#[test]
+fn hidden_files_are_found_where_a_rule_asks_for_them() {
+    let folder = tree(&[".git/config", ".env", "a.txt"]);
+    let hidden = Want {
+        include: Globs::include_hidden(globs(&["**"])),
+        ..want(folder.path(), &[], &[])
+    };
+    let found = survey(&[hidden], folder.path(), &[]);
+    assert_eq!(names(&found, 0), [".env", ".git/config", "a.txt"]);
+    let without = survey(&[want(folder.path(), &["**"], &[])], folder.path(), &[]);
+    assert_eq!(names(&without, 0), ["a.txt"]);
+}
+
+#[test]
+fn a_folder_with_very_many_files_and_very_many_roots_are_looked_at_whole() {
+    let folder = tree(&[]);
+    let many = 3 * 256 + 1;
+    fs::create_dir(folder.path().join("flat")).expect("a folder");
+    for at in 0..many {
+        fs::write(folder.path().join(format!("flat/{at}")), "x").expect("a file");
+        fs::create_dir_all(folder.path().join(format!("root-{at}/in"))).expect("a folder");
+        fs::write(folder.path().join(format!("root-{at}/in/{at}")), "x").expect("a file");
+    }
+    let mut wants = vec![want(&folder.path().join("flat"), &["*"], &[])];
+    wants.extend((0..many).map(|at| want(&folder.path().join(format!("root-{at}")), &["**"], &[])));
+    let survey = survey(&wants, folder.path(), &[]);
+    assert_eq!(names(&survey, 0).len(), many);
+    for at in 0..many {
+        assert_eq!(survey.candidates.rule_roots[at + 1], Some(RootId(at + 1)));
+        assert_eq!(names(&survey, at + 1), [format!("in/{at}")]);
+    }
+}
+
+#[test]
 fn what_is_no_regular_file_is_reported_and_never_opened() {
     let folder = tree(&["real.txt", "target/inside.txt"]);
     let at = |name: &str| folder.path().join(name);
     symlink("real.txt", at("link.txt")).expect("a link");
     symlink("target", at("folder-link")).expect("a link");
     symlink("nowhere", at("broken")).expect("a link");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        at("pipe"),
-        rustix::fs::FileType::Fifo,
-        0o600.into(),
-        0,
-    )
-    .expect("a pipe");
+    pipe(&at("pipe"));
     let _socket = UnixListener::bind(at("socket")).expect("a socket");
     let survey = survey(&[want(folder.path(), &["**"], &[])], folder.path(), &[]);
     let link = "a symbolic link, not followed".to_owned();

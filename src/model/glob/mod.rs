@@ -8,6 +8,7 @@
 mod index;
 
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -41,7 +42,7 @@ enum Component {
 }
 
 /// How wildcards treat names that begin with a dot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Dotfiles {
     /// Only a pattern that spells the dot matches: what `include` means.
     MustBeNamed,
@@ -449,6 +450,13 @@ impl Globs {
     #[must_use]
     pub fn patterns(&self) -> &[Glob] {
         &self.globs
+    }
+
+    /// Tells these patterns from others: lists that are written the same match the same.
+    #[must_use]
+    pub fn key(&self) -> impl Eq + Hash + use<'_> {
+        let texts = self.globs.iter().map(Glob::as_str);
+        (self.dotfiles, texts.collect::<Vec<_>>())
     }
 
     /// The indices of the patterns that match this relative path.
