@@ -25,6 +25,16 @@ pub(crate) enum Value {
     Object,
 }
 
+impl Member {
+    /// The value's text; none for null, lists and objects.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// Why a text is no JSON object.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -43,7 +53,11 @@ pub(crate) fn object(text: &str) -> Result<Vec<Member>, Fault> {
         [b'[', ..] => return Err(Fault::NoObject("a list")),
         [b'"', ..] => return Err(Fault::NoObject("a text")),
         [b'-' | b'0'..=b'9', ..] => return Err(Fault::NoObject("a number")),
-        _ => {}
+        _ => match text.trim_ascii() {
+            "null" => return Err(Fault::NoObject("null")),
+            "true" | "false" => return Err(Fault::NoObject("a truth value")),
+            _ => {}
+        },
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let raw = deserializer
@@ -98,10 +112,31 @@ fn fault(error: &serde_json::Error, text: &str, start: usize) -> Fault {
         .take(error.line().saturating_sub(1))
         .map(str::len)
         .sum();
-    let at = start + before + error.column().saturating_sub(1);
+    let mut at = start + before + error.column().saturating_sub(1);
     let full = error.to_string();
-    let message = full.split(" at line ").next().unwrap_or(&full);
-    Fault::Syntax(message.to_owned(), text.floor_char_boundary(at))
+    let theirs = full.split(" at line ").next().unwrap_or(&full);
+    if theirs.starts_with("control character") {
+        // It is named by the byte before it.
+        let rest = text.bytes().skip(at);
+        at += rest.take_while(|byte| !byte.is_ascii_control()).count();
+    }
+    Fault::Syntax(explain(theirs).to_owned(), text.floor_char_boundary(at))
+}
+
+/// The parser's words in a writer's, where they are not plain.
+fn explain(theirs: &str) -> &str {
+    match theirs {
+        "key must be a string" => "a name must be in double quotes",
+        "expected value" | "expected ident" => "a value was expected; a text needs double quotes",
+        "invalid escape" => "`\\` begins no escape here",
+        "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
+            "this escape is half a character, without its other half"
+        }
+        "trailing comma" => "a comma with nothing after it",
+        "trailing characters" => "the object has ended before this",
+        _ if theirs.starts_with("control character") => "a control character must be escaped",
+        _ => theirs,
+    }
 }
 
 struct Members;
@@ -119,5 +154,70 @@ impl<'de> Visitor<'de> for Members {
             members.push(member);
         }
         Ok(members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_come_in_order_with_their_places() {
+        let text = " {\"a\\u0062\": 1.10 ,\n\"a\\u0062\":\t[{}, \"]\"], \"\": null}\n";
+        let members = object(text).expect("an object");
+        let shown: Vec<_> = members
+            .iter()
+            .map(|m| {
+                (
+                    m.name.as_str(),
+                    &text[m.name_span.clone()],
+                    &text[m.span.clone()],
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("ab", "\"a\\u0062\"", "1.10"),
+                ("ab", "\"a\\u0062\"", "[{}, \"]\"]"),
+                ("", "\"\"", "null"),
+            ]
+        );
+        let texts: Vec<_> = members.iter().map(Member::text).collect();
+        assert_eq!(texts, [Some("1.10"), None, None]);
+    }
+
+    #[test]
+    fn faults_point_at_the_byte_that_cannot_be() {
+        for (text, at) in [
+            ("{\"a\": 1,}", 8),
+            ("{\"\u{e9}\": x}", 7),
+            ("{\n\"a\": 1\n\"b\": 2}", 9),
+            ("{\"a\": 1} \u{e9}", 9),
+            ("{\"a\": \"\t\"}", 7),
+            ("{\n \"a\": \"x\\ud800y\"}", 16),
+            ("nope", 1),
+        ] {
+            match object(text) {
+                Err(Fault::Syntax(_, found)) => assert_eq!(found, at, "{text:?}"),
+                other => panic!("{text:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_called_by_its_name() {
+        for (text, found) in [
+            ("[]", "a list"),
+            (" \"x\"", "a text"),
+            ("-1", "a number"),
+            ("true\n", "a truth value"),
+            ("null", "null"),
+        ] {
+            assert_eq!(object(text), Err(Fault::NoObject(found)));
+        }
+        for text in ["", "{", "{\"a\"", "{\"a\": \"x", "{\"a\": [1"] {
+            assert_eq!(object(text), Err(Fault::Unfinished), "{text}");
+        }
     }
 }

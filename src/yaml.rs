@@ -8,13 +8,32 @@ use serde_yaml::{DuplicateKeyPolicy, Location, MergeKeyPolicy, NonFiniteFloatPol
 
 use crate::diagnostic::Diagnostic;
 
-/// Most YAML nodes in one manifest: 100,000 rules of ten keys, and room.
-const NODES_MAX: usize = 8_000_000;
-
 /// Deepest nesting; a manifest needs five levels.
 const DEPTH_MAX: usize = 16;
 
-/// Bytes of the manifest text.
+/// What a document is called where it is wrong, and how much may be in it, aliases followed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Document {
+    pub name: &'static str,
+    pub nodes_max: usize,
+    pub scalar_bytes_max: usize,
+}
+
+/// 100,000 rules of ten keys, and room.
+pub(crate) const MANIFEST: Document = Document {
+    name: "manifest",
+    nodes_max: 8_000_000,
+    scalar_bytes_max: 64 * 1024 * 1024,
+};
+
+/// Some names and texts, and room.
+pub(crate) const SIDECAR: Document = Document {
+    name: "sidecar",
+    nodes_max: 10_000,
+    scalar_bytes_max: 4 * 1024 * 1024,
+};
+
+/// Bytes of the text.
 pub(crate) type Span = Range<usize>;
 
 /// A value and where it stands. For an alias or a merged key that is where it was written.
@@ -63,11 +82,12 @@ impl Node {
 }
 
 /// Parses one YAML document.
-pub(crate) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
+pub(crate) fn parse(text: &str, document: &Document) -> Result<Node, Box<Diagnostic>> {
     let options = serde_yaml::options! {
         budget: serde_yaml::budget! {
-            max_nodes: NODES_MAX,
-            max_events: 2 * NODES_MAX,
+            max_nodes: document.nodes_max,
+            max_events: 2 * document.nodes_max,
+            max_total_scalar_bytes: document.scalar_bytes_max,
             max_depth: DEPTH_MAX,
         },
         // The reader of the tree reports every repeated key, with both places.
@@ -85,7 +105,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
             // The place is shown by the snippet; the parser repeats it in its text.
             let place = format!(" at line {}, column {}", location.line(), location.column());
             let message = full.replace(&place, "");
-            let (message, help) = explain(&message);
+            let (message, help) = explain(&message, document);
             let diagnostic = Diagnostic::error(message, place_of(location, text));
             Err(Box::new(Diagnostic {
                 help: help.map(ToOwned::to_owned),
@@ -96,16 +116,17 @@ pub(crate) fn parse(text: &str) -> Result<Node, Box<Diagnostic>> {
 }
 
 /// The parser's words in a manifest writer's, with what is most likely meant.
-fn explain(message: &str) -> (String, Option<&'static str>) {
+fn explain(message: &str, document: &Document) -> (String, Option<&'static str>) {
+    let too_much = "the document is too large or nested too deeply";
+    let second = format!(
+        "a second YAML document begins here; a {} is one document",
+        document.name
+    );
     let quotes =
         "in YAML a text that begins with `*`, `&`, `!` or `{` needs quotes, as in \"*.pdf\"";
     let flow = "inside `{…}` and `[…]` put texts with `${{ … }}` in quotes";
     for (theirs, ours, help) in [
-        (
-            "multiple YAML documents",
-            "a second YAML document begins here; a manifest is one document",
-            None,
-        ),
+        ("multiple YAML documents", second.as_str(), None),
         (
             "unknown anchor",
             "this names an anchor that is not there",
@@ -113,10 +134,12 @@ fn explain(message: &str) -> (String, Option<&'static str>) {
         ),
         ("expected string scalar", "a key must be a plain text", None),
         ("null into string", "a key must be a plain text", None),
+        ("budget breached", too_much, None),
+        ("recursion limit", too_much, None),
         (
-            "budget breached",
-            "the document is too large or nested too deeply",
-            None,
+            "mapping values are not allowed",
+            "a `:` with a space after it has no place here",
+            Some("in YAML a text with `: ` in it needs quotes"),
         ),
     ] {
         if message.contains(theirs) {
@@ -265,7 +288,7 @@ mod tests {
     use super::*;
 
     fn map(text: &str) -> Vec<Entry> {
-        match parse(text).expect(text).value {
+        match parse(text, &MANIFEST).expect(text).value {
             Value::Map(entries) => entries,
             other => panic!("{other:?}"),
         }
@@ -323,7 +346,7 @@ mod tests {
     #[test]
     fn syntax_errors_point_at_their_line() {
         let text = "version: 1\nname: [a, b\nuploads: x\n";
-        let error = parse(text).expect_err("unclosed list");
+        let error = parse(text, &MANIFEST).expect_err("unclosed list");
         let span = error.span().expect("a place");
         assert_eq!(text[..span.start].lines().count(), 3);
         assert!(!error.message.contains("column"), "{}", error.message);
@@ -336,8 +359,20 @@ mod tests {
             let refs = vec![format!("*a{}", i - 1); 9].join(",");
             bomb.extend([format!("a{i}: &a{i} [{refs}]\n")]);
         }
-        assert!(parse(&bomb).is_err());
-        assert!(parse(&"[".repeat(100_000)).is_err());
-        assert!(parse(&format!("a: {}{}", "[".repeat(80), "]".repeat(80))).is_err());
+        let deep = format!("a: {}{}", "[".repeat(80), "]".repeat(80));
+        for text in [bomb, "[".repeat(100_000), deep] {
+            assert!(parse(&text, &MANIFEST).is_err());
+            assert!(parse(&text, &SIDECAR).is_err());
+        }
+    }
+
+    #[test]
+    fn a_long_text_named_often_is_refused_where_little_is_expected() {
+        let mut text = format!("a: &a {}\n", "x".repeat(100_000));
+        for i in 0..50 {
+            text.extend([format!("a{i}: *a\n")]);
+        }
+        assert!(parse(&text, &MANIFEST).is_ok());
+        assert!(parse(&text, &SIDECAR).is_err());
     }
 }

@@ -7,11 +7,14 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Excerpt, Place, excerpt_of};
+use crate::diagnostic::{Diagnostic, Excerpt, Place, Severity};
 use crate::model::{Fields, HumanBytes, count, shown_bounded};
 
-use super::lines::{End, Limits, Lines};
-use super::{ERRORS_MAX, FIRST_MAX, Format, Joined, KEYS_MAX, Row, Spec, json, separated};
+use super::lines::{End, Limits, Lines, Raw};
+use super::{
+    COLUMNS_MAX, ERRORS_MAX, FIRST_MAX, Format, Joined, KEY_BYTES_MAX, KEYS_MAX, Row, Spec, json,
+    separated,
+};
 
 pub(super) fn join<R: Read + Seek>(
     reader: R,
@@ -19,25 +22,16 @@ pub(super) fn join<R: Read + Seek>(
     wanted: &[&str],
     limits: &Limits,
 ) -> Joined {
-    let mut lines = Lines::new(reader, *limits);
+    let mut lines = Lines::new(reader, spec.file, *limits);
     let mut joiner = Joiner::new(spec, wanted, limits);
     let read = match spec.format {
         Format::JsonLines => json::read(&mut lines, &mut joiner),
         Format::Csv | Format::Tsv => separated::read(&mut lines, &mut joiner),
     };
     if let Err(end) = read {
-        let at = excerpt_of(spec.file, lines.line, &lines.text, 0..0);
-        joiner.ended(&end, at);
+        joiner.ended(&end, lines.raw().place(0..0));
     }
     joiner.finish()
-}
-
-/// The row that is being read: its bytes, and where it begins.
-#[derive(Clone, Copy)]
-pub(super) struct Raw<'r> {
-    pub text: &'r [u8],
-    pub line: u64,
-    pub offset: u64,
 }
 
 /// Where a key was first seen. A table has at most 4 GiB, so that four bytes are enough.
@@ -57,7 +51,7 @@ struct Repeat {
 /// Takes the rows one by one.
 pub(super) struct Joiner<'a> {
     pub spec: &'a Spec<'a>,
-    limits: &'a Limits,
+    pub limits: &'a Limits,
     /// For each wanted key, in their order, its place in `rows`.
     order: Vec<Option<usize>>,
     slots: HashMap<&'a str, usize>,
@@ -69,6 +63,7 @@ pub(super) struct Joiner<'a> {
     /// The first error that is only counted.
     rest: Option<Place>,
     keyless: usize,
+    keyless_rest: Option<Place>,
     /// The diagnostic of the first row that is no UTF-8, and how many there are.
     unreadable: Option<(usize, usize)>,
     pub joined: Joined,
@@ -93,14 +88,10 @@ impl<'a> Joiner<'a> {
             errors: 0,
             rest: None,
             keyless: 0,
+            keyless_rest: None,
             unreadable: None,
             joined: Joined::default(),
         }
-    }
-
-    /// A part of a row.
-    pub fn place(&self, raw: Raw<'_>, span: Range<usize>) -> Excerpt {
-        excerpt_of(self.spec.file, raw.line, raw.text, span)
     }
 
     /// Counts one more row.
@@ -132,7 +123,7 @@ impl<'a> Joiner<'a> {
                     return None;
                 }
                 let at = error.valid_up_to();
-                let place = self.place(raw, at..at + error.error_len().unwrap_or(1));
+                let place = raw.place(at..at + error.error_len().unwrap_or(1));
                 self.unreadable = Some((self.joined.diagnostics.len(), 1));
                 self.joined.diagnostics.push(
                     Diagnostic::error("", place)
@@ -153,7 +144,7 @@ impl<'a> Joiner<'a> {
         fields: impl FnOnce() -> Fields,
     ) {
         if key.is_empty() {
-            self.keyless(raw, span, "no key here");
+            self.keyless(raw, span, "is empty");
             return;
         }
         let digest = blake3::hash(key.as_bytes());
@@ -179,36 +170,38 @@ impl<'a> Joiner<'a> {
             }));
             return;
         }
-        let first = (self.joined.unused.first.len() < FIRST_MAX).then(|| self.place(raw, span));
         let unused = &mut self.joined.unused;
         unused.rows += 1;
-        unused.first.extend(first);
-        if unused.keys.len() < KEYS_MAX {
+        if unused.first.len() < FIRST_MAX {
+            unused.first.push(raw.place(span));
+        }
+        if unused.keys.len() < KEYS_MAX && key.len() <= KEY_BYTES_MAX {
             unused.keys.push(key.into());
         }
     }
 
-    /// Warns of a row that can belong to no file.
-    pub fn keyless(&mut self, raw: Raw<'_>, span: Range<usize>, label: &str) {
+    /// Warns of a row that can belong to no file. `why` says what its key is instead.
+    pub fn keyless(&mut self, raw: Raw<'_>, span: Range<usize>, why: &str) {
         self.keyless += 1;
         if self.keyless <= FIRST_MAX {
             let key = shown_bounded(self.spec.key);
-            let warning = Diagnostic::warning("this row has no key", self.place(raw, span))
-                .label(label)
-                .help(format!("no file gets it: its `{key}` is empty"));
+            let warning = Diagnostic::warning("this row has no key", raw.place(span))
+                .label(format!("`{key}` {why}"))
+                .help("no file can get it; fill in the key, or take the row out");
             self.joined.diagnostics.push(warning);
+        } else if self.keyless_rest.is_none() {
+            self.keyless_rest = Some(raw.place(span).into());
         }
     }
 
     fn repeated(&mut self, raw: Raw<'_>, key: &str, span: Range<usize>, first: Seen) {
-        let place = self.place(raw, span);
         let before = self.joined.diagnostics.len();
         self.error(|| {
             let shown = shown_bounded(key);
             let line = first.line;
             Diagnostic::error(
                 format!("two rows have the key `{shown}`, the first on line {line}"),
-                place,
+                raw.place(span),
             )
             .label("here again")
             .help("keep one of them: a file gets one row")
@@ -226,8 +219,8 @@ impl<'a> Joiner<'a> {
     /// its key, and where that stands.
     pub fn show_firsts<R: Read + Seek>(
         &mut self,
-        lines: &mut Lines<R>,
-        mut key: impl FnMut(&mut Lines<R>) -> Option<(String, Range<usize>)>,
+        lines: &mut Lines<'_, R>,
+        mut key: impl FnMut(&mut Lines<'_, R>) -> Option<(String, Range<usize>)>,
     ) {
         for repeat in mem::take(&mut self.repeats) {
             let first = repeat.first;
@@ -238,9 +231,8 @@ impl<'a> Joiner<'a> {
             if let Some((found, span)) = key(lines)
                 && found == repeat.key
             {
-                let place = self.place(lines.raw(), span);
-                let other = &mut self.joined.diagnostics[repeat.diagnostic].other;
-                *other = Some((place.into(), "first here".to_owned()));
+                let other = (lines.raw().place(span).into(), "first here".to_owned());
+                self.joined.diagnostics[repeat.diagnostic].other = Some(other);
             }
         }
     }
@@ -261,6 +253,10 @@ impl<'a> Joiner<'a> {
                 format!("the table is larger than {}", HumanBytes(limits.bytes)),
                 Some("split it, and the rule with it"),
             ),
+            End::TooManyNames => (
+                format!("the table has more than {}", count(COLUMNS_MAX, "column")),
+                Some("every name on any line is a column; are some of the names values?"),
+            ),
             End::TooManyRows => {
                 let most = count(usize::try_from(limits.rows).unwrap_or(usize::MAX), "row");
                 (
@@ -278,22 +274,39 @@ impl<'a> Joiner<'a> {
         if let Some((index, number)) = self.unreadable {
             self.joined.diagnostics[index].message = match number {
                 1 => "this row is not UTF-8 text".to_owned(),
+                2 => "this row is not UTF-8 text, nor is another one".to_owned(),
                 _ => format!(
-                    "this row is not UTF-8 text, and {} are not",
-                    count(number - 1, "more row")
+                    "this row is not UTF-8 text, nor are {}",
+                    count(number - 1, "other row")
                 ),
             };
         }
         if self.errors > ERRORS_MAX {
             let more = count(self.errors - ERRORS_MAX, "more error");
-            let mut diagnostic = Diagnostic::error(format!("… and {more}"), 0..0);
-            diagnostic.place = self.rest;
-            diagnostic.label = Some("the next one".to_owned());
-            self.joined.diagnostics.push(diagnostic);
+            let rest = counted(Severity::Error, &more, self.rest.take());
+            self.joined.diagnostics.push(rest);
+        }
+        if self.keyless > FIRST_MAX {
+            let more = count(self.keyless - FIRST_MAX, "more row");
+            let more = format!("{more} without a key");
+            let rest = counted(Severity::Warning, &more, self.keyless_rest.take());
+            self.joined.diagnostics.push(rest);
         }
         let rows = &self.rows;
         let of = |slot: &Option<usize>| slot.and_then(|slot| rows[slot].clone());
         self.joined.rows = self.order.iter().map(of).collect();
         self.joined
+    }
+}
+
+/// Stands for what is not told in full.
+fn counted(severity: Severity, more: &str, next: Option<Place>) -> Diagnostic {
+    Diagnostic {
+        severity,
+        message: format!("… and {more}"),
+        place: next,
+        label: Some("the next one".to_owned()),
+        other: None,
+        help: None,
     }
 }

@@ -1,8 +1,10 @@
 //! Lines of a table as they are on the disk, bounded, with their place.
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 
-use super::join::Raw;
+use crate::diagnostic::{Excerpt, excerpt_of};
+
 use super::{BYTES_MAX, ROW_BYTES_MAX, ROWS_MAX};
 
 /// What a table may have. Tests choose less.
@@ -32,6 +34,7 @@ pub(super) enum End {
     RowTooLong,
     TableTooLarge,
     TooManyRows,
+    TooManyNames,
 }
 
 impl From<io::Error> for End {
@@ -40,9 +43,26 @@ impl From<io::Error> for End {
     }
 }
 
+/// The row that is being read: its bytes, and where it begins.
+#[derive(Clone, Copy)]
+pub(super) struct Raw<'r> {
+    pub file: &'r str,
+    pub text: &'r [u8],
+    pub line: u64,
+    pub offset: u64,
+}
+
+impl Raw<'_> {
+    /// A part of it.
+    pub fn place(&self, span: Range<usize>) -> Excerpt {
+        excerpt_of(self.file, self.line, self.text, span)
+    }
+}
+
 /// A reader of rows: of one line, or of several where a quoted cell has line ends.
-pub(super) struct Lines<R> {
+pub(super) struct Lines<'f, R> {
     reader: BufReader<R>,
+    file: &'f str,
     limits: Limits,
     /// The row, with its line ends.
     pub text: Vec<u8>,
@@ -54,9 +74,10 @@ pub(super) struct Lines<R> {
     position: u64,
 }
 
-impl<R: Read> Lines<R> {
-    pub fn new(reader: R, limits: Limits) -> Self {
+impl<'f, R: Read> Lines<'f, R> {
+    pub fn new(reader: R, file: &'f str, limits: Limits) -> Self {
         Self {
+            file,
             reader: BufReader::with_capacity(64 * 1024, reader),
             limits,
             text: Vec::new(),
@@ -81,7 +102,9 @@ impl<R: Read> Lines<R> {
                     self.text.drain(..3);
                     self.offset = 3;
                 }
-                [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..] => {
+                // With a byte order mark, or an ASCII letter first.
+                [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => return Err(End::Utf16),
+                [0, ascii, ..] | [ascii, 0, ..] if ascii.is_ascii_graphic() => {
                     return Err(End::Utf16);
                 }
                 _ => {}
@@ -93,6 +116,7 @@ impl<R: Read> Lines<R> {
     /// The row as it is.
     pub fn raw(&self) -> Raw<'_> {
         Raw {
+            file: self.file,
             text: &self.text,
             line: self.line,
             offset: self.offset,
@@ -117,7 +141,7 @@ impl<R: Read> Lines<R> {
     }
 }
 
-impl<R: Read + Seek> Lines<R> {
+impl<R: Read + Seek> Lines<'_, R> {
     /// Goes back to where a row begins.
     pub fn go_to(&mut self, offset: u64, line: u64) -> Result<(), End> {
         self.reader.seek(SeekFrom::Start(offset))?;

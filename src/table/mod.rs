@@ -3,6 +3,7 @@
 //! A table is read once, as a stream. What is kept of it are the rows that a file asks for, and
 //! a digest of every key, to find those that are there twice.
 
+mod cells;
 mod join;
 mod json;
 mod lines;
@@ -37,8 +38,9 @@ pub const ERRORS_MAX: usize = 20;
 /// Most rows without a key, and most unused ones, that are told in full.
 pub const FIRST_MAX: usize = 5;
 
-/// Most keys of unused rows that are kept, for [`nearest`].
+/// Most keys of unused rows that are kept, for [`nearest`], and the longest of them, in bytes.
 pub const KEYS_MAX: usize = 1_000;
+const KEY_BYTES_MAX: usize = 1024;
 
 /// The formats a table can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,8 @@ pub struct Spec<'a> {
     pub file: &'a str,
     /// How it is written.
     pub format: Format,
-    /// What separates cells, where it is not the format's own; see [`delimiter`].
+    /// What separates cells, where it is not the format's own; see [`delimiter`]. JSON Lines have
+    /// none.
     pub delimiter: Option<u8>,
     /// The column that is compared with the wanted keys.
     pub key: &'a str,
@@ -122,7 +125,7 @@ pub struct Unused {
     pub rows: u64,
     /// The key's cell of the first few.
     pub first: Vec<Excerpt>,
-    /// The keys of the first thousand.
+    /// The keys of the first thousand, without very long ones.
     pub keys: Vec<Box<str>>,
 }
 

@@ -37,7 +37,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         cache: Cache::default(),
     };
     let mut unused = Vec::new();
-    let manifest = match yaml::parse(&source.text) {
+    let manifest = match yaml::parse(&source.text, &yaml::MANIFEST) {
         Ok(root) => {
             let manifest = reader.manifest(&root);
             unused = reader.unused_vars(&root);
