@@ -54,6 +54,22 @@ report: b/.roe-batch/reports/b.json
 }
 
 #[test]
+fn a_warning_is_told_once() {
+    let workspace = two();
+    let warned =
+        format!("version: 1\nname: first\n{RULE}").replace("'*'", "['*', 'z*'], on_empty: warn");
+    workspace.write("a.yaml", warned);
+    let ran = workspace.run(&["apply", "a.yaml", "b/b.yaml", "--sandbox"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert_eq!(
+        ran.stderr.matches("warning: no file matches").count(),
+        1,
+        "{}",
+        ran.all()
+    );
+}
+
+#[test]
 fn a_mistake_in_the_last_manifest_is_found_before_the_first_upload() {
     let workspace = two();
     workspace.write(

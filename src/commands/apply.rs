@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::draft::{Draft, ledger_failure, lock, sources, warn_of_other_targets};
+use super::draft::{Draft, Telling, ledger_failure, lock, sources, warn_of_other_targets};
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{Beside, report_failure, report_paths, summary};
@@ -63,7 +63,13 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     let mut streams: HashMap<(PathBuf, String), &Path> = HashMap::new();
     let mut is_valid = true;
     for (path, source) in &sources {
-        let Some(draft) = Draft::load(&settings.plan, (path, source), SystemClock.now())? else {
+        let Some(draft) = Draft::load(
+            &settings.plan,
+            (path, source),
+            SystemClock.now(),
+            Telling::Errors,
+        )?
+        else {
             is_valid = false;
             continue;
         };
@@ -109,7 +115,8 @@ fn apply_one(
     manifest: (&Path, &Source),
 ) -> Result<Exit, Failure> {
     let clock = SystemClock;
-    let Some(draft) = Draft::load(&settings.plan, manifest, clock.now())? else {
+    let Some(draft) = Draft::load(&settings.plan, manifest, clock.now(), Telling::Everything)?
+    else {
         return Ok(Exit::Invalid);
     };
     let key = draft.key()?;

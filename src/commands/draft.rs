@@ -46,6 +46,15 @@ pub(super) struct Draft<'a> {
     key: Option<ApiKey>,
 }
 
+/// What is told of a manifest's problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// All of them.
+    Everything,
+    /// All of them where one is an error, else nothing: the manifest is loaded again.
+    Errors,
+}
+
 /// The manifests that were asked for, read. Standard input can be only one of them.
 pub(super) fn sources(settings: &LookSettings) -> Result<Vec<(PathBuf, Source)>, Failure> {
     let mut sources: Vec<(PathBuf, Source)> = Vec::new();
@@ -93,17 +102,18 @@ pub(super) fn draft_of<'a>(
     started: Timestamp,
 ) -> Result<Option<Draft<'a>>, Failure> {
     match sources.first() {
-        Some((path, source)) => Draft::load(settings, (path, source), started),
+        Some((path, source)) => Draft::load(settings, (path, source), started, Telling::Everything),
         None => Ok(None),
     }
 }
 
 impl<'a> Draft<'a> {
-    /// Looks at the manifest and shows every problem found. None where one of them is an error.
+    /// Looks at the manifest and shows the problems found. None where one of them is an error.
     pub(super) fn load(
         settings: &'a PlanSettings,
         (path, source): (&Path, &Source),
         started: Timestamp,
+        telling: Telling,
     ) -> Result<Option<Self>, Failure> {
         let endpoint = service::endpoint(&settings.service)?;
         let origin = service::origin(endpoint.as_ref());
@@ -111,7 +121,8 @@ impl<'a> Draft<'a> {
         let at = (&origin, &run, started);
         let mut looked = look(&settings.look, path, source.clone(), at, Care::Run)?;
         let shown = source.render(&looked.diagnostics);
-        if !shown.is_empty() {
+        let is_told = telling == Telling::Everything || looked.is_invalid();
+        if is_told && !shown.is_empty() {
             super::narrate(&shown);
         }
         if looked.is_invalid() {

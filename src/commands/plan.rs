@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::draft::{Draft, in_use, ledger_failure, sources, warn_of_other_targets};
+use super::draft::{Draft, Telling, in_use, ledger_failure, sources, warn_of_other_targets};
 use crate::cli::{PlanExit, PlanFormat, PlanSettings};
 use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
@@ -40,7 +40,13 @@ pub(super) fn plan(settings: &PlanSettings) -> Result<Exit, Failure> {
 }
 
 fn plan_one(settings: &PlanSettings, manifest: (&Path, &Source)) -> Result<Exit, Failure> {
-    let Some(draft) = Draft::load(settings, manifest, jiff::Timestamp::now())? else {
+    let Some(draft) = Draft::load(
+        settings,
+        manifest,
+        jiff::Timestamp::now(),
+        Telling::Everything,
+    )?
+    else {
         return Ok(Exit::Invalid);
     };
     let ledger = SqliteLedger::open_read_only(&draft.state.ledger())
