@@ -87,3 +87,44 @@ fn a_hidden_value_is_stored_with_the_file_and_is_in_neither_ledger_nor_report() 
     }
     assert_not_in_the_files_of(&workspace.at("state"));
 }
+
+#[test]
+fn a_variable_that_looks_like_a_secret_is_sent_and_shown_by_no_command() {
+    let manifest = format!(
+        "version: 1
+uploads:
+- name: all
+  root: in
+  include: '*'
+  dataset_id: {DATASET}
+  metadata: {{year: 2025, token: '${{{{ env.SCANNER_TOKEN }}}}'}}
+"
+    );
+    let mut workspace = Workspace::with(&manifest, &[("in/a.txt", "a")]);
+    let (data, server) = sandbox();
+    workspace.env("ROE_API_KEY", KEY);
+    workspace.env("ROE_BASE_URL", &format!("http://{}", server.address()));
+    workspace.env("SCANNER_TOKEN", SECRET);
+    for command in [
+        "check manifest.yaml",
+        "explain manifest.yaml in/a.txt",
+        "explain manifest.yaml in/a.txt --format json",
+        "plan manifest.yaml",
+        "plan manifest.yaml --format json",
+        "plan manifest.yaml --format jsonl",
+        "apply manifest.yaml --report report.jsonl",
+        "report manifest.yaml",
+        "report manifest.yaml --format json",
+        "status manifest.yaml --format json",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let ran = workspace.run(&words);
+        assert_eq!(ran.code, 0, "{}", ran.all());
+        assert!(!ran.all().contains(SECRET), "{command}: {}", ran.all());
+        let is_listed = command.contains("json") && !command.contains("status");
+        assert!(!is_listed || command.contains("apply") || ran.stdout.contains(HIDDEN));
+    }
+    let stored = records(data.path()).expect("records");
+    assert_eq!(stored[0].metadata["token"], SECRET);
+    assert_not_in_the_files_of(workspace.path());
+}
