@@ -118,7 +118,7 @@ error: the environment variable TEAM is not set
 15 |       team: ${{ env.TEAM }}
    |                 ^^^^^^^^
    |
-   = help: set it before the run, as in `export TEAM=…`
+   = help: set it before the run, as in `export TEAM=…`, or give a text for when it is not set: `env("TEAM", "…")`
 
 error: the folder does not exist
   --> manifest.yaml:17:11
@@ -583,11 +583,13 @@ fn pasted_quotes_in_an_expression_are_shown_and_break_nothing() {
 exit 65
 --- stdout
 --- stderr
-error: unexpected character
+error: `“` cannot stand here
  --> manifest.yaml:6:38
   |
 6 |   file_name: ${{ file.name | replace(“a”, 'b') }}
   |                                      ^
+  |
+  = help: texts stand in straight quotes, `"` or `'`
 
 manifest.yaml: 1 error
 

@@ -14,7 +14,7 @@ use snapbox::IntoData;
 use common::Workspace;
 use roe_batch::manifest::keys::{self, Key};
 use roe_batch::sandbox::{FAULT_KINDS, Faults};
-use roe_batch::template::Name;
+use roe_batch::template::{FILTERS, Name};
 
 fn at(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -136,7 +136,35 @@ fn name_table() -> String {
     for (_, name, meaning) in Name::ALL {
         let _ = writeln!(text, "| `{name}` | {meaning} |");
     }
-    text.push_str("| `env.NAME` | the environment variable `NAME`, never the API key |\n");
+    for (name, meaning) in [
+        ("vars.NAME", "a constant of `vars`"),
+        ("capture.NAME", "what a named group of `capture` matches"),
+        (
+            "row.COLUMN",
+            "the cell of the file's row; `row[\"Any Column\"]` where the name is no word",
+        ),
+        ("sidecar.NAME", "an entry of the file's sidecar"),
+        (
+            "env.NAME",
+            "the environment variable `NAME`, never the API key; `env(\"NAME\", \"text\")` where it may be unset",
+        ),
+    ] {
+        let _ = writeln!(text, "| `{name}` | {meaning} |");
+    }
+    text
+}
+
+fn filter_table() -> String {
+    let mut text = "| filter | yields | example | is |\n|---|---|---|---|\n".to_owned();
+    let cell = |text: &str| text.replace('|', "\\|");
+    for filter in &FILTERS {
+        let (signature, meaning) = (cell(filter.signature), cell(filter.meaning));
+        let (example, yields) = (cell(filter.example), cell(filter.yields));
+        let _ = writeln!(
+            text,
+            "| `{signature}` | {meaning} | `{example}` | `{yields}` |"
+        );
+    }
     text
 }
 
@@ -170,6 +198,7 @@ fn the_readme_shows_what_its_commands_print_and_its_tables_are_the_codes_own() {
     let readme = with_outputs(&readme);
     let readme = generated(&readme, "manifest keys", &key_table());
     let readme = generated(&readme, "template names", &name_table());
+    let readme = generated(&readme, "filters", &filter_table());
     let readme = generated(&readme, "faults", &fault_table());
     keep("README.md", &readme);
 }

@@ -47,7 +47,7 @@ pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
 pub use self::schedule::{Schedule, TimeRange};
 pub use self::schema::schema_of;
-pub use self::secret::{ApiKey, Environment, Variable};
+pub use self::secret::{ApiKey, Environment, Variable, looks_secret};
 pub use self::text::{Bytes as HumanBytes, canonical_id, closest, count, shown, shown_bounded};
 pub use self::transport::HttpVersion;
 

@@ -95,6 +95,41 @@ impl Environment {
     }
 }
 
+/// Words of a variable's name that say that its value is a secret.
+const SECRET_WORDS: [&str; 12] = [
+    "APIKEY",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "CREDS",
+    "PASS",
+    "PASSPHRASE",
+    "PASSWD",
+    "PASSWORD",
+    "PRIVATE",
+    "PWD",
+    "SECRET",
+    "TOKEN",
+];
+
+/// Whether a variable's name says that its value is a secret: `DB_PASSWORD`, `GITHUB_TOKEN`,
+/// `AWS_ACCESS_KEY`. The shell's `PWD` and `OLDPWD` are folders.
+#[must_use]
+pub fn looks_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    if name == "PWD" || name == "OLDPWD" {
+        return false;
+    }
+    let words = || name.split(['_', '-', '.']).filter(|word| !word.is_empty());
+    let is_secret = |word: &str| {
+        let one = word.strip_suffix('S').unwrap_or(word);
+        SECRET_WORDS.contains(&word) || SECRET_WORDS.contains(&one)
+    };
+    words().any(is_secret)
+        || words()
+            .next_back()
+            .is_some_and(|last| last.ends_with("KEY"))
+}
+
 impl fmt::Debug for Variable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Variable(hidden)")
@@ -137,6 +172,48 @@ mod tests {
         assert!(matches!(env.get("TEAM"), Some(Variable::Open(value)) if value == "ops"));
         let without = Environment::new([("EMPTY".to_owned(), String::new())]);
         assert!(matches!(without.get("EMPTY"), Some(Variable::Open(_))));
+    }
+
+    #[test]
+    fn a_name_tells_whether_its_value_is_a_secret() {
+        for name in [
+            "DB_PASSWORD",
+            "GITHUB_TOKEN",
+            "TOKEN",
+            "tokens",
+            "MY_SECRET_VALUE",
+            "MYSQL_PWD",
+            "PG_PASS",
+            "CLIENT_SECRETS",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "SSH_PRIVATE_FILE",
+            "STRIPE_APIKEY",
+            "STRIPE_API_KEY",
+            "AWS_ACCESS_KEY",
+            "SIGNING-KEY",
+            "KEY",
+            "SSHKEY",
+        ] {
+            assert!(looks_secret(name), "{name}");
+        }
+        for name in [
+            "TEAM",
+            "HOME",
+            "PWD",
+            "OLDPWD",
+            "PATH",
+            "KEYBOARD",
+            "KEY_COUNT",
+            "MONKEY_HOUSE",
+            "COMPASS",
+            "PASSENGERS",
+            "TOKENIZER",
+            "ROE_ORGANIZATION_ID",
+            "",
+            "_",
+        ] {
+            assert!(!looks_secret(name), "{name}");
+        }
     }
 
     #[test]

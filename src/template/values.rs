@@ -1,16 +1,15 @@
 //! What the names of an expression stand for.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
-use minijinja::value::{Object, Value};
 
 use super::Name;
-use crate::model::{Fields, RelativePath, RuleName, RunId, Stat};
+use super::names::{Group, Target, listed};
+use crate::model::{Fields, RelativePath, RuleName, RunId, Stat, closest, shown_bounded};
 
-/// The values that templates of one run, rule or file are rendered with.
+/// The values that templates of one run, rule or file are rendered with. What a scope does not
+/// have stays empty: `..Values::default()`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Values<'a> {
     /// The manifest's name.
@@ -29,24 +28,72 @@ pub struct Values<'a> {
     pub sidecar: Option<&'a Fields>,
 }
 
+/// Why a name has no value for a file, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub message: String,
+    pub help: String,
+}
+
+/// What to do about any value that is missing.
+pub(super) const DEFAULT_HELP: &str = "say what to use in its place with `| default(\"…\")`";
+
 impl Values<'_> {
-    pub(super) fn sample() -> Values<'static> {
-        static PATH: LazyLock<RelativePath> =
-            LazyLock::new(|| RelativePath::new("folder/file.txt"));
-        static RULE: LazyLock<RuleName> = LazyLock::new(|| RuleName::new("rule"));
-        static RUN: LazyLock<RunId> = LazyLock::new(|| RunId::new("run"));
-        let stat = Stat {
-            size: 1,
-            mtime_ns: 0,
-            inode: 0,
-        };
-        Values {
-            manifest: "manifest",
-            run: Some((&RUN, Timestamp::UNIX_EPOCH)),
-            rule: Some(&RULE),
-            file: Some((&PATH, stat)),
-            ..Values::default()
+    /// The text of a name; none of a whole group.
+    pub(super) fn find<'s>(&'s self, target: &'s Target) -> Result<Cow<'s, str>, Missing> {
+        match target {
+            Target::Name(name) => Ok(self.text(*name)),
+            Target::Given(text) => Ok(Cow::Borrowed(text)),
+            Target::Field(group, key) => match self.fields(*group).and_then(|f| f.get(key)) {
+                Some(text) => Ok(Cow::Borrowed(text)),
+                None => Err(self.missing(*group, key)),
+            },
+            Target::Whole(group) => Err(self.missing(*group, "")),
         }
+    }
+
+    /// The fields of a group that may differ from file to file, where the file has them.
+    pub(super) fn fields(&self, group: Group) -> Option<&Fields> {
+        match group {
+            Group::Capture => self.capture,
+            Group::Row => self.row,
+            Group::Sidecar => self.sidecar,
+            _ => None,
+        }
+    }
+
+    fn missing(&self, group: Group, key: &str) -> Missing {
+        let key = shown_bounded(key);
+        let Some(fields) = self.fields(group) else {
+            let message = match group {
+                Group::Capture => "the path does not match `capture`",
+                Group::Row => "the file has no row in the table",
+                Group::Sidecar => "the file has no sidecar",
+                _ => "it has no value",
+            };
+            return Missing {
+                message: message.to_owned(),
+                help: DEFAULT_HELP.to_owned(),
+            };
+        };
+        let names = fields.names();
+        let is_known = names.iter().any(|name| **name == *key);
+        let message = match group {
+            Group::Capture => format!("the group `{key}` took no part in the match"),
+            Group::Row if is_known => format!("the file's row has no value for `{key}`"),
+            Group::Row => format!("the table has no column `{key}`"),
+            _ => format!("the file's sidecar has no entry `{key}`"),
+        };
+        let mut help = DEFAULT_HELP.to_owned();
+        if !is_known && group != Group::Capture {
+            let names = names.iter().map(|name| &**name);
+            help = match closest(&key, names.clone()) {
+                Some(near) => format!("did you mean `{}`? Or {help}", shown_bounded(near)),
+                None if fields.names().is_empty() => help,
+                None => format!("it has {}; or {help}", listed(names)),
+            };
+        }
+        Missing { message, help }
     }
 
     /// The value of a name as text; empty where the scope has none, which the check made sure
@@ -78,52 +125,5 @@ impl Values<'_> {
                 .map_or(Cow::Borrowed(""), |(_, started)| time(started)),
             Name::ManifestName => self.manifest.into(),
         }
-    }
-
-    pub(super) fn context(
-        &self,
-        env: &Arc<BTreeMap<String, String>>,
-        vars: &Arc<BTreeMap<String, String>>,
-    ) -> Value {
-        let mut groups: BTreeMap<&str, BTreeMap<String, Value>> = BTreeMap::new();
-        for (name, text, _) in Name::ALL {
-            let value = match (name, self.file) {
-                (Name::FileSize, Some((_, stat))) => Value::from(stat.size),
-                _ => Value::from(self.text(name).into_owned()),
-            };
-            if let Some((group, key)) = text.split_once('.') {
-                groups
-                    .entry(group)
-                    .or_default()
-                    .insert(key.to_owned(), value);
-            }
-        }
-        let env = env.iter().map(|(k, v)| (k.clone(), Value::from(v.clone())));
-        groups.insert("env", env.collect());
-        let vars = vars
-            .iter()
-            .map(|(k, v)| (k.clone(), Value::from(v.clone())));
-        groups.insert("vars", vars.collect());
-        for (name, fields) in [
-            ("capture", self.capture),
-            ("row", self.row),
-            ("sidecar", self.sidecar),
-        ] {
-            let fields = fields.into_iter().flat_map(Fields::iter);
-            let fields = fields.map(|(k, v)| (k.to_owned(), Value::from(v)));
-            groups.insert(name, fields.collect());
-        }
-        Value::from_object(Context(groups))
-    }
-}
-
-#[derive(Debug)]
-struct Context(BTreeMap<&'static str, BTreeMap<String, Value>>);
-
-impl Object for Context {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0
-            .get(key.as_str()?)
-            .map(|group| Value::from(group.clone()))
     }
 }
