@@ -64,8 +64,8 @@ pub(super) struct Joiner<'a> {
     rest: Option<Place>,
     keyless: usize,
     keyless_rest: Option<Place>,
-    /// The diagnostic of the first row that is no UTF-8, and how many there are.
-    unreadable: Option<(usize, usize)>,
+    /// The first row that is no UTF-8, and how many there are.
+    unreadable: Option<(Excerpt, usize)>,
     pub joined: Joined,
 }
 
@@ -124,12 +124,7 @@ impl<'a> Joiner<'a> {
                 }
                 let at = error.valid_up_to();
                 let place = raw.place(at..at + error.error_len().unwrap_or(1));
-                self.unreadable = Some((self.joined.diagnostics.len(), 1));
-                self.joined.diagnostics.push(
-                    Diagnostic::error("", place)
-                        .label("not UTF-8")
-                        .help("save the table as UTF-8; Excel calls that `CSV UTF-8`"),
-                );
+                self.unreadable = Some((place, 1));
                 None
             }
         }
@@ -192,6 +187,13 @@ impl<'a> Joiner<'a> {
         } else if self.keyless_rest.is_none() {
             self.keyless_rest = Some(raw.place(span).into());
         }
+    }
+
+    /// Takes back the warnings of rows without a key, where an error says it for all of them.
+    pub fn forget_keyless(&mut self) {
+        self.keyless = 0;
+        let diagnostics = &mut self.joined.diagnostics;
+        diagnostics.retain(|diagnostic| diagnostic.severity != Severity::Warning);
     }
 
     fn repeated(&mut self, raw: Raw<'_>, key: &str, span: Range<usize>, first: Seen) {
@@ -271,15 +273,17 @@ impl<'a> Joiner<'a> {
     }
 
     fn finish(mut self) -> Joined {
-        if let Some((index, number)) = self.unreadable {
-            self.joined.diagnostics[index].message = match number {
-                1 => "this row is not UTF-8 text".to_owned(),
-                2 => "this row is not UTF-8 text, nor is another one".to_owned(),
-                _ => format!(
-                    "this row is not UTF-8 text, nor are {}",
-                    count(number - 1, "other row")
-                ),
+        if let Some((first, number)) = self.unreadable {
+            let others = match number {
+                1 => String::new(),
+                2 => ", nor is another one".to_owned(),
+                _ => format!(", nor are {}", count(number - 1, "other row")),
             };
+            let message = format!("this row is not UTF-8 text{others}");
+            let error = Diagnostic::error(message, first)
+                .label("not UTF-8")
+                .help("save the table as UTF-8; Excel calls that `CSV UTF-8`");
+            self.joined.diagnostics.push(error);
         }
         if self.errors > ERRORS_MAX {
             let more = count(self.errors - ERRORS_MAX, "more error");

@@ -8,7 +8,7 @@ use std::io::{Read, Seek};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Excerpt, Severity};
+use crate::diagnostic::{Diagnostic, Excerpt};
 use crate::json::{self, Fault, Member, Value};
 use crate::model::{Fields, shown_bounded};
 
@@ -66,10 +66,7 @@ pub(super) fn read<R: Read + Seek>(
         );
     }
     if let Some(first) = first.filter(|_| !is_keyed) {
-        joiner
-            .joined
-            .diagnostics
-            .retain(|d| d.severity != Severity::Warning);
+        joiner.forget_keyless();
         let key = joiner.spec.key;
         let columns = joiner.joined.columns.clone();
         joiner.error(|| {

@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use super::lines::Limits;
 use super::*;
-use crate::diagnostic::{Severity, Source};
+use crate::diagnostic::{Place, Severity, Source};
 
 /// A table by its name, joined by the column `file`.
 fn of(file: &str, bytes: &[u8], wanted: &[&str]) -> Joined {
@@ -227,6 +227,40 @@ fn rows_that_no_key_asks_for_are_counted_and_the_first_are_shown() {
     assert_eq!(joined.unused.keys.len(), KEYS_MAX);
     assert_eq!(&*joined.unused.keys[1], "f2");
     assert_eq!(joined.diagnostics, []);
+}
+
+#[test]
+fn a_key_after_a_cell_of_two_lines_is_shown_on_its_own_line() {
+    let text = "note,file\n\"one\ntwo\",x.pdf\n\"three\r\n\r\nfour\",x.pdf\n";
+    let joined = of("p.csv", text.as_bytes(), &["x.pdf"]);
+    assert_eq!(joined.rows[0].as_ref().map(|row| row.line), Some(2));
+    let error = &joined.diagnostics[0];
+    let places = [&error.place, &error.other.clone().map(|(place, _)| place)];
+    let shown = places.map(|place| match place {
+        Some(Place::Elsewhere(at)) => (at.line, at.text.as_str(), &at.text[at.span.clone()]),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(
+        shown,
+        [(6, "four\",x.pdf", "x.pdf"), (3, "two\",x.pdf", "x.pdf")]
+    );
+}
+
+#[test]
+fn a_zero_byte_is_found_within_quotes_too() {
+    for text in ["file,a\nx,\"1\0\"\n", "file,\0\nx,1\n", "file,a\nx\0,1\n"] {
+        let joined = of("p.csv", text.as_bytes(), &["x"]);
+        assert_eq!(joined.diagnostics.len(), 1, "{text:?}");
+        assert_eq!(found(&joined), [None], "{text:?}");
+    }
+}
+
+#[test]
+fn a_key_is_kept_to_compare_with_unless_it_is_very_long() {
+    let text = format!("file\n{}\nb\n", "a".repeat(KEY_BYTES_MAX + 1));
+    let joined = of("p.csv", text.as_bytes(), &["x"]);
+    assert_eq!(joined.unused.rows, 2);
+    assert_eq!(joined.unused.keys, ["b".into()]);
 }
 
 #[test]

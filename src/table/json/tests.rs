@@ -273,3 +273,38 @@ m.yaml: 1 error
         .raw()
     );
 }
+
+#[test]
+fn other_mistakes_are_told_beside_a_key_that_is_nowhere() {
+    let text = [
+        &b"{\"a\": 1}\n".repeat(7)[..],
+        b"{\"a\": \"\xFC\"}\n{\"a\": 1,}\n",
+    ]
+    .concat();
+    assert_data_eq!(shown("prices.jsonl", &text), str![[r#"
+error: no row of the table has `file`
+ --> prices.jsonl:1:1
+  |
+1 | {"a": 1}
+  | ^^^^^^^^
+  |
+  = help: its only column is `a`
+
+error: this row is not UTF-8 text
+ --> prices.jsonl:8:8
+  |
+8 | {"a": "�"}
+  |        ^ not UTF-8
+  |
+  = help: save the table as UTF-8; Excel calls that `CSV UTF-8`
+
+error: this row is not JSON: a comma with nothing after it
+ --> prices.jsonl:9:9
+  |
+9 | {"a": 1,}
+  |         ^
+
+m.yaml: 3 errors
+
+"#]].raw());
+}
