@@ -19,7 +19,10 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ),
     ("json", &[]),
     ("ledger", &["model"]),
-    ("manifest", &["diagnostic", "model", "template", "yaml"]),
+    (
+        "manifest",
+        &["diagnostic", "model", "table", "template", "yaml"],
+    ),
     ("model", &[]),
     ("pace", &["model"]),
     (

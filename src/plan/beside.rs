@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Basis;
 use super::select::{Problem, Selection, Taken, captured, values};
-use crate::diagnostic::{Diagnostic, Excerpt, excerpt};
+use crate::diagnostic::{Diagnostic, Excerpt, Severity, excerpt};
 use crate::manifest::{Reaction, Rule, Span, TableRule};
 use crate::model::{Entry, RelativePath, RootId, closest, count, shown, shown_bounded};
 use crate::sidecar::Sidecar;
@@ -103,7 +103,8 @@ impl Selection {
     pub fn join(&mut self, basis: &Basis<'_>, need: &TableNeed, joined: Joined) -> Vec<Diagnostic> {
         let mut diagnostics = joined.diagnostics;
         // A table with errors is not joined: what it lacks may be a consequence.
-        let is_sound = diagnostics.is_empty();
+        let mut errors = diagnostics.iter();
+        let is_sound = errors.all(|found| found.severity != Severity::Error);
         let mut without: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         let rows = joined.rows.into_iter();
         for (position, (row, &at)) in rows.zip(&need.files).enumerate() {
@@ -147,12 +148,11 @@ impl Selection {
             ) else {
                 continue;
             };
-            let unused = joined.unused.first.iter();
-            let unused = unused.map(|row| row.text.get(row.span.clone()).unwrap_or_default());
+            let unused = joined.unused.keys.iter().map(|key| &**key);
             let near = table::nearest(key, unused);
             let help = match near {
                 Some((near, how)) => format!(
-                    "the table has `{}`, which no file asks for: it differs {how}",
+                    "the table has `{}`, which no file asks for: it {how}",
                     shown_bounded(near)
                 ),
                 None => "add the row, or write `files_without_row: warn` or `ignore`".to_owned(),
@@ -296,6 +296,10 @@ fn unused_rows(tables: &[(&Rule, &TableRule)], first: &[Excerpt], rows: u64) -> 
 /// Columns that rules name and the table does not have.
 fn unknown_columns(tables: &[(&Rule, &TableRule)], columns: &[Arc<str>]) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
+    // JSON lines without a row have no columns, and no mistake either.
+    if columns.is_empty() {
+        return diagnostics;
+    }
     let mut seen = HashSet::new();
     let known: HashSet<&str> = columns.iter().map(|column| &**column).collect();
     for (rule, table) in tables {

@@ -143,19 +143,17 @@ impl Reader<'_> {
 
     fn delimiter(&mut self, entry: &Entry) -> Option<u8> {
         let text = self.text(entry)?;
-        match text.as_bytes() {
-            [one] if one.is_ascii() && !matches!(one, b'"' | b'\n' | b'\r') => Some(*one),
-            _ => {
-                self.report(
-                    Diagnostic::error(
-                        "`delimiter` must be one character",
-                        entry.value.span.clone(),
-                    )
-                    .help("for example `delimiter: \";\"`, or `delimiter: \"\\t\"` for a tab"),
-                );
-                None
-            }
+        let delimiter = crate::table::delimiter(text);
+        if delimiter.is_none() {
+            self.report(
+                Diagnostic::error(
+                    "`delimiter` must be one character that can stand between cells",
+                    entry.value.span.clone(),
+                )
+                .help("for example `delimiter: \";\"`, or `delimiter: \"\\t\"` for a tab"),
+            );
         }
+        delimiter
     }
 
     fn columns(&mut self, entry: &Entry) -> Option<Columns> {

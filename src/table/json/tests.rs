@@ -281,7 +281,9 @@ fn other_mistakes_are_told_beside_a_key_that_is_nowhere() {
         b"{\"a\": \"\xFC\"}\n{\"a\": 1,}\n",
     ]
     .concat();
-    assert_data_eq!(shown("prices.jsonl", &text), str![[r#"
+    assert_data_eq!(
+        shown("prices.jsonl", &text),
+        str![[r#"
 error: no row of the table has `file`
  --> prices.jsonl:1:1
   |
@@ -306,5 +308,7 @@ error: this row is not JSON: a comma with nothing after it
 
 m.yaml: 3 errors
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
