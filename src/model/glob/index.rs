@@ -44,8 +44,7 @@ struct Node<'a> {
 enum Shape<'a> {
     AnyDepth,
     Literal(&'a str),
-    Affixes(&'a str, &'a str),
-    Pattern(&'a str),
+    Wildcard(&'a str),
 }
 
 /// Wildcards by how the names that they match begin or end.
@@ -109,9 +108,7 @@ impl<'a> GlobIndex<'a> {
             match component {
                 Component::AnyDepth => from.any_depth = Some(new),
                 Component::Literal(_) => {}
-                Component::Affixes { .. } | Component::Pattern { .. } => {
-                    from.wild.push((component, new));
-                }
+                Component::Wildcard(_) => from.wild.push((component, new)),
             }
         }
         node
@@ -268,8 +265,7 @@ fn shape(component: &Component) -> Shape<'_> {
     match component {
         Component::AnyDepth => Shape::AnyDepth,
         Component::Literal(text) => Shape::Literal(text),
-        Component::Affixes { start, end } => Shape::Affixes(start, end),
-        Component::Pattern { matcher, .. } => Shape::Pattern(matcher.glob().glob()),
+        Component::Wildcard(text) => Shape::Wildcard(text),
     }
 }
 

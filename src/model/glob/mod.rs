@@ -2,16 +2,14 @@
 //!
 //! `*` and `?` stop at `/`, `**` stands alone between slashes and crosses them, `{a,b}` and
 //! `[a-z]` as usual, case matters. A path component that begins with a dot matches only where
-//! the pattern spells that dot. Matching goes component by component; globset does the one that has
-//! more than a `*`.
+//! the pattern spells that dot. Matching goes component by component.
 
 mod index;
+mod name;
 
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
-
-use globset::{GlobBuilder, GlobMatcher};
 
 pub use self::index::GlobIndex;
 
@@ -29,16 +27,7 @@ pub struct Glob {
 enum Component {
     AnyDepth,
     Literal(String),
-    /// One `*`, and what stands before and after it: by far the most common wildcard, and a
-    /// matcher for each of very many would not fit into memory.
-    Affixes {
-        start: String,
-        end: String,
-    },
-    Pattern {
-        matcher: Arc<GlobMatcher>,
-        spells_dot: bool,
-    },
+    Wildcard(String),
 }
 
 /// How wildcards treat names that begin with a dot.
@@ -171,46 +160,24 @@ impl Component {
                  within one name",
             ));
         }
-        if !text.contains(['*', '?', '[', '\\']) {
+        if !text.contains(name::SPECIAL) {
             return Ok(Self::Literal(text));
         }
-        if let Some((start, end)) = text.split_once('*')
-            && !start.contains(['?', '[', '\\'])
-            && !end.contains(['*', '?', '[', '\\'])
-        {
-            return Ok(Self::Affixes {
-                start: start.to_owned(),
-                end: end.to_owned(),
-            });
-        }
-        let glob = GlobBuilder::new(&text)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build()
-            .map_err(|error| GlobError {
-                message: error.kind().to_string(),
-                help: None,
-            })?;
-        Ok(Self::Pattern {
-            matcher: Arc::new(glob.compile_matcher()),
-            spells_dot: text.starts_with('.') || text.starts_with("\\."),
-        })
+        name::check(&text).map_err(|kind| GlobError {
+            message: kind.to_string(),
+            help: None,
+        })?;
+        Ok(Self::Wildcard(text))
     }
 
     fn matches(&self, name: &str, dotfiles: Dotfiles) -> bool {
         match self {
             Self::AnyDepth => dotfiles == Dotfiles::Matched || !name.starts_with('.'),
             Self::Literal(text) => text == name,
-            Self::Affixes { start, end } => {
-                (start.starts_with('.') || Self::AnyDepth.matches(name, dotfiles))
-                    && name.len() >= start.len() + end.len()
-                    && name.starts_with(start.as_str())
-                    && name.ends_with(end.as_str())
+            Self::Wildcard(text) => {
+                let spells_dot = text.starts_with('.') || text.starts_with("\\.");
+                (spells_dot || Self::AnyDepth.matches(name, dotfiles)) && name::matches(text, name)
             }
-            Self::Pattern {
-                matcher,
-                spells_dot,
-            } => (*spells_dot || Self::AnyDepth.matches(name, dotfiles)) && matcher.is_match(name),
         }
     }
 
@@ -219,16 +186,13 @@ impl Component {
         match self {
             Self::AnyDepth => ("", ""),
             Self::Literal(text) => (text, text),
-            Self::Affixes { start, end } => (start, end),
-            Self::Pattern { matcher, .. } => {
-                let text = matcher.glob().glob();
-                let special = ['*', '?', '[', '\\'];
-                let start = text.split(special).next().unwrap_or_default();
+            Self::Wildcard(text) => {
+                let start = text.split(name::SPECIAL).next().unwrap_or_default();
                 // Where a class or an escape ends is not worth finding out.
                 let end = if text.contains(['[', '\\']) {
                     ""
                 } else {
-                    text.rsplit(special).next().unwrap_or_default()
+                    text.rsplit(name::SPECIAL).next().unwrap_or_default()
                 };
                 (start, end)
             }
@@ -494,6 +458,7 @@ impl Globs {
 
 #[cfg(test)]
 mod tests {
+    use globset::GlobBuilder;
     use proptest::prelude::*;
 
     use super::*;
