@@ -77,17 +77,19 @@ fn with_outputs(readme: &str) -> String {
 
 fn example_files() -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
-    let copy = Workspace::example("quickstart");
-    let mut open = vec![copy.path().to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(folder).expect("listed") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                let below = path.strip_prefix(copy.path()).expect("below");
-                let name = format!("examples/quickstart/{}", below.to_str().expect("UTF-8"));
-                files.push((name, fs::read(path).expect("read")));
+    for example in ["quickstart", "nightly-invoices"] {
+        let copy = Workspace::example(example);
+        let mut open = vec![copy.path().to_owned()];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).expect("listed") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    let below = path.strip_prefix(copy.path()).expect("below");
+                    let name = format!("examples/{example}/{}", below.to_str().expect("UTF-8"));
+                    files.push((name, fs::read(path).expect("read")));
+                }
             }
         }
     }

@@ -155,7 +155,12 @@ impl Selection {
                     "the table has `{}`, which no file asks for: it {how}",
                     shown_bounded(near)
                 ),
-                None => "add the row, or write `files_without_row: warn` or `ignore`".to_owned(),
+                None if table.files_without_row == Reaction::Error => {
+                    "add the row, exclude the file, or write `files_without_row: warn`".to_owned()
+                }
+                None => {
+                    "add the row, exclude the file, or write `files_without_row: ignore`".to_owned()
+                }
             };
             diagnostics.push(
                 diagnostic
