@@ -273,6 +273,42 @@ fn a_table_that_names_no_files_is_a_file() {
 }
 
 #[test]
+fn files_beside_others_of_the_same_name_are_sidecars_where_they_can_be() {
+    let workspace = tree(&["a/1.png", "a/2.png", "b/1.jpg", "b/2.jpg", "c/1.jpg"]);
+    workspace.write("a/1.png.meta.yaml", "camera: X100\niso: 0400\n");
+    workspace.write("b/1.json", "{\"who\": \"Ada\"}");
+    workspace.write("c/1.json", "{\"boxes\": [1, 2]}");
+    let planned = planned(&workspace);
+    let camera = serde_json::json!({"camera": "X100", "iso": "0400"});
+    assert_eq!(planned["a/1.png"], camera, "{}", manifest(&workspace));
+    assert_eq!(planned["b/1.jpg"], serde_json::json!({"who": "Ada"}));
+    assert_eq!(
+        paths(&planned),
+        [
+            "a/1.png", "a/2.png", "b/1.jpg", "b/2.jpg", "c/1.jpg", "c/1.json"
+        ]
+    );
+}
+
+#[test]
+fn what_a_roeignore_file_hides_is_not_there() {
+    let workspace = tree(&[
+        "in/a.pdf",
+        "in/old/b.docx",
+        "tmp/c.png",
+        "web/node_modules/d.txt",
+        "web/e.html",
+    ]);
+    workspace.write(".roeignore", "tmp/\nnode_modules/\n");
+    workspace.write("in/.roeignore", "*.docx\n");
+    let planned = planned(&workspace);
+    assert_eq!(paths(&planned), ["in/a.pdf", "web/e.html"]);
+    let text = manifest(&workspace);
+    assert_eq!(text.matches("- name:").count(), 2, "{text}");
+    assert!(!text.contains("node_modules"), "{text}");
+}
+
+#[test]
 fn links_and_names_that_are_no_text_are_told() {
     let workspace = tree(&["in/a.pdf"]);
     symlink("a.pdf", workspace.at("in/link.pdf")).expect("a link");

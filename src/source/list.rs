@@ -15,6 +15,8 @@ pub struct Listing {
     pub left_out: Vec<String>,
     /// What is no regular file, or cannot be looked at, or has a name that is not UTF-8.
     pub unusable: usize,
+    /// Whether there is a `.roeignore` file.
+    pub hides: bool,
     /// Whether there was more than was looked at.
     pub cut: bool,
 }
@@ -65,6 +67,7 @@ pub fn list(
                 continue;
             };
             if name.starts_with('.') {
+                listing.hides |= name == ".roeignore";
                 continue;
             }
             names.push(name.clone());

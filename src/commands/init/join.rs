@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::Cursor;
 
 use super::propose::{Head, extension, name_of};
+use crate::model::TAG_KEY;
 use crate::sidecar;
 use crate::table::{self, Format, Spec};
 
@@ -193,7 +194,9 @@ fn read(path: &str, head: &Head, named: &[(By, HashSet<&str>)]) -> Option<Table>
         .map(ToOwned::to_owned)
         .collect();
     let distinct: HashSet<&String> = headers.iter().collect();
-    let is_usable = |name: &String| !name.trim().is_empty() && !name.contains(char::is_control);
+    let is_usable = |name: &String| {
+        !name.trim().is_empty() && !name.contains(char::is_control) && name != TAG_KEY
+    };
     if distinct.len() != headers.len() || !headers.iter().all(is_usable) {
         return None;
     }

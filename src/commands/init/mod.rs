@@ -15,7 +15,7 @@ use super::{narrate, say};
 use crate::cli::{InitSettings, WriteTo};
 use crate::error::{Exit, Failure};
 use crate::model::{HumanBytes, SourcePath, count, shown};
-use crate::source::{Listing, list, open_source};
+use crate::source::{Listing, ignored, list, open_source};
 
 /// Most entries that are looked at.
 const ENTRIES_MAX: usize = 20_000;
@@ -159,6 +159,11 @@ fn look(folder: &Path, state: Option<&Path>) -> Result<Listing, Failure> {
     })?;
     // No walk enters it anyway.
     listing.left_out.retain(|path| Some(path) != state.as_ref());
+    if listing.hides {
+        let is_seen = |path: &str| ignored(folder, path).is_none();
+        listing.files.retain(|file| is_seen(&file.0));
+        listing.left_out.retain(|path| is_seen(path));
+    }
     Ok(listing)
 }
 

@@ -784,6 +784,8 @@ mod tests {
         assert_eq!(path.as_deref(), Some("${{ file.stem }}.yml"));
         for (files, head) in [
             (["in/a.pdf", "in/b.pdf"], ("in/c.json", "{}")),
+            (["in/a.pdf", "in/b.pdf"], ("in/a.json", "[1]")),
+            (["in/a.pdf", "in/b.pdf"], ("in/a.json", "{\"x\": {}}")),
             (["in/a.pdf", "in/b.pdf"], ("in/a.json", "{\"x\": 1}~")),
         ] {
             let (path, exclude) = sidecar(&files, &[head]);
