@@ -88,7 +88,7 @@ error: `year` is given twice
    |
    = help: keep one; values are never merged or overridden in silence
 
-error: the metadata value of `vendor` must be a text, found nothing (null)
+error: the metadata value of `vendor` must be a text, found nothing
   --> manifest.yaml:12:7
    |
 12 |       vendor:

@@ -426,20 +426,27 @@ pub(super) fn read_manifest(path: &Path) -> Result<Source, Failure> {
     } else {
         File::open(path).and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
     };
-    read.map_err(|error| {
-        fail(error.to_string()).hint(
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::IsADirectory => {
+            fail("it is a folder".to_owned()).hint("name the manifest that is in it")
+        }
+        _ => fail(error.to_string()).hint(
             "name a manifest, or write one with `roe-batch init`; \
              examples/quickstart/manifest.yaml of the source tree is one",
-        )
+        ),
     })?;
     if bytes.len() as u64 > BYTES_MAX {
-        return Err(fail("it is larger than 64 MiB".to_owned()));
+        let why = "it is larger than 64 MiB".to_owned();
+        return Err(fail(why).hint("split it: several manifests can be named at once"));
+    }
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] = bytes.as_slice() {
+        return Err(fail("it is UTF-16".to_owned()).hint("save it as UTF-8"));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
             .split(|b| *b == b'\n')
             .count();
-        fail(format!("line {line} is not UTF-8"))
+        fail(format!("line {line} is not UTF-8")).hint("save it as UTF-8")
     })?;
     Ok(Source {
         text: text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned(),

@@ -107,6 +107,17 @@ impl Workspace {
         command
     }
 
+    /// A line for the shell, in the folder, both streams as one.
+    pub fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{{ {line}\n}} 2>&1")])
+            .current_dir(self.path())
+            .env_clear()
+            .envs(self.environment.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
     pub fn run<A: AsRef<OsStr>>(&self, args: &[A]) -> Ran {
         Ran::new(&self.command(args).output().expect("the binary runs"))
     }

@@ -1,6 +1,7 @@
 //! From the spanned tree to the manifest: checks every key and value, collects every problem.
 
 mod beside;
+mod meant;
 mod rule;
 mod run;
 mod select;
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use self::meant::Meant;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::manifest::keys::{self, Key, Kind};
 use crate::manifest::{Given, Manifest, Overlap, Reading, ReportPath, RunSettings, STDIN};
-use crate::model::{Capture, Glob, ReportFormat, closest, shown_bounded};
+use crate::model::{Capture, Glob, ReportFormat, shown_bounded};
 use crate::template::{Scope, Template};
 use crate::yaml::{self, Entry, Node, Scalar, Span, Value};
 
@@ -33,6 +35,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         diagnostics: Vec::new(),
         vars: BTreeMap::new(),
         used_vars: HashSet::new(),
+        misplaced: HashSet::new(),
         beside: Beside::default(),
         cache: Cache::default(),
     };
@@ -75,6 +78,8 @@ struct Reader<'a> {
     diagnostics: Vec<Diagnostic>,
     vars: BTreeMap<String, String>,
     used_vars: HashSet<String>,
+    /// Keys that stand where they do not belong: not to be called missing as well.
+    misplaced: HashSet<&'static str>,
     /// What the templates of the rule that is being read may name.
     beside: Beside,
     cache: Cache,
@@ -124,13 +129,14 @@ impl Reader<'_> {
     }
 
     fn expected(&mut self, what: &str, node: &Node, at: &Span) {
-        let span = if node.span.is_empty() { at } else { &node.span };
+        let span = match meant::swallowed(node, at, self.text) {
+            Some(span) => span,
+            None if node.span.is_empty() => at.clone(),
+            None => node.span.clone(),
+        };
         self.report(
-            Diagnostic::error(
-                format!("expected {what}, found {}", node.describe()),
-                span.clone(),
-            )
-            .label(format!("expected {what}")),
+            Diagnostic::error(format!("expected {what}, found {}", node.describe()), span)
+                .help(meant::instead(what, node, at, self.text)),
         );
     }
 
@@ -143,15 +149,20 @@ impl Reader<'_> {
                     root.span.clone(),
                 ),
             };
-            self.report(diagnostic.help(
-                "begin with `version: 1` and `uploads:`; examples/quickstart/manifest.yaml shows one",
-            ));
+            self.report(diagnostic.help(match root.value {
+                Value::List(_) => "put the list below `uploads:`, and `version: 1` before it",
+                _ => "begin with `version: 1` and `uploads:`; `roe-batch init` writes one",
+            }));
             return None;
         };
         let top = self.fields(entries, keys::MANIFEST, &root.span, "the manifest");
         if let Some(entry) = top.get("version") {
             match &entry.value.value {
                 Value::Scalar(text, Scalar::Number) if text == "1" => {}
+                Value::Scalar(text, Scalar::Text) if text == "1" => self.report(
+                    Diagnostic::error("the version is a number", entry.value.span.clone())
+                        .help("write `version: 1`, without quotes"),
+                ),
                 _ => self.report(
                     Diagnostic::error("the manifest's version must be 1", entry.value.span.clone())
                         .help("this roe-batch reads `version: 1`"),
@@ -230,7 +241,7 @@ impl Reader<'_> {
             }
         }
         for key in known.iter().filter(|key| key.required) {
-            if !fields.mentions(key.name) {
+            if !fields.mentions(key.name) && !self.misplaced.contains(key.name) {
                 self.report(
                     Diagnostic::error(format!("{what} has no `{}`", key.name), at.clone())
                         .help(missing_help(key)),
@@ -247,14 +258,16 @@ impl Reader<'_> {
         known: &'static [Key],
         what: &str,
     ) -> Option<&'static str> {
-        let names = || known.iter().map(|key| key.name);
-        let meant = closest(&entry.key, names());
-        let help = match meant {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
-                "the keys of {what} are {}",
-                names().collect::<Vec<_>>().join(", ")
-            ),
+        let (help, meant) = match meant::key(&entry.key, known) {
+            Some(Meant::Here(near)) => (format!("did you mean `{near}`?"), Some(near)),
+            Some(Meant::Elsewhere(key, place)) => {
+                self.misplaced.insert(key);
+                (format!("`{key}` belongs {place}"), None)
+            }
+            None => {
+                let names: Vec<&str> = known.iter().map(|key| key.name).collect();
+                (format!("the keys of {what} are {}", names.join(", ")), None)
+            }
         };
         self.report(
             Diagnostic::error(
@@ -327,20 +340,29 @@ impl Reader<'_> {
     /// A length of time above zero, in the units that people write.
     fn duration(&mut self, entry: &Entry, example: &str) -> Option<Duration> {
         let text = self.text(entry)?;
+        let (key, said) = (&entry.key, shown_bounded(text));
         let parsed = text.parse::<SignedDuration>().ok();
-        let duration = parsed
-            .and_then(|duration| Duration::try_from(duration).ok())
-            .filter(|duration| !duration.is_zero() && *duration <= DURATION_MAX);
-        if duration.is_none() {
-            self.report(
-                Diagnostic::error(
-                    format!("`{}` must be a length of time up to a day", entry.key),
-                    entry.value.span.clone(),
-                )
-                .help(format!("for example `{}: {example}`", entry.key)),
-            );
-        }
-        duration
+        let (problem, help) = match parsed.map(Duration::try_from) {
+            Some(Ok(duration)) if duration > DURATION_MAX => (
+                format!("`{key}` is longer than a day"),
+                "a day is the most: `24h`".to_owned(),
+            ),
+            Some(Ok(duration)) if !duration.is_zero() => return Some(duration),
+            None if text.bytes().all(|b| b.is_ascii_digit()) => (
+                format!("`{key}` has no unit"),
+                format!("write `{said}s` for seconds, `{said}m` for minutes, `{said}h` for hours"),
+            ),
+            None => (
+                format!("`{said}` is no length of time"),
+                format!("for example `{key}: {example}`"),
+            ),
+            Some(_) => (
+                format!("`{key}` must be more than nothing"),
+                format!("for example `{key}: {example}`, or leave it out"),
+            ),
+        };
+        self.report(Diagnostic::error(problem, entry.value.span.clone()).help(help));
+        None
     }
 
     fn optional_duration(&mut self, fields: &Fields<'_>, name: &str) -> Option<Duration> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::select::Hidden;
-use super::{Fields, Reader, missing_help};
+use super::{Fields, Reader, meant, missing_help};
 use crate::diagnostic::Diagnostic;
 use crate::manifest::{
     Compare, DatasetName, Layer, MetadataEntry, OnChange, OnMetadataChange, Placed, Reaction, Rule,
@@ -23,7 +23,7 @@ const DATASET_NAME_MAX: usize = 1000;
 impl Reader<'_> {
     pub(super) fn rules(&mut self, entry: &Entry, defaults: Option<&Fields<'_>>) -> Vec<Rule> {
         let Value::List(items) = &entry.value.value else {
-            self.expected("a list of rules", &entry.value, &entry.key_span);
+            self.no_list_of_rules(entry);
             return Vec::new();
         };
         if items.is_empty() {
@@ -36,7 +36,13 @@ impl Reader<'_> {
         let mut rules = Vec::new();
         for item in items {
             let Value::Map(entries) = &item.value else {
-                self.expected("a rule (a mapping)", item, &entry.key_span);
+                let found = item.describe();
+                self.report(
+                    Diagnostic::error(format!("expected a rule, found {found}"), item.span.clone())
+                        .help(
+                            "a rule is a mapping, as `- {name: all, root: inbox, include: \"**\"}`",
+                        ),
+                );
                 continue;
             };
             let at = entries.first().map_or(&item.span, |first| &first.key_span);
@@ -64,6 +70,26 @@ impl Reader<'_> {
         rules
     }
 
+    /// Reports rules that are written in some other way.
+    fn no_list_of_rules(&mut self, entry: &Entry) {
+        let Value::Map(entries) = &entry.value.value else {
+            self.expected("a list of rules", &entry.value, &entry.key_span);
+            return;
+        };
+        let is_rule_key = |entry: &Entry| keys::RULE.iter().any(|key| key.name == entry.key);
+        let first = entries.first().filter(|first| !is_rule_key(first));
+        let help = match first {
+            Some(first) => format!(
+                "rules have their names inside: write `- name: {}` instead of this key",
+                shown_bounded(&first.key)
+            ),
+            None => "put `- ` before the first key of each rule".to_owned(),
+        };
+        let at = entries.first().map_or(&entry.key_span, |e| &e.key_span);
+        let what = "expected a list of rules, found a mapping";
+        self.report(Diagnostic::error(what, at.clone()).help(help));
+    }
+
     fn rule(
         &mut self,
         name: Option<&str>,
@@ -77,6 +103,7 @@ impl Reader<'_> {
             let is_needed = key == "root" || !mentions("files_from");
             if is_needed
                 && !mentions(key)
+                && !self.misplaced.contains(key)
                 && let Some(key) = keys::RULE.iter().find(|known| known.name == key)
             {
                 self.report(
@@ -378,12 +405,13 @@ impl Reader<'_> {
         }
         let help = match &entry.value.value {
             Value::Scalar(text, _) => return self.placed(&entry.value, text, Scope::File),
-            Value::Null => "write \"\" for an empty text, or leave the key out",
-            _ => "the API stores texts only; write a text, JSON in quotes if need be",
+            Value::Null => meant::nothing(&entry.value, &entry.key_span, self.text),
+            _ => "the API stores texts only; write a text, JSON in quotes if need be".to_owned(),
         };
-        let span = match entry.value.value {
-            Value::Null => &entry.key_span,
-            _ => &entry.value.span,
+        let span = match meant::swallowed(&entry.value, &entry.key_span, self.text) {
+            Some(span) => span,
+            None if matches!(entry.value.value, Value::Null) => entry.key_span.clone(),
+            None => entry.value.span.clone(),
         };
         self.report(
             Diagnostic::error(
@@ -392,7 +420,7 @@ impl Reader<'_> {
                     shown_bounded(&entry.key),
                     entry.value.describe()
                 ),
-                span.clone(),
+                span,
             )
             .help(help),
         );

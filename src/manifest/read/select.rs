@@ -64,7 +64,7 @@ impl Reader<'_> {
 
     fn size(&mut self, entry: &Entry) -> Option<u64> {
         let text = self.text(entry)?;
-        self.parsed(&entry.value, size(text))
+        self.parsed(entry, size(text))
     }
 
     fn files_from(&mut self, entry: &Entry) -> Option<FilesFrom> {
