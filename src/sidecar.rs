@@ -198,7 +198,7 @@ impl Reader<'_> {
                 } else {
                     &item.span
                 };
-                let help = if found.contains("null") {
+                let help = if matches!(found, "nothing" | "null") {
                     "write \"\" for an empty text, or leave the name out"
                 } else {
                     "the API stores texts only; write a text, JSON in quotes if need be"

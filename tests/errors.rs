@@ -176,11 +176,13 @@ fn a_manifest_that_is_no_yaml_shows_where() {
 exit 65
 --- stdout
 --- stderr
-error: illegal placement of ':' indicator
- --> manifest.yaml:3:5
+error: this bracket is not closed
+ --> manifest.yaml:2:10
   |
-3 | name: x
-  |     ^ YAML cannot be read here
+2 | uploads: [a, b
+  |          ^
+  |
+  = help: close it with `]`
 
 manifest.yaml: 1 error
 
@@ -203,7 +205,7 @@ error: the manifest is empty
 1 | # nothing yet
   | ^
   |
-  = help: begin with `version: 1` and `uploads:`; examples/quickstart/manifest.yaml shows one
+  = help: begin with `version: 1` and `uploads:`; `roe-batch init` writes one
 
 manifest.yaml: 1 error
 
@@ -620,13 +622,13 @@ fn a_pattern_without_quotes_says_that_it_needs_them() {
 exit 65
 --- stdout
 --- stderr
-error: this names an anchor that is not there
+error: a text that begins with `*` needs quotes
  --> manifest.yaml:3:31
   |
 3 | - {name: a, root: ., include: *.pdf}
-  |                               ^ YAML cannot be read here
+  |                               ^^^^^
   |
-  = help: in YAML a text that begins with `*`, `&`, `!` or `{` needs quotes, as in "*.pdf"
+  = help: write "*.pdf"
 
 manifest.yaml: 1 error
 

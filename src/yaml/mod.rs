@@ -1,5 +1,6 @@
 //! YAML text to a tree in which every key and value knows its place, scalars kept as written.
 
+mod line;
 mod mistake;
 
 use std::fmt;

@@ -354,7 +354,7 @@ impl Reader<'_> {
             ),
             None => (
                 format!("`{said}` is no length of time"),
-                format!("for example `{key}: {example}`"),
+                format!("for example `{key}: {example}`; a day is the most"),
             ),
             Some(_) => (
                 format!("`{key}` must be more than nothing"),

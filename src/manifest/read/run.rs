@@ -252,7 +252,7 @@ mod tests {
                 "`101%` is more than all of the files",
             ),
             ("{deadline: soon}", "`soon` is no length of time"),
-            ("{retry_for: 2d}", "`retry_for` is longer than a day"),
+            ("{retry_for: 25h}", "`retry_for` is longer than a day"),
         ] {
             let found: Vec<String> = reading(run)
                 .diagnostics
