@@ -472,6 +472,14 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// What the renderer passes on as it is and a terminal may obey, as a dot of as many bytes.
+fn visible(c: char) -> char {
+    match c {
+        '\u{80}'..='\u{9f}' => '·',
+        c => c,
+    }
+}
+
 /// Lines of one file with what is meant on them: those between two are folded away.
 fn snippet<'s>(
     parts: &[(&'s Spot<'s>, AnnotationKind, Option<&'s str>)],
@@ -490,7 +498,7 @@ fn snippet<'s>(
             at += 1;
         }
         begins.push((number, text.len()));
-        text.push_str(line);
+        text.extend(line.chars().map(visible));
     }
     let file = parts.first().map_or("", |(spot, ..)| spot.file);
     let mut snippet = Snippet::source(text).line_start(first).path(file);
@@ -590,6 +598,14 @@ mod tests {
         let source = source(&long);
         let text = plain(&source, &[Diagnostic::error("too long", 3..4)]);
         assert!(text.contains("m.yaml:1:4") && text.len() < 200, "{text}");
+    }
+
+    #[test]
+    fn a_line_cannot_give_a_terminal_orders() {
+        let source = source("a: \u{9b}31m\u{1b}[2J bad\n");
+        let text = plain(&source, &[Diagnostic::error("no", 14..17)]);
+        assert!(!text.contains(['\u{9b}', '\u{1b}']), "{text}");
+        assert!(text.contains("a: ·31m"), "{text}");
     }
 
     #[test]

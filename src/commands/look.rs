@@ -2,7 +2,7 @@
 //! tables and sidecars, and every problem of them. What `plan`, `apply`, `check` and `explain`
 //! share.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -12,13 +12,13 @@ use jiff::Timestamp;
 
 use super::draft::ledger_failure;
 use crate::cli::LookSettings;
-use crate::diagnostic::{Diagnostic, Severity, Source, excerpt};
+use crate::diagnostic::{Diagnostic, Place, Severity, Source, excerpt};
 use crate::error::{Exit, Failure};
 use crate::ledger::StateFolder;
 use crate::manifest::{
     self, BYTES_MAX, FilesFrom, FollowSymlinks, Given, Manifest, Reaction, Rule,
 };
-use crate::model::{Globs, Links, OrganizationId, Origin, RelativePath, RunId, shown};
+use crate::model::{Globs, Links, OrganizationId, Origin, RelativePath, RunId, count, shown};
 use crate::plan::beside::{SidecarFound, SidecarNeed, TableNeed};
 use crate::plan::{Basis, Selection, unmatched};
 use crate::sidecar;
@@ -100,8 +100,9 @@ pub(super) fn look(
     let (manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
     let is_whole = diagnostics.is_empty();
     let mut wants = Vec::with_capacity(manifest.rules.len());
+    let mut lists = HashMap::new();
     for rule in &manifest.rules {
-        wants.push(want(rule, care, &mut diagnostics));
+        wants.push(want(rule, care, &mut lists, &mut diagnostics));
     }
     let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
     diagnostics.extend(unusable_roots(&manifest, &survey));
@@ -145,15 +146,23 @@ pub(super) fn look(
 }
 
 /// What one rule wants from its root.
-fn want(rule: &Rule, care: Care, diagnostics: &mut Vec<Diagnostic>) -> Want {
+fn want(
+    rule: &Rule,
+    care: Care,
+    lists: &mut HashMap<PathBuf, Vec<RelativePath>>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Want {
     let listed = match &rule.select.files_from {
         None => None,
         Some(FilesFrom::Here(paths)) => Some(paths.iter().map(|(path, _)| path.clone()).collect()),
+        // One that stands in `defaults` is read once, and its problems are told once.
+        Some(FilesFrom::File(path, _)) if lists.contains_key(path) => lists.get(path).cloned(),
         Some(FilesFrom::File(path, span)) => {
             let name = shown(&path.to_string_lossy()).into_owned();
             match read_list(path, &name) {
                 Ok((paths, problems)) => {
                     diagnostics.extend(problems);
+                    lists.insert(path.clone(), paths.clone());
                     Some(paths)
                 }
                 Err(error) => {
@@ -188,12 +197,13 @@ fn want(rule: &Rule, care: Care, diagnostics: &mut Vec<Diagnostic>) -> Want {
 
 /// A list's paths, one a line, and what is wrong with some.
 fn read_list(path: &Path, name: &str) -> io::Result<(Vec<RelativePath>, Vec<Diagnostic>)> {
-    let mut reader = BufReader::new(File::open(path)?.take(LIST_MAX + 1));
+    let mut reader = BufReader::new(open_regular(path)?.take(LIST_MAX + 1));
     let (mut paths, mut seen, mut problems) = (Vec::new(), HashSet::new(), Vec::new());
-    let (mut line, mut number, mut bytes) = (Vec::new(), 0, 0);
+    let (mut line, mut number, mut bytes, mut more) = (Vec::new(), 0, 0, 0);
     loop {
         line.clear();
-        let read = reader.read_until(b'\n', &mut line)?;
+        let most = PATH_MAX as u64 + 3;
+        let read = (&mut reader).take(most).read_until(b'\n', &mut line)?;
         if read == 0 {
             break;
         }
@@ -212,7 +222,12 @@ fn read_list(path: &Path, name: &str) -> io::Result<(Vec<RelativePath>, Vec<Diag
             continue;
         }
         let parsed = match std::str::from_utf8(text) {
-            _ if text.len() > PATH_MAX => Err("the path is longer than 64 KiB".to_owned()),
+            // What follows of such a line is no path either.
+            _ if text.len() > PATH_MAX => {
+                return Err(io::Error::other(format!(
+                    "line {number} is longer than 64 KiB"
+                )));
+            }
             Ok(text) => RelativePath::parse(text),
             Err(_) => Err("the path is not UTF-8".to_owned()),
         };
@@ -224,6 +239,7 @@ fn read_list(path: &Path, name: &str) -> io::Result<(Vec<RelativePath>, Vec<Diag
             Ok(_) => "the path is listed twice".to_owned(),
             Err(why) => why,
         };
+        more += 1;
         if problems.len() < LIST_PROBLEMS {
             let text = String::from_utf8_lossy(text);
             let at = excerpt(name, number, &text, 0..text.len());
@@ -233,7 +249,21 @@ fn read_list(path: &Path, name: &str) -> io::Result<(Vec<RelativePath>, Vec<Diag
             );
         }
     }
+    problems.extend(the_rest(
+        more,
+        LIST_PROBLEMS,
+        excerpt(name, number, "", 0..0),
+    ));
     Ok((paths, problems))
+}
+
+/// That there are more problems of a kind than are shown.
+fn the_rest(all: usize, shown: usize, place: impl Into<Place>) -> Option<Diagnostic> {
+    let more = all.checked_sub(shown).filter(|more| *more > 0)?;
+    Some(Diagnostic::error(
+        format!("… and {} in this list", count(more, "more problem")),
+        place,
+    ))
 }
 
 fn unusable_roots(manifest: &Manifest, survey: &Survey) -> Vec<Diagnostic> {
@@ -281,6 +311,13 @@ fn missing(manifest: &Manifest, wants: &[Want], survey: &Survey) -> Vec<Diagnost
                 .help("paths of `files_from` are relative to `root`, and case matters"),
         );
     }
+    let of_first = survey
+        .missing
+        .first()
+        .map(|(index, _)| &manifest.rules[*index]);
+    diagnostics.extend(
+        of_first.and_then(|rule| the_rest(survey.missing.len(), LIST_PROBLEMS, rule.span.clone())),
+    );
     diagnostics
 }
 

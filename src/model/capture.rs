@@ -9,7 +9,7 @@ use super::Fields;
 
 /// Most memory that one compiled expression may take, in bytes. Matching takes linear time
 /// whatever the expression: the engine knows no backtracking.
-const COMPILED_MAX: usize = 2 * 1024 * 1024;
+const COMPILED_MAX: usize = 1024 * 1024;
 
 /// Longest expression that is read, in bytes.
 const TEXT_MAX: usize = 10_000;
@@ -69,6 +69,7 @@ impl Capture {
         }
         let regex = RegexBuilder::new(text)
             .size_limit(COMPILED_MAX)
+            .dfa_size_limit(COMPILED_MAX)
             .build()
             .map_err(|_| {
                 fail(

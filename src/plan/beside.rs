@@ -24,6 +24,8 @@ pub struct TableNeed {
     pub delimiter: Option<u8>,
     /// The column that is the key.
     pub key: String,
+    /// Whether other rules read the same table by another key: its rows may be theirs.
+    pub shared: bool,
     /// Indices into [`Selection::taken`].
     pub files: Vec<usize>,
     /// For each of them, the key of its row; then those of files that are there and not taken.
@@ -68,6 +70,7 @@ impl Selection {
                         path: table.path.value.clone(),
                         delimiter: table.delimiter,
                         key: table.key.value.clone(),
+                        shared: false,
                         files: Vec::new(),
                         keys: Vec::new(),
                     });
@@ -79,6 +82,15 @@ impl Selection {
         }
         if needs.is_empty() {
             return needs;
+        }
+        let mut by_path: HashMap<PathBuf, Vec<usize>> = HashMap::new();
+        for (at, need) in needs.iter().enumerate() {
+            by_path.entry(need.path.clone()).or_default().push(at);
+        }
+        for shared in by_path.into_values().filter(|needs| needs.len() > 1) {
+            for at in shared {
+                needs[at].shared = true;
+            }
         }
         for (at, taken) in self.taken.iter_mut().enumerate() {
             match (of_rule[taken.rule], row_key(basis, taken)) {
@@ -172,11 +184,10 @@ impl Selection {
                     .help(help),
             );
         }
-        diagnostics.extend(unused_rows(
-            &tables,
-            &joined.unused.first,
-            joined.unused.rows,
-        ));
+        if !need.shared {
+            let unused = &joined.unused;
+            diagnostics.extend(unused_rows(&tables, &unused.first, unused.rows));
+        }
         diagnostics
     }
 

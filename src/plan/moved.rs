@@ -86,25 +86,26 @@ pub(super) fn hold_retargeted(
     if inputs.in_doubt == InDoubt::Resend {
         return;
     }
-    let mut left: HashMap<&SourcePath, Vec<&Doubt>> = HashMap::new();
+    // By file, whichever copy of it: which one a rule sends may be told otherwise now.
+    let mut left: HashMap<&str, Vec<&Doubt>> = HashMap::new();
     for doubt in inputs.doubts {
         if doubt.stream == inputs.basis.manifest.name && doubt.target.origin == *inputs.basis.origin
         {
-            left.entry(&doubt.path).or_default().push(doubt);
+            left.entry(doubt.path.file()).or_default().push(doubt);
         }
     }
     if left.is_empty() {
         return;
     }
     for file in files.iter() {
-        if let Some(doubts) = left.get_mut(&file.path) {
+        if let Some(doubts) = left.get_mut(file.path.file()) {
             doubts.retain(|doubt| doubt.target != *rules[file.rule].target);
         }
     }
     for file in files {
         let (Decision::Upload(UploadReason::New | UploadReason::Retry), Some(doubt)) = (
             &file.decision,
-            left.get(&file.path).and_then(|doubts| doubts.first()),
+            left.get(file.path.file()).and_then(|doubts| doubts.first()),
         ) else {
             continue;
         };

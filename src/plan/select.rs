@@ -16,6 +16,9 @@ use crate::sidecar::Sidecar;
 use crate::table::Row;
 use crate::template::{RenderError, Values};
 
+/// How far another machine's clock may be ahead before the times it writes say nothing of an age.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
+
 /// A candidate that a rule takes, with what lies beside it.
 #[derive(Debug, Clone)]
 pub struct Taken {
@@ -144,6 +147,8 @@ impl Selection {
             left_out: vec![BTreeMap::new(); rules.len()],
             beside: Vec::new(),
         };
+        let tells_copies = basis.manifest.overlap == Overlap::All;
+        let mut seen = Vec::new();
         for (root, of_root) in by_root {
             let Some(candidates) = basis.candidates.roots.get(root.0) else {
                 continue;
@@ -154,23 +159,31 @@ impl Selection {
             let listed: Vec<usize> = of_root.iter().copied().filter(is_listed).collect();
             for (at, candidate) in candidates.found.iter().enumerate() {
                 let path = candidate.relative.as_str();
+                let mut look = |rule: usize| {
+                    if selection.look(basis, rule, root, at, candidate) && tells_copies {
+                        seen.push((rule, root, at));
+                    }
+                };
                 if path.ends_with('/') || may_hold_files(candidate) {
                     for &rule in &of_root {
-                        selection.look(basis, rule, root, at, candidate);
+                        look(rule);
                     }
                     continue;
                 }
                 for here in index.taking(path) {
-                    selection.look(basis, of_root[here], root, at, candidate);
+                    look(of_root[here]);
                 }
                 for &rule in &listed {
-                    selection.look(basis, rule, root, at, candidate);
+                    look(rule);
                 }
             }
         }
         selection
             .taken
             .sort_by_key(|taken| (taken.rule, taken.candidate));
+        if tells_copies {
+            selection.tell_copies(basis, &seen);
+        }
         selection
     }
 
@@ -191,11 +204,21 @@ impl Selection {
         root: RootId,
         at: usize,
         candidate: &Candidate,
-    ) {
+    ) -> bool {
         let rule = &basis.manifest.rules[index];
         let refusal = refusal(basis, rule, candidate);
-        if matches!(refusal, Some(Refusal::NotIncluded | Refusal::Excluded(_))) {
-            return;
+        let is_listed = rule.select.files_from.is_some();
+        match refusal {
+            Some(Refusal::NotIncluded | Refusal::Excluded(_)) => {
+                // What is listed is meant: that patterns leave it out must not pass in silence.
+                if let (Some(refusal), true) = (refusal, is_listed) {
+                    *self.left_out[index].entry(refusal).or_default() += 1;
+                }
+                return false;
+            }
+            // A walk does not look that deep, so that nobody knows how many there are.
+            Some(Refusal::TooDeep) if !is_listed => return false,
+            _ => {}
         }
         let mut taken = Taken {
             rule: index,
@@ -210,11 +233,12 @@ impl Selection {
             *self.left_out[index].entry(refusal).or_default() += 1;
         } else if asks_beside(rule) || self.holds(basis, &mut taken) {
             self.taken.push(taken);
-            return;
+            return true;
         }
         if rule.table.is_some() {
             self.beside.push(taken);
         }
+        true
     }
 
     /// Whether `when` is true of a file; where it cannot be said, the file stays, with its problem.
@@ -261,31 +285,50 @@ impl Selection {
                 }
             }
         }
-        if basis.manifest.overlap != Overlap::Error && rules.len() > 1 {
-            self.overlaps(basis);
+        if basis.manifest.overlap == Overlap::First {
+            self.leave_to_first(basis);
         }
     }
 
-    /// Leaves files to the first rule that takes them, or makes each further one a copy.
-    fn overlaps(&mut self, basis: &Basis<'_>) {
+    /// Leaves each file to the first rule that takes it.
+    fn leave_to_first(&mut self, basis: &Basis<'_>) {
         let targets = by_rule(basis);
         let mut first: HashMap<(&Target, SourcePath), usize> = HashMap::new();
         let left_out = &mut self.left_out;
-        self.taken.retain_mut(|taken| {
-            let path = basis.source_path(taken);
-            let key = (&*targets[taken.rule], path);
+        self.taken.retain(|taken| {
+            let key = (&*targets[taken.rule], basis.source_path(taken));
             let earlier = *first.entry(key).or_insert(taken.rule);
-            if earlier == taken.rule {
-                return true;
+            if earlier != taken.rule {
+                let refusal = Refusal::TakenBy(earlier);
+                *left_out[taken.rule].entry(refusal).or_default() += 1;
             }
-            if basis.manifest.overlap == Overlap::All {
-                taken.copy = Copy::Further;
-                return true;
-            }
-            let refusal = Refusal::TakenBy(earlier);
-            *left_out[taken.rule].entry(refusal).or_default() += 1;
-            false
+            earlier == taken.rule
         });
+    }
+
+    /// Tells further copies from first ones by what patterns alone say: sizes, times, conditions
+    /// and lists may say otherwise tomorrow, and then a file would have another name in the ledger.
+    fn tell_copies(&mut self, basis: &Basis<'_>, seen: &[(usize, RootId, usize)]) {
+        let targets = by_rule(basis);
+        let rules = &basis.manifest.rules;
+        let path = |root: RootId, candidate: usize| {
+            let root = &basis.candidates.roots[root.0];
+            root.source_path(&root.found[candidate].relative)
+        };
+        let mut first: HashMap<(&Target, SourcePath), usize> = HashMap::new();
+        for (rule, root, candidate) in seen {
+            if rules[*rule].select.files_from.is_none() {
+                let key = (&*targets[*rule], path(*root, *candidate));
+                let earliest = first.entry(key).or_insert(*rule);
+                *earliest = (*earliest).min(*rule);
+            }
+        }
+        for taken in &mut self.taken {
+            let key = (&*targets[taken.rule], path(taken.root, taken.candidate));
+            if first.get(&key) != Some(&taken.rule) {
+                taken.copy = Copy::Further;
+            }
+        }
     }
 }
 
@@ -335,7 +378,9 @@ pub fn refusal(basis: &Basis<'_>, rule: &Rule, candidate: &Candidate) -> Option<
     }
     if let Some(min) = select.min_age {
         let age = basis.run.1.duration_since(stat.modified());
-        if age < SignedDuration::try_from(min).unwrap_or(SignedDuration::MAX) {
+        // A clock may be a little ahead; a time far in the future says nothing of the age.
+        let is_far_ahead = age < -AHEAD_MAX;
+        if !is_far_ahead && age < SignedDuration::try_from(min).unwrap_or(SignedDuration::MAX) {
             return Some(Refusal::TooYoung);
         }
     }

@@ -44,7 +44,7 @@ pub struct Want {
     pub max_depth: Option<usize>,
     /// Which links it follows.
     pub links: Links,
-    /// The files to look at, where the root is not walked. No `include` takes all of them;
+    /// The files to look at, where the root is not walked: all of them, whatever the patterns say;
     /// `.roeignore` files do not matter. Whoever names them has made sure that they are relative
     /// and have no component `..`.
     pub listed: Option<Vec<RelativePath>>,

@@ -322,18 +322,13 @@ impl<'a> Pool<'a> {
 
     fn listed(&self, at: usize, positions: Range<usize>, report: &mut Report<'a>) {
         let place = &self.places[at];
-        let (Some(want), Some(listed)) = (place.wants.first(), place.listed()) else {
+        let Some(listed) = place.listed() else {
             return;
         };
         let root = place.root;
         for position in positions {
             let relative = &listed[position];
             let path = relative.as_str();
-            let is_included = want.include.patterns().is_empty() || want.include.matches(path);
-            let depth = path.split('/').count();
-            if !is_included || !want.reaches(depth) || want.exclude.matches(path) {
-                continue;
-            }
             let entry = match look_at(&root.path.join(path), &root.path, root.links, self.skip) {
                 Led::File(stat) => Entry::File(stat),
                 Led::Other(kind) => Entry::Other(kind),

@@ -16,6 +16,9 @@ const MATCH: &str = "${{ file.path }}";
 /// Extensions of tables.
 const TABLES: [&str; 5] = ["csv", "tsv", "tab", "jsonl", "ndjson"];
 
+/// Most different captures of one manifest: each may take a megabyte when it is compiled.
+const CAPTURES_MAX: usize = 500;
+
 impl Reader<'_> {
     pub(super) fn capture(
         &mut self,
@@ -34,14 +37,26 @@ impl Reader<'_> {
         }
         let entry = capture?;
         let text = self.text(entry)?;
-        let known = self.cache.captures.iter().position(|(of, ..)| of == text);
+        let known = self.cache.capture_places.get(text).copied();
+        if known.is_none() && self.cache.captures.len() >= CAPTURES_MAX {
+            self.report(
+                Diagnostic::error(
+                    "a manifest may have 500 different captures",
+                    entry.value.span.clone(),
+                )
+                .help("write one that fits several rules in `defaults`"),
+            );
+            return None;
+        }
         let at = match known {
             Some(at) => at,
             None => match Capture::parse(text) {
                 Ok(capture) => {
                     let names = capture.names().iter().map(ToString::to_string).collect();
-                    self.cache.captures.push((text.to_owned(), capture, names));
-                    self.cache.captures.len() - 1
+                    let at = self.cache.captures.len();
+                    self.cache.captures.push((capture, names));
+                    self.cache.capture_places.insert(text.to_owned(), at);
+                    at
                 }
                 Err(error) => {
                     let span = self.inside(&entry.value, text, &error.range);
@@ -54,7 +69,7 @@ impl Reader<'_> {
         };
         self.beside.capture = Some(at);
         Some(CaptureRule {
-            capture: self.cache.captures[at].1.clone(),
+            capture: self.cache.captures[at].0.clone(),
             span: entry.value.span.clone(),
             metadata: if takes_all {
                 CaptureMetadata::All
@@ -138,7 +153,9 @@ impl Reader<'_> {
             );
             return None;
         }
-        Some(self.place(&entry.value, path, self.folder.join(path)))
+        // One table is one, whatever way it is spelt.
+        let path_of = self.folder.join(path).components().collect();
+        Some(self.place(&entry.value, path, path_of))
     }
 
     fn delimiter(&mut self, entry: &Entry) -> Option<u8> {

@@ -99,7 +99,9 @@ struct Beside {
 #[derive(Default)]
 struct Cache {
     globs: HashMap<String, Glob>,
-    captures: Vec<(String, Capture, Vec<String>)>,
+    /// Each capture with its groups' names, in the order of their first mention.
+    captures: Vec<(Capture, Vec<String>)>,
+    capture_places: HashMap<String, usize>,
     templates: HashMap<TemplateKey, Template>,
 }
 

@@ -44,6 +44,10 @@ impl Reader<'_> {
         let parsed = Condition::parse(text, Scope::File, &self.known());
         let condition = self.parsed_template(node, text, parsed)?;
         self.note_uses(node, condition.uses(), Scope::File);
+        if let Some(variable) = condition.uses().secret.clone() {
+            self.secret(node, &variable);
+            return None;
+        }
         Some(self.place(node, text, condition))
     }
 
@@ -55,7 +59,7 @@ impl Reader<'_> {
         Known {
             environment: self.given.environment,
             vars: &self.vars,
-            capture: capture.map(|(_, _, names)| names.as_slice()),
+            capture: capture.map(|(_, names)| names.as_slice()),
             row: self.beside.row,
             sidecar: self.beside.sidecar,
         }

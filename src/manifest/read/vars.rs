@@ -8,6 +8,9 @@ use crate::model::shown_bounded;
 use crate::template::{Scope, Values};
 use crate::yaml::{Entry, Node, Value};
 
+/// Longest value of a var, in bytes: each template that names it has a copy.
+const VAR_MAX: usize = 10_000;
+
 impl Reader<'_> {
     /// The constants: their own values, or those that replace them.
     pub(super) fn vars(&mut self, entry: &Entry) {
@@ -47,6 +50,17 @@ impl Reader<'_> {
                 }
             });
             let set = self.given.set.get(&entry.key).cloned();
+            if set
+                .as_ref()
+                .or(own.as_ref())
+                .is_some_and(|text| text.len() > VAR_MAX)
+            {
+                self.report(Diagnostic::error(
+                    "the value of a var may be 10,000 bytes long",
+                    entry.value.span.clone(),
+                ));
+                continue;
+            }
             // A var without a value is still a name that is known.
             let value = set.or(own).unwrap_or_default();
             self.vars.insert(entry.key.clone(), value);
