@@ -27,6 +27,11 @@ const DATASET_2: &str = "3f2b7a52-0000-4000-8000-000000000002";
 /// 2026-01-02T03:04:05Z, when all files of an example changed last.
 const CHANGED: Duration = Duration::from_secs(1_767_323_045);
 
+fn manifest(name: &str) -> String {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    fs::read_to_string(examples.join(name).join("manifest.yaml")).expect("a manifest")
+}
+
 fn example(name: &str) -> Workspace {
     let workspace = Workspace::example(name);
     let mut open = vec![workspace.path().to_owned()];
@@ -136,6 +141,34 @@ fn every_example_is_known_here_and_checked_without_a_warning() {
 }
 
 #[test]
+fn every_example_fits_the_schema() {
+    let validator = jsonschema::validator_for(&roe_batch::manifest::schema()).expect("a schema");
+    for name in EXAMPLES {
+        let manifest: Value = serde_yaml::from_str(&manifest(name)).expect("YAML");
+        assert!(validator.is_valid(&manifest), "{name}");
+    }
+}
+
+#[test]
+fn what_an_example_says_to_try_can_be_tried() {
+    for name in &EXAMPLES[1..] {
+        let workspace = example(name);
+        let text = manifest(name);
+        let (_, tried) = text.split_once("# Try it:").expect("a hint");
+        let (tried, _) = tried.split_once("\nversion:").expect("a manifest");
+        let tried = tried.replace("\\\n#", "").replace('#', "");
+        for line in tried.lines() {
+            let line = line.replace(&format!("examples/{name}/"), "");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert_eq!(words[0], "roe-batch", "{line}");
+            let ran = workspace.run(&words[1..]);
+            assert_eq!(ran.code, 0, "{line}\n{}", ran.all());
+        }
+        assert!(!stored(&workspace).is_empty(), "{name}");
+    }
+}
+
+#[test]
 fn nightly_invoices_have_their_data_from_path_and_export() {
     let workspace = example("nightly-invoices");
     let metadata =
@@ -193,8 +226,8 @@ fn an_invoice_that_the_export_does_not_know_is_an_error_before_anything_is_sent(
     let workspace = example("nightly-invoices");
     workspace.write("inbox/2026/05/acme/INV-9999.pdf", "unknown");
     let ran = workspace.apply();
-    assert_ne!(ran.code, 0, "{}", ran.all());
-    assert!(ran.all().contains("INV-9999"), "{}", ran.all());
+    assert_eq!(ran.code, 65, "{}", ran.all());
+    assert!(ran.stderr.contains("INV-9999"), "{}", ran.all());
     assert!(stored(&workspace).is_empty());
 }
 
@@ -263,8 +296,14 @@ fn research_images_are_described_by_their_sidecars() {
     assert_eq!(planned(&workspace).len(), 1, "its sidecar was corrected");
     fs::remove_file(workspace.at("images/plate-1/A02.png.meta.yaml")).expect("removed");
     let ran = workspace.apply();
-    assert_ne!(ran.code, 0, "{}", ran.all());
-    assert!(ran.all().contains("A02.png.meta.yaml"), "{}", ran.all());
+    assert_eq!(ran.code, 1, "{}", ran.all());
+    assert!(
+        ran.stdout.contains("A02.png.meta.yaml is missing"),
+        "{}",
+        ran.all()
+    );
+    let files = records(&workspace.at(".roe-batch/sandbox")).expect("records");
+    assert_eq!(files.len(), 5, "the corrected one is sent all the same");
 }
 
 #[test]
