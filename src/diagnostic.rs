@@ -339,11 +339,12 @@ impl Source {
         sorted(diagnostics).into_iter().map(one).collect()
     }
 
-    /// The line of a byte of the text, from one.
+    /// The byte at which each line of the text begins.
     #[must_use]
-    pub fn line_of(&self, byte: usize) -> usize {
-        let before = self.text.floor_char_boundary(byte.min(self.text.len()));
-        self.text[..before].matches('\n').count() + 1
+    pub fn line_starts(&self) -> Vec<usize> {
+        let ends = self.text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1));
+        starts.collect()
     }
 }
 
@@ -384,11 +385,9 @@ impl Spot<'_> {
 
 impl<'a> Lines<'a> {
     fn of(source: &'a Source) -> Self {
-        let ends = source.text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
-        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1));
         Self {
             source,
-            starts: starts.collect(),
+            starts: source.line_starts(),
         }
     }
 

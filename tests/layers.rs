@@ -399,3 +399,57 @@ uploads:
         json!({"grant": "token hush-hush"})
     );
 }
+
+#[test]
+fn what_the_environment_holds_is_in_no_message() {
+    let mut workspace = Workspace::with(
+        "version: 1
+uploads:
+  - name: all
+    root: in
+    include: '*'
+    metadata:
+      a: ${{ file.name | regex_replace('(y|a)', env.GRANT_TOKEN) }}
+",
+        &[("in/a", "a")],
+    );
+    workspace.env("GRANT_TOKEN", "hush$HUSHX");
+    for args in [
+        &["check", "manifest.yaml"][..],
+        &["plan", "manifest.yaml", "--sandbox"],
+        &["explain", "manifest.yaml", "in/a", "--sandbox"],
+    ] {
+        let ran = workspace.run(args);
+        assert!(!ran.all().contains("HUSHX"), "{}", ran.all());
+    }
+    let when = "version: 1\nuploads:\n  - {name: all, root: in, include: '*', when: \"${{ env.GRANT_TOKEN != 'x' }}\"}\n";
+    workspace.write("manifest.yaml", when);
+    let ran = workspace.run(&["check", "manifest.yaml"]);
+    assert_eq!(ran.code, 65, "{}", ran.all());
+    assert!(
+        ran.stderr.contains("GRANT_TOKEN looks like a secret"),
+        "{}",
+        ran.all()
+    );
+}
+
+#[test]
+fn a_table_is_one_however_it_is_spelt_and_keyed() {
+    let workspace = Workspace::with(
+        "version: 1
+defaults: {root: in}
+uploads:
+  - {name: one, include: 'a', table: {path: t.csv, key: file}}
+  - {name: two, include: 'b', table: {path: ./t.csv, key: file}}
+  - {name: three, include: 'c', table: {path: t.csv, key: other}}
+",
+        &[
+            ("in/a", "1"),
+            ("in/b", "2"),
+            ("in/c", "3"),
+            ("t.csv", "file,other\na,x\nb,y\nz,c\n"),
+        ],
+    );
+    let ran = workspace.run(&["check", "manifest.yaml", "--strict"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+}

@@ -215,3 +215,86 @@ fn overlap_is_an_error_or_left_to_the_first_or_meant() {
         ran.all()
     );
 }
+
+#[test]
+fn which_copy_a_file_is_does_not_change_with_its_age() {
+    let workspace = Workspace::with(
+        "version: 1
+overlap: all
+defaults: {root: in, include: '*', on_empty: ignore}
+uploads:
+  - {name: final, min_age: 1h, metadata: {kind: final}}
+  - {name: raw, metadata: {kind: raw}}
+",
+        &[("in/x", "1")],
+    );
+    assert_eq!(workspace.apply().code, 0);
+    let file = File::options().write(true).open(workspace.at("in/x"));
+    let long_ago = SystemTime::now() - Duration::from_hours(2);
+    file.expect("a file")
+        .set_modified(long_ago)
+        .expect("a time");
+    let ran = workspace.apply();
+    assert!(
+        ran.stdout.contains("stored               1"),
+        "{}",
+        ran.all()
+    );
+    let stored = roe_batch::sandbox::records(&workspace.at(".roe-batch/sandbox"));
+    let mut kinds: Vec<String> = stored
+        .expect("records")
+        .into_iter()
+        .map(|record| serde_json::json!(record.metadata)["kind"].to_string())
+        .collect();
+    kinds.sort();
+    assert_eq!(kinds, [r#""final""#, r#""raw""#]);
+}
+
+#[test]
+fn what_is_listed_and_left_out_by_a_pattern_is_counted_and_must_be_there() {
+    let more = "include: '*.pdf', files_from: [a.txt, b.pdf]";
+    let workspace = Workspace::with(&rule(more), &[("in/a.txt", "1"), ("in/b.pdf", "2")]);
+    let ran = workspace.run(&["plan", "manifest.yaml", "--sandbox"]);
+    let expected = "1 file left out: no `include` pattern matches";
+    assert!(ran.stdout.contains(expected), "{}", ran.all());
+    let workspace = Workspace::with(&rule(more), &[("in/b.pdf", "2")]);
+    let ran = workspace.run(&["plan", "manifest.yaml", "--sandbox"]);
+    assert!(
+        ran.stderr.contains("there is no file `a.txt`"),
+        "{}",
+        ran.all()
+    );
+}
+
+#[test]
+fn a_time_far_in_the_future_says_nothing_of_an_age() {
+    let workspace = Workspace::with(&rule("include: '*', min_age: 1m"), &[("in/x", "1")]);
+    let file = File::options().write(true).open(workspace.at("in/x"));
+    let far = SystemTime::now() + Duration::from_hours(24 * 365);
+    file.expect("a file").set_modified(far).expect("a time");
+    assert_eq!(rows(&workspace), ["r in/x"]);
+}
+
+#[test]
+fn a_list_that_is_a_pipe_or_has_no_lines_is_refused() {
+    let workspace = Workspace::with(&rule("files_from: list"), &[("in/x", "1")]);
+    let made = std::process::Command::new("mkfifo")
+        .arg(workspace.at("list"))
+        .status();
+    assert!(made.expect("mkfifo runs").success());
+    let ran = plan(&workspace);
+    assert!(
+        ran.stderr
+            .contains("the list cannot be read: it is not a file"),
+        "{}",
+        ran.all()
+    );
+    std::fs::remove_file(workspace.at("list")).expect("removed");
+    workspace.write("list", "x".repeat(100_000));
+    let ran = plan(&workspace);
+    assert!(
+        ran.stderr.contains("line 1 is longer than 64 KiB"),
+        "{}",
+        ran.all()
+    );
+}

@@ -171,15 +171,25 @@ fn conflicts(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
 fn dead(looked: &Looked, basis: &Basis<'_>, plan: &Plan) -> Vec<Diagnostic> {
     let rules = &looked.manifest.rules;
     let mut diagnostics = Vec::new();
+    // A pattern of `defaults` is each rule's, and idle where it is so for all of them.
+    let mut of_place: HashMap<(usize, usize), usize> = HashMap::new();
+    for span in rules.iter().flat_map(|rule| &rule.exclude_spans) {
+        *of_place.entry((span.start, span.end)).or_default() += 1;
+    }
     for (rule, pattern) in idle_excludes(&looked.manifest, &looked.survey.candidates) {
         let rule = &rules[rule];
+        let span = &rule.exclude_spans[pattern];
+        let left = of_place.entry((span.start, span.end)).or_default();
+        *left -= 1;
+        if *left > 0 {
+            continue;
+        }
         diagnostics.push(
-            Diagnostic::warning(
-                format!("this pattern of rule `{}` excludes nothing", rule.name),
-                rule.exclude_spans[pattern].clone(),
-            )
-            .label("matches no file that an `include` takes")
-            .help("take it out, or mend it: patterns are matched below `root`, and case matters"),
+            Diagnostic::warning("this pattern excludes nothing", span.clone())
+                .label("matches no file that an `include` takes")
+                .help(
+                    "take it out, or mend it: patterns are matched below `root`, and case matters",
+                ),
         );
     }
     let mut files = vec![0; rules.len()];

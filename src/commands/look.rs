@@ -131,9 +131,15 @@ pub(super) fn look(
         for need in needs {
             join(&basis, &mut selection, &need, &mut found, &mut tables);
         }
+        let mut last: Option<(SidecarNeed, SidecarFound)> = None;
         for need in selection.sidecars(&basis) {
-            let beside = read_sidecar(&looked.survey.roots, &need);
-            selection.beside(&basis, &need, beside);
+            // One that many files share is read once, where they follow each other.
+            let beside = match last {
+                Some((last, found)) if (last.root, &last.path) == (need.root, &need.path) => found,
+                _ => read_sidecar(&looked.survey.roots, &need),
+            };
+            selection.beside(&basis, &need, beside.clone());
+            last = Some((need, beside));
         }
         selection.finish(&basis);
     }
@@ -372,7 +378,7 @@ fn read_sidecar(roots: &Roots, need: &SidecarNeed) -> SidecarFound {
     match roots.read_small(need.root, &need.path, sidecar::BYTES_MAX) {
         Ok(None) => SidecarFound::Missing,
         Ok(Some(bytes)) => match sidecar::parse(&bytes, need.path.as_str()) {
-            Ok(sidecar) => SidecarFound::Read(sidecar),
+            Ok(sidecar) => SidecarFound::Read(Arc::new((need.path.clone(), sidecar))),
             Err(diagnostics) => {
                 let first = diagnostics.first();
                 let why = first.map_or_else(String::new, |first| first.message.clone());

@@ -44,10 +44,10 @@ pub struct SidecarNeed {
 }
 
 /// What was found where a sidecar was looked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum SidecarFound {
     /// This.
-    Read(Sidecar),
+    Read(Arc<(RelativePath, Sidecar)>),
     /// Nothing.
     Missing,
     /// Something that cannot be used: why, and where.
@@ -234,7 +234,7 @@ impl Selection {
         };
         let (message, beside) = match found {
             SidecarFound::Read(sidecar) => {
-                taken.sidecar = Some(Arc::new((need.path.clone(), sidecar)));
+                taken.sidecar = Some(sidecar);
                 return;
             }
             SidecarFound::Missing if rule.on_missing == Reaction::Error => {

@@ -197,6 +197,13 @@ impl Selection {
         }
     }
 
+    /// The first file that a rule takes.
+    #[must_use]
+    pub fn of_rule(&self, rule: usize) -> Option<&Taken> {
+        let start = self.taken.partition_point(|taken| taken.rule < rule);
+        self.taken.get(start).filter(|taken| taken.rule == rule)
+    }
+
     fn look(
         &mut self,
         basis: &Basis<'_>,

@@ -12,13 +12,22 @@ use super::filters::push;
 
 /// A date or an RFC 3339 time, as the format says, in UTC; none where the text is neither.
 pub(super) fn date(text: &str, format: &str) -> Option<Result<String, String>> {
-    Some(formatted(&time(text)?, format))
+    // Not what is wrong with it: a format that is no constant may come from a variable that nobody
+    // is to see.
+    let written = formatted(&time(text)?, format);
+    Some(written.map_err(|(what, _)| what))
 }
 
 /// What is wrong with a format, whatever the time.
 pub(super) fn check(format: &str) -> Result<(), String> {
+    if !format.contains('%') {
+        return Err("a format without `%` is one text for every date: write `%Y-%m-%d`".to_owned());
+    }
     let time = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-    formatted(&time, format).map(drop)
+    let written = formatted(&time, format);
+    written
+        .map(drop)
+        .map_err(|(what, detail)| format!("{what}{detail}"))
 }
 
 fn time(text: &str) -> Option<Zoned> {
@@ -38,13 +47,14 @@ fn time(text: &str) -> Option<Zoned> {
     date.to_zoned(TimeZone::UTC).ok()
 }
 
-fn formatted(time: &Zoned, format: &str) -> Result<String, String> {
+/// The time as the format says, or what is wrong, and in which way.
+fn formatted(time: &Zoned, format: &str) -> Result<String, (String, String)> {
     let mut made = Bounded::default();
     let written = BrokenDownTime::from(time).format(format, StdFmtWrite(&mut made));
     match (made.refused, written) {
-        (Some(why), _) => Err(why),
+        (Some(why), _) => Err((why, String::new())),
         (None, Ok(())) => Ok(made.text),
-        (None, Err(error)) => Err(format!("it is no format of a date: {error}")),
+        (None, Err(error)) => Err(("it is no format of a date".to_owned(), format!(": {error}"))),
     }
 }
 

@@ -3,10 +3,10 @@
 //! The engine is `MiniJinja`, with nothing in it but the filters and tests of this room. It sees
 //! the values that the expression names and no others: what is not named cannot leak.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object, Rest, Value, ValueKind};
 use minijinja::{Environment as Engine, Error, ErrorKind, Expression, State, UndefinedBehavior};
@@ -22,6 +22,9 @@ use crate::model::{Fields, shown_bounded};
 /// Most steps one expression may take, so that no manifest can hang a run. The engine counts 64
 /// bytes of text as a step, so it also bounds the texts that an expression makes on its way.
 const STEPS_MAX: u64 = 20_000;
+
+/// Most compiled expressions that are kept for other rules.
+const KEPT_MAX: usize = 1_000;
 
 static ENGINE: LazyLock<Engine<'static>> = LazyLock::new(|| {
     let mut engine = Engine::empty();
@@ -39,10 +42,13 @@ static ENGINE: LazyLock<Engine<'static>> = LazyLock::new(|| {
     engine
 });
 
+/// What the engine makes of an expression. It depends on nothing else.
+type Compiled = Arc<Expression<'static, 'static>>;
+
 /// An expression, ready to run.
 pub(super) struct Program {
     source: Box<str>,
-    expression: Expression<'static, 'static>,
+    expression: Compiled,
     /// Every name, where it stands in the expression.
     references: Vec<Reference>,
     /// Which of them are to be looked up, each name once, and how often it stands there.
@@ -101,9 +107,13 @@ pub(super) fn parse(
         mut references,
         errors,
         hazard,
+        is_cut,
     } = check(source, &tokens, scope, known);
     if let Some(hazard) = hazard {
         return Err(vec![hazard]);
+    }
+    if is_cut {
+        return Err(errors);
     }
     let is_name = |reference: &Reference| {
         reference.range == (0..source.len()) && !matches!(reference.target, Target::Whole(_))
@@ -111,20 +121,7 @@ pub(super) fn parse(
     if errors.is_empty() && references.len() == 1 && is_name(&references[0]) {
         return Ok(Parsed::Name(references.remove(0)));
     }
-    let expression = ENGINE
-        .compile_expression_owned(source.to_owned())
-        .map_err(|error| {
-            let range = range_of(&error, source);
-            let (message, help) = (explain(&error), None);
-            vec![
-                Problem {
-                    range,
-                    message,
-                    help,
-                }
-                .into(),
-            ]
-        })?;
+    let expression = compiled(source).map_err(|problem| vec![problem.into()])?;
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -150,6 +147,29 @@ pub(super) fn parse(
     }
     let sample = program.sample().map_err(|problem| vec![problem.into()])?;
     Ok(Parsed::Program(program, sample))
+}
+
+/// Compiles an expression, or takes what was compiled for another rule: rules are often alike.
+fn compiled(source: &str) -> Result<Compiled, Problem> {
+    static KEPT: LazyLock<Mutex<HashMap<Box<str>, Compiled>>> = LazyLock::new(Mutex::default);
+    let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(expression) = kept().get(source) {
+        return Ok(Arc::clone(expression));
+    }
+    let expression = ENGINE
+        .compile_expression_owned(source.to_owned())
+        .map_err(|error| Problem {
+            range: range_of(&error, source),
+            message: explain(&error),
+            help: None,
+        })?;
+    let expression = Arc::new(expression);
+    let mut kept = kept();
+    if kept.len() >= KEPT_MAX {
+        kept.clear();
+    }
+    kept.insert(source.into(), Arc::clone(&expression));
+    Ok(expression)
 }
 
 /// What a quoted text says.
@@ -222,9 +242,9 @@ impl Program {
             Ok(value) => Ok(Some(value.kind())),
             Err(error) => {
                 let is_of_kinds = error.kind() == ErrorKind::InvalidOperation
-                    && error
-                        .detail()
-                        .is_some_and(|d| d.starts_with("tried to use"));
+                    && error.detail().is_none_or(|detail| {
+                        OF_KINDS.iter().any(|start| detail.starts_with(start))
+                    });
                 match error.kind() {
                     ErrorKind::UnknownFilter
                     | ErrorKind::UnknownFunction
@@ -360,8 +380,18 @@ fn range_of(error: &Error, source: &str) -> Range<usize> {
         .unwrap_or(0..source.len())
 }
 
+/// How the engine's errors begin that come from the kinds of values, not from what they are.
+const OF_KINDS: [&str; 5] = [
+    "tried to use",
+    "strings can only",
+    "cannot convert",
+    "cannot perform",
+    "value of type",
+];
+
 fn explain(error: &Error) -> String {
     match (error.kind(), error.detail()) {
+        (ErrorKind::InvalidOperation, None) => "a sign does not go with such a value".to_owned(),
         (ErrorKind::OutOfFuel, _) => "it makes too much text, or takes too many steps".to_owned(),
         (_, Some(detail)) => detail.to_owned(),
         (kind, None) => kind.to_string(),

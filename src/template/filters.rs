@@ -196,8 +196,7 @@ pub static FILTERS: [Filter; 15] = [
             let text = text_of(value, "date")?;
             let format = text_of(&arguments[0], "date")?;
             match dates::date(&text, &format) {
-                // A format that stands in the manifest was checked there; another may hold a secret.
-                Some(date) => date.map_err(|_| failed(NO_FORMAT)).and_then(made),
+                Some(date) => date.map_err(failed).and_then(made),
                 None => Err(failed(NO_DATE).with_source(Found(shown_bounded(&text)))),
             }
         },
@@ -219,8 +218,7 @@ pub static FILTERS: [Filter; 15] = [
             let pattern = text_of(&arguments[0], "regex_replace")?;
             let replacement = text_of(&arguments[1], "regex_replace")?;
             let replaced = patterns::replace(&text, &pattern, &replacement);
-            // As with a format: what the manifest says was checked when it was read.
-            replaced.map_err(|_| failed(NO_REPLACEMENT)).and_then(made)
+            replaced.map_err(failed).and_then(made)
         },
         ..PLAIN
     },
@@ -253,11 +251,6 @@ const PLAIN: Filter = Filter {
     run: |value, _| Ok(value.clone()),
 };
 
-const NO_FORMAT: &str = "this yields no format of a date, or a date longer than 1 MiB";
-
-const NO_REPLACEMENT: &str = "the pattern or the replacement that this yields cannot be used, or what \
-                              they make is longer than 1 MiB";
-
 const NO_DATE: &str = "`date` takes `2025-03-01` or `2025-03-01T12:00:00Z`";
 
 const NOTHING_TO_FIND: &str = "`replace` needs a text to look for";
@@ -279,9 +272,8 @@ impl Filter {
         if arguments.len() > most {
             return Err(Error::from(ErrorKind::TooManyArguments));
         }
-        // What has no value is told by the name that has none.
-        let takes_nothing = self.gives == Gives::Same;
-        if value.is_undefined() && !takes_nothing || arguments.iter().any(Value::is_undefined) {
+        // What has no value is told by the name that has none; `default` is there for that.
+        if self.gives != Gives::Same && values.iter().any(Value::is_undefined) {
             return Err(Error::from(ErrorKind::UndefinedError));
         }
         (self.run)(value, arguments)

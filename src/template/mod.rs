@@ -40,6 +40,9 @@ const TEXT_MAX: usize = 1024 * 1024;
 /// Most expressions in one template.
 const EXPRESSIONS_MAX: usize = 1_000;
 
+/// Most mistakes that one template is searched for.
+const ERRORS_MAX: usize = 20;
+
 /// Longest text one template may render, in bytes.
 const RENDERED_MAX: usize = 1024 * 1024;
 
@@ -171,6 +174,9 @@ impl Template {
                 help: None,
             }]);
         }
+        if !text.contains("${{") {
+            return Ok(Self::literal(text));
+        }
         let mut parts = Vec::new();
         let mut uses = Uses::default();
         let mut errors = Vec::new();
@@ -208,6 +214,9 @@ impl Template {
                 Ok(part) => parts.push(part),
                 Err(found) => errors.extend(found),
             }
+            if errors.len() >= ERRORS_MAX {
+                return Err(errors);
+            }
         }
         if rest < text.len() {
             parts.push(Part::Literal(text[rest..].into()));
@@ -220,6 +229,15 @@ impl Template {
             uses: uses.kept(),
             length: text.len(),
         })
+    }
+
+    /// A text without expressions, as most are.
+    fn literal(text: &str) -> Self {
+        Self {
+            parts: Box::new([Part::Literal(text.into())]),
+            uses: None,
+            length: text.len(),
+        }
     }
 
     /// What it names, of what is not always there.

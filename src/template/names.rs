@@ -6,6 +6,9 @@ use std::sync::Arc;
 use super::{Known, Scope};
 use crate::model::{Variable, closest, shown_bounded};
 
+/// Most names that a mistyped one is compared with.
+const COMPARED_MAX: usize = 1_000;
+
 /// Most names that a help lists.
 const LISTED_MAX: usize = 20;
 
@@ -289,17 +292,22 @@ pub(super) fn unknown(full: &str, scope: Scope, known: &Known<'_>) -> Wrong {
 }
 
 /// A name that its group does not have.
-fn not_known<'a>(full: &str, group: Group, names: impl Iterator<Item = &'a str>) -> Wrong {
-    let names: Vec<&str> = names.collect();
+fn not_known<'a>(full: &str, group: Group, names: impl Iterator<Item = &'a str> + Clone) -> Wrong {
     let key = full.split_once('.').map_or(full, |(_, key)| key);
-    let help = match closest(key, names.iter().copied()) {
+    let is_empty = names.clone().next().is_none();
+    let help = match near(key, names.clone()) {
         Some(near) => format!("did you mean `{}.{}`?", group.word(), shown_bounded(near)),
-        None if names.is_empty() && group == Group::Vars => format!("add `{key}` to `vars:`"),
-        None if names.is_empty() => "the pattern has no named groups: `(?<NAME>…)`".to_owned(),
+        None if is_empty && group == Group::Vars => format!("add `{key}` to `vars:`"),
+        None if is_empty => "the pattern has no named groups: `(?<NAME>…)`".to_owned(),
         None if group == Group::Vars => format!("the `vars` are {}", listed(names)),
         None => format!("the groups of `capture` are {}", listed(names)),
     };
     (format!("`{full}` is not known"), Some(help))
+}
+
+/// The nearest of the first names: a manifest may have as many as it likes, and as many mistakes.
+pub(super) fn near<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    closest(word, names.take(COMPARED_MAX))
 }
 
 /// The value of an environment variable, or what to use where it is not set.
@@ -317,7 +325,7 @@ pub(super) fn variable(
         (None, Some(default)) => Ok(default.into()),
         (None, None) => {
             let shown = shown_bounded(name);
-            let help = match closest(name, known.environment.names()) {
+            let help = match near(name, known.environment.names()) {
                 Some(near) => format!("did you mean `env.{}`?", shown_bounded(near)),
                 None => format!(
                     "set it before the run, as in `export {shown}=…`, or give a text for when it \

@@ -134,13 +134,12 @@ fn pieces(replacement: &str, regex: &Regex) -> Result<Vec<Piece>, String> {
             Ok(number) => (number < regex.captures_len()).then_some(number),
             Err(_) => regex.capture_names().position(|group| group == Some(name)),
         };
-        let Some(number) = number else {
-            let name = shown_bounded(name);
-            return Err(format!(
-                "the pattern has no group `{name}`: write `$$` for a dollar, `${{1}}` where a \
-                 letter or digit follows"
-            ));
-        };
+        // The name may be a part of a secret.
+        let number = number.ok_or_else(|| {
+            "the replacement names a group that the pattern does not have: write `$$` for a \
+             dollar, `${1}` where a letter or digit follows"
+                .to_owned()
+        })?;
         if !literal.is_empty() {
             pieces.push(Piece::Literal(std::mem::take(&mut literal)));
         }
@@ -177,10 +176,10 @@ mod tests {
             ("(a", "", 0, "it is no regular expression: unclosed group"),
             ("(?=a)", "", 0, "look-around"),
             (r"(\w{100}){100}", "", 0, "is too large"),
-            ("(a)", "$2", 1, "no group `2`"),
-            ("(a)", "$1_x", 1, "no group `1_x`"),
-            ("(a)", "5 $", 1, "no group ``"),
-            ("(a)", "${1", 1, "no group ``"),
+            ("(a)", "$2", 1, "names a group"),
+            ("(a)", "$1_x", 1, "names a group"),
+            ("(a)", "5 $", 1, "names a group"),
+            ("(a)", "${1", 1, "names a group"),
         ] {
             let (at, error) = check(pattern, Some(replacement)).expect_err(pattern);
             assert_eq!(at, which, "{pattern} {replacement}");

@@ -221,6 +221,8 @@ fn filters_take_what_they_should() {
         ("\"--\" | slug", ""),
         ("\"Ärger & Co. KG\" | slug", "ärger-co-kg"),
         ("none | default(\"x\")", "x"),
+        ("row.pages | default(row.nope)", "12"),
+        ("row.nope | default(row.nope) | default(\"x\")", "x"),
         ("\"\" | default(\"x\")", ""),
         ("\"\" or \"x\"", "x"),
         ("\"2025-03-01\" | date(\"%Y\") ~ \"!\"", "2025!"),
@@ -622,6 +624,69 @@ fn unknown_filters_functions_tests_and_methods_are_found_when_parsing() {
 }
 
 #[test]
+fn a_column_that_is_no_word_is_shown_in_brackets() {
+    for (text, place, help) in [
+        ("${{ row.Customer ID }}", "ID", "row[\"Customer ID\"]"),
+        ("${{ row.customer-id }}", "id", "row[\"customer-id\"]"),
+        ("${{ sidecar.a.b }}", "b", "sidecar[\"a.b\"]"),
+        ("${{ row.2024 }}", "2024", "row[\"2024\"]"),
+        (
+            "${{ row.2024_total | lower }}",
+            "2024_total",
+            "row[\"2024_total\"]",
+        ),
+        ("${{ row.Größe }}", "ö", "row[\"Größe\"]"),
+        ("${{ env.MY-VAR }}", "env.MY", ""),
+    ] {
+        let found = problems_of(text, Scope::File, &World::new().known());
+        assert_eq!(found[0].0, place, "{found:?}");
+        assert!(found[0].2.contains(help), "{found:?}");
+    }
+    assert_eq!(
+        problem("${{ file.name file.stem }}").1,
+        "a sign is missing before `file`"
+    );
+}
+
+#[test]
+fn signs_of_other_languages_are_told_in_words() {
+    for (text, place, message, help) in [
+        (
+            "${{ file.name && row.a }}",
+            "&",
+            "`&` cannot stand here",
+            "`and`",
+        ),
+        ("${{ row.a || 'b' }}", "|", "`||` cannot stand here", "`or`"),
+        ("${{ !row.a }}", "!", "`!` cannot stand here", "`not`"),
+        (
+            "${{ row.a ? 1 : 2 }}",
+            "?",
+            "`?` cannot stand here",
+            "`a if b else c`",
+        ),
+        (
+            "${{ $row }}",
+            "$",
+            "`$` cannot stand here",
+            "row[\"Größe\"]",
+        ),
+    ] {
+        let (found, said, helped) = problem(text);
+        assert_eq!((&*found, &*said), (place, message));
+        assert!(helped.contains(help), "{helped}");
+    }
+}
+
+#[test]
+fn mistakes_are_counted() {
+    let text = "${{ file.nam }}".repeat(1_000);
+    assert_eq!(problems(&text, Scope::File).len(), 20);
+    let text = format!("${{{{ {} 1 }}}}", "file.nam ~ ".repeat(200));
+    assert_eq!(problems(&text, Scope::File).len(), 20);
+}
+
+#[test]
 fn wrong_arguments_are_found_when_parsing() {
     for (text, place, message) in [
         (
@@ -674,8 +739,8 @@ fn wrong_arguments_are_found_when_parsing() {
         (
             "${{ file.name | regex_replace('(a)', '$2') }}",
             "'$2'",
-            "the pattern has no group `2`: write `$$` for a dollar, `${1}` where a letter or \
-             digit follows",
+            "the replacement names a group that the pattern does not have: write `$$` for a \
+             dollar, `${1}` where a letter or digit follows",
         ),
     ] {
         let (found, said, _) = problem(text);
@@ -734,8 +799,17 @@ fn what_no_file_could_mend_is_found_when_parsing() {
         let (found, said, _) = problem(text);
         assert_eq!((&*found, &*said), (place, message), "{text}");
     }
-    let (_, said, _) = problem("${{ file.name + 1 }}");
-    assert!(said.starts_with("tried to use + operator"), "{said}");
+    for (text, message) in [
+        ("${{ file.name + 1 }}", "tried to use + operator"),
+        ("${{ -file.name }}", "a sign does not go with such"),
+        ("${{ file.name * row.a }}", "strings can only be multiplied"),
+        ("${{ file.name[0:row.a] }}", "cannot convert string"),
+        ("${{ file.size[1:] }}", "value of type number cannot be"),
+        ("${{ 'a' in file.size }}", "cannot perform a containment"),
+    ] {
+        let (_, said, _) = problem(text);
+        assert!(said.starts_with(message), "{said}");
+    }
 }
 
 #[test]

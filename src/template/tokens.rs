@@ -141,10 +141,14 @@ fn unreadable(token: &Token<'_>) -> Option<(String, &'static str)> {
         // The signs of two characters are all signs; of these, only those of one may be none.
         Kind::Sign if token.text.chars().count() == 1 && !SIGNS.contains(token.text) => {
             let message = format!("`{}` cannot stand here", shown(token.text));
-            let help = if token.text.contains(TYPESET) {
-                "texts stand in straight quotes, `\"` or `'`"
-            } else {
-                SIGN_HELP
+            let help = match token.text {
+                "&" => "write `and`",
+                "!" => "write `not`",
+                "?" => "write `a if b else c`",
+                typeset if typeset.contains(TYPESET) => {
+                    "texts stand in straight quotes, `\"` or `'`"
+                }
+                _ => SIGN_HELP,
             };
             Some((message, help))
         }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::Name;
-use super::names::{Group, Target, listed};
-use crate::model::{Fields, RelativePath, RuleName, RunId, Stat, closest, shown_bounded};
+use super::names::{Group, Target, listed, near};
+use crate::model::{Fields, RelativePath, RuleName, RunId, Stat, shown_bounded};
 
 /// The values that templates of one run, rule or file are rendered with. What a scope does not
 /// have stays empty: `..Values::default()`.
@@ -87,7 +87,7 @@ impl Values<'_> {
         let mut help = DEFAULT_HELP.to_owned();
         if !is_known && group != Group::Capture {
             let names = names.iter().map(|name| &**name);
-            help = match closest(&key, names.clone()) {
+            help = match near(&key, names.clone()) {
                 Some(near) => format!("did you mean `{}`? Or {help}", shown_bounded(near)),
                 None if fields.names().is_empty() => help,
                 None => format!("it has {}; or {help}", listed(names)),

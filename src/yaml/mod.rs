@@ -149,13 +149,20 @@ fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+/// A number or truth value as written; without the quotes that it has behind a tag, as in
+/// `!!int "7"`.
+fn written(text: &str, span: &Span) -> String {
+    let text = &text[span.clone()];
+    text.trim_matches(['"', '\'']).to_owned()
+}
+
 fn node(raw: Spanned<Raw>, text: &str) -> Node {
     let span = place_of(raw.defined, text);
     let value = match raw.value {
         Raw::Null => Value::Null,
         Raw::Text(scalar) => Value::Scalar(scalar, Scalar::Text),
-        Raw::Number => Value::Scalar(text[span.clone()].to_owned(), Scalar::Number),
-        Raw::Bool => Value::Scalar(text[span.clone()].to_owned(), Scalar::Bool),
+        Raw::Number => Value::Scalar(written(text, &span), Scalar::Number),
+        Raw::Bool => Value::Scalar(written(text, &span), Scalar::Bool),
         Raw::List(items) => Value::List(items.into_iter().map(|i| node(i, text)).collect()),
         Raw::Map(entries) => Value::Map(
             entries
@@ -289,6 +296,14 @@ mod tests {
             let entries = map(&format!("é: x\r\nkey: {written}\r\n"));
             assert_eq!(scalar(&entries[1]), (text, kind), "{written}");
         }
+    }
+
+    #[test]
+    fn a_tagged_scalar_is_not_its_quotes() {
+        let entries = map("a: !!int \"0x1F\"\nb: !!bool 'true'\nc: !!str 7\n");
+        assert_eq!(scalar(&entries[0]), ("0x1F", Scalar::Number));
+        assert_eq!(scalar(&entries[1]), ("true", Scalar::Bool));
+        assert_eq!(scalar(&entries[2]), ("7", Scalar::Text));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod text;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,15 +15,15 @@ use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
 use crate::manifest::{Overlap, Rule};
 use crate::model::{
-    Candidate, ContentType, Entry, FileId, HIDDEN, HumanBytes, Known, KnownFile, KnownState,
+    Candidate, ContentType, Doubt, Entry, FileId, HIDDEN, HumanBytes, Known, KnownFile, KnownState,
     RelativePath, RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Target, shown,
 };
 use crate::plan::select::refusal;
 use crate::plan::{
-    Action, Basis, Inputs, LayerOrigin, Reason, Refusal, Rendered, Selection, Taken, plan,
+    Action, Basis, Inputs, LayerOrigin, Reason, Refusal, Rendered, Selection, Taken, absent, plan,
     rendered, undecided,
 };
-use crate::source::{find, ignored};
+use crate::source::{find, gone, ignored};
 
 /// The version of the printed explanation's form.
 const FORMAT: u32 = 1;
@@ -126,6 +126,7 @@ pub(super) fn explain(settings: &ExplainSettings) -> Result<Exit, Failure> {
         looked: &looked,
         basis,
         file: &file,
+        lines: looked.source.line_starts(),
     };
     let explanation = asked.explain()?;
     let is_found =
@@ -197,52 +198,70 @@ struct Asked<'a> {
     looked: &'a Looked,
     basis: Basis<'a>,
     file: &'a Named,
+    /// Where the lines of the manifest begin.
+    lines: Vec<usize>,
 }
 
 impl Asked<'_> {
     fn explain(&self) -> Result<Explanation, Failure> {
         let rules = &self.looked.manifest.rules;
-        let paths: Vec<Option<RelativePath>> = rules
-            .iter()
-            .map(|rule| self.file.below(&rule.root))
-            .collect();
+        let mut below: HashMap<&Path, Option<RelativePath>> = HashMap::new();
+        let mut paths: Vec<Option<RelativePath>> = Vec::with_capacity(rules.len());
+        for rule in rules {
+            let path = below
+                .entry(&rule.root)
+                .or_insert_with(|| self.file.below(&rule.root));
+            paths.push(path.clone());
+        }
         let is_it = |taken: &Taken| {
             let path = &self.basis.candidate(taken).relative;
             paths[taken.rule].as_ref() == Some(path)
         };
         let selection = self.looked.selection.only(is_it);
-        let known = self.known()?;
+        let (known, doubts) = self.known()?;
         let mut inputs = Inputs {
             basis: self.basis,
-            selection: &selection,
+            selection: &self.looked.selection,
             known: &known,
             gone: &HashSet::new(),
             digests: &crate::model::Digests::new(),
             in_doubt: self.looked.manifest.run.in_doubt.unwrap_or_default(),
-            doubts: &[],
+            doubts: &doubts,
         };
+        // What is gone only all that is taken can say.
+        let gone = gone(&absent(&inputs), self.looked.state.home());
+        inputs.gone = &gone;
+        inputs.selection = &selection;
         let digests = self.looked.survey.roots.digests(undecided(&inputs));
         inputs.digests = &digests;
         let plan = plan(&inputs);
+        let found = self.found(&paths);
         let mut seen = Vec::new();
         let mut stat = None;
         for (index, rule) in rules.iter().enumerate() {
-            let row = plan.files.iter().find(|file| file.rule == index);
-            let taken = selection.taken.iter().find(|taken| taken.rule == index);
-            let mut view = match (row, taken, &paths[index]) {
+            let row = plan.of_rule(index).first();
+            let taken = selection.of_rule(index);
+            let view = match (row, taken, &paths[index]) {
                 (Some(row), Some(taken), Some(path)) => {
                     stat = stat.or(row.stat);
                     let mut view = self.taken(rule, taken, path);
-                    view.decision = Some(Decided {
-                        action: row.decision.action(),
-                        reason: row.decision.reason(),
-                        detail: row.decision.to_string(),
-                    });
-                    let target = &plan.rules[index].target;
-                    view.ledger = Some(in_ledger(&row.path, known.get(target, &row.path)));
+                    // The id of a dataset that is named is the service's to tell.
+                    if rule.dataset.is_none() {
+                        view.decision = Some(Decided {
+                            action: row.decision.action(),
+                            reason: row.decision.reason(),
+                            detail: row.decision.to_string(),
+                        });
+                        let target = &plan.rules[index].target;
+                        view.ledger = Some(in_ledger(&row.path, known.get(target, &row.path)));
+                    }
                     view
                 }
-                (_, _, Some(path)) => self.left_out(index, rule, path, &selection),
+                (_, _, Some(path)) => {
+                    let root = self.basis.candidates.rule_roots[index];
+                    let candidate = root.and_then(|root| found.get(&root).copied());
+                    self.left_out(index, (path, candidate), &selection)
+                }
                 (_, _, None) => self.view(
                     rule,
                     "left_out",
@@ -252,7 +271,6 @@ impl Asked<'_> {
                     ),
                 ),
             };
-            view.line = self.line(rule.span.start);
             seen.push(view);
         }
         let stat = stat.or_else(|| {
@@ -269,18 +287,20 @@ impl Asked<'_> {
         })
     }
 
-    fn known(&self) -> Result<Known, Failure> {
+    fn known(&self) -> Result<(Known, Vec<Doubt>), Failure> {
         let ledger = SqliteLedger::open_read_only(&self.looked.state.ledger());
         let Some(ledger) = ledger.map_err(|error| ledger_failure(&error))? else {
-            return Ok(Known::default());
+            return Ok((Known::default(), Vec::new()));
         };
-        ledger
+        let known = ledger
             .known(&self.basis.targets(), &self.looked.manifest.name)
-            .map_err(|error| ledger_failure(&error))
+            .map_err(|error| ledger_failure(&error))?;
+        let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+        Ok((known, doubts))
     }
 
     fn line(&self, byte: usize) -> usize {
-        self.looked.source.line_of(byte)
+        self.lines.partition_point(|start| *start <= byte)
     }
 
     fn view(&self, rule: &Rule, verdict: &'static str, why: String) -> Seen {
@@ -394,14 +414,13 @@ impl Asked<'_> {
     fn left_out(
         &self,
         index: usize,
-        rule: &Rule,
-        path: &RelativePath,
+        (path, found): (&RelativePath, Option<&Candidate>),
         selection: &Selection,
     ) -> Seen {
-        let Some(root) = self.basis.candidates.rule_roots[index] else {
+        let rule = &self.looked.manifest.rules[index];
+        if self.basis.candidates.rule_roots[index].is_none() {
             return self.view(rule, "left_out", "its root cannot be read".to_owned());
-        };
-        let found = self.found(root, path);
+        }
         let stand_in;
         let candidate = if let Some(candidate) = found {
             candidate
@@ -457,9 +476,22 @@ impl Asked<'_> {
         view
     }
 
-    fn found(&self, root: RootId, path: &RelativePath) -> Option<&Candidate> {
-        let found = &self.basis.candidates.roots.get(root.0)?.found;
-        found.iter().find(|candidate| candidate.relative == *path)
+    /// What was found of the file in each root.
+    fn found(&self, paths: &[Option<RelativePath>]) -> HashMap<RootId, &Candidate> {
+        let mut wanted: HashMap<RootId, &RelativePath> = HashMap::new();
+        for (root, path) in self.basis.candidates.rule_roots.iter().zip(paths) {
+            if let (Some(root), Some(path)) = (root, path) {
+                wanted.insert(*root, path);
+            }
+        }
+        let mut found = HashMap::new();
+        for (root, path) in wanted {
+            let mut candidates = self.basis.candidates.roots[root.0].found.iter();
+            if let Some(candidate) = candidates.find(|candidate| candidate.relative == *path) {
+                found.insert(root, candidate);
+            }
+        }
+        found
     }
 }
 

@@ -1,6 +1,7 @@
 //! What lies beside a rule's files: captures from their paths, tables, sidecars.
 
 use std::collections::HashMap;
+use std::path::{Component, PathBuf};
 
 use super::Reader;
 use crate::diagnostic::Diagnostic;
@@ -134,7 +135,7 @@ impl Reader<'_> {
         entry: &Entry,
         path: &str,
         delimited: bool,
-    ) -> Option<Placed<std::path::PathBuf>> {
+    ) -> Option<Placed<PathBuf>> {
         let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
         let known = TABLES.iter().any(|own| extension.eq_ignore_ascii_case(own));
         if !known && !delimited {
@@ -154,7 +155,11 @@ impl Reader<'_> {
             return None;
         }
         // One table is one, whatever way it is spelt.
-        let path_of = self.folder.join(path).components().collect();
+        let joined = self.folder.join(path);
+        let named = joined
+            .components()
+            .filter(|part| *part != Component::CurDir);
+        let path_of = named.collect();
         Some(self.place(&entry.value, path, path_of))
     }
 
