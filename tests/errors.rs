@@ -63,10 +63,10 @@ error: the manifest has no key `uplaods`
   = help: did you mean `uploads`?
 
 error: `**` is glued to other text
- --> manifest.yaml:7:24
+ --> manifest.yaml:7:25
   |
 7 |     include: ["*.pdf", "a**b"]
-  |                        ^^^^^^
+  |                         ^^^^
   |
   = help: `**` crosses folders only when it stands alone, as in `**/*.pdf`; `*` matches within one name
 
@@ -222,8 +222,8 @@ fn a_manifest_that_is_not_there_is_named() {
 exit 65
 --- stdout
 --- stderr
-error: cannot read manifest.yaml: No such file or directory (os error 2)
-  help: name a manifest, or write one with `roe-batch init`; examples/quickstart/manifest.yaml of the source tree is one
+error: cannot read manifest.yaml: it is not there
+  help: name a manifest, or write one with `roe-batch init`
 
 "#]]
     );

@@ -20,6 +20,9 @@ use common::Workspace;
 /// What `$ roe-batch …` exits with where a manifest, a table or a sidecar is wrong.
 const INVALID: &str = "[exit 65]";
 
+/// The exit code of a command line that does not fit the manifest.
+const USAGE: &str = "[exit 64]";
+
 /// Fewest cases that make a gallery.
 const CASES_MIN: usize = 70;
 
@@ -198,6 +201,7 @@ fn the_gallery_holds_many_mistakes_each_told_once_and_each_with_what_to_do() {
             let console = blocks.iter().find(|(info, _)| *info == "console");
             let shown = console.expect(case.title).1;
             let is_answered = shown.contains(INVALID)
+                || shown.contains(USAGE)
                 || ["warning: ", "note: "]
                     .iter()
                     .any(|word| shown.contains(word));

@@ -285,7 +285,7 @@ fn a_list_that_is_a_pipe_or_has_no_lines_is_refused() {
     let ran = plan(&workspace);
     assert!(
         ran.stderr
-            .contains("the list cannot be read: it is not a file"),
+            .contains("the list cannot be read: it is no file"),
         "{}",
         ran.all()
     );
@@ -293,7 +293,7 @@ fn a_list_that_is_a_pipe_or_has_no_lines_is_refused() {
     workspace.write("list", "x".repeat(100_000));
     let ran = plan(&workspace);
     assert!(
-        ran.stderr.contains("line 1 is longer than 64 KiB"),
+        ran.stderr.contains("the path is longer than 64 KiB"),
         "{}",
         ran.all()
     );

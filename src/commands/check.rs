@@ -9,8 +9,12 @@ use crate::cli::{CheckFormat, CheckSettings, Warnings};
 use crate::diagnostic::{Checked, Diagnostic, Document, Severity, Source, Tally};
 use crate::error::{Exit, Failure};
 use crate::manifest::{Overlap, Rule};
-use crate::model::{Digests, InDoubt, Known, Origin, RunId, count, shown, shown_bounded};
-use crate::plan::{Basis, Decision, Inputs, Plan, Refusal, idle_excludes, plan, unused_columns};
+use crate::model::{
+    Digests, InDoubt, Known, Origin, RunId, SourcePath, count, shown, shown_bounded,
+};
+use crate::plan::{
+    Basis, Decision, Inputs, Note, Plan, PlannedFile, Refusal, idle_excludes, plan, unused_columns,
+};
 
 /// Looks at each manifest and prints what it finds.
 pub(super) fn check(settings: &CheckSettings) -> Result<Exit, Failure> {
@@ -79,9 +83,10 @@ fn check_one(
     let mut diagnostics = looked.diagnostics.clone();
     diagnostics.extend(problems(&looked, &plan));
     diagnostics.extend(conflicts(&looked, &plan));
-    diagnostics.extend(looked.unused.iter().cloned());
+    diagnostics.extend(names(&looked, &plan));
     // Of a manifest with errors, what nothing uses may be a consequence.
     if !looked.is_invalid() {
+        diagnostics.extend(looked.unused.iter().cloned());
         diagnostics.extend(dead(&looked, &basis, &plan));
     }
     Ok((looked.source, diagnostics, plan.files.len()))
@@ -89,12 +94,12 @@ fn check_one(
 
 /// What keeps files from being sent, each problem once, with the files it keeps.
 fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
-    // By place in the manifest; without one, by rule.
-    let mut groups: BTreeMap<(usize, usize, usize), Vec<usize>> = BTreeMap::new();
+    // By place in the manifest; without one, by rule and what it is.
+    let mut groups: BTreeMap<(usize, usize, usize, &str), Vec<usize>> = BTreeMap::new();
     for (index, (row, problem)) in plan.problems.iter().enumerate() {
         let place = match &problem.span {
-            Some(span) => (span.start, span.end, 0),
-            None => (0, 0, plan.files[*row].rule),
+            Some(span) => (span.start, span.end, 0, ""),
+            None => (0, 0, plan.files[*row].rule, problem.message.as_str()),
         };
         groups.entry(place).or_default().push(index);
     }
@@ -103,23 +108,79 @@ fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
         let (row, problem) = &plan.problems[indices[0]];
         let file = &plan.files[*row];
         let rule = &looked.manifest.rules[file.rule];
-        let path = shown_bounded(file.path.as_str());
-        let label = match indices.len() {
-            1 => format!("for `{path}`"),
-            more => format!("for `{path}`, the first of {}", count(more, "file")),
-        };
+        let label = for_files(&file.path, indices.len());
         let span = problem.span.clone().unwrap_or_else(|| rule.span.clone());
-        let diagnostic = Diagnostic::error(problem.message.clone(), span).label(label);
-        diagnostics.push(Diagnostic {
-            help: problem.help.clone(),
-            ..diagnostic
-        });
+        let (message, help) = match (problem.message.split_once("; "), &problem.help) {
+            (Some((message, help)), None) => (message.to_owned(), Some(help.to_owned())),
+            (_, help) => (problem.message.clone(), help.clone()),
+        };
+        let diagnostic = Diagnostic::error(message, span).label(label);
+        diagnostics.push(Diagnostic { help, ..diagnostic });
         let beside = indices
             .iter()
             .flat_map(|index| &plan.problems[*index].1.beside);
         diagnostics.extend(beside.cloned());
     }
     diagnostics
+}
+
+/// What comes of `file_name`: names that several files share, or that the service changes.
+fn names(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
+    let mut shared: BTreeMap<usize, Vec<&PlannedFile>> = BTreeMap::new();
+    let mut changed = shared.clone();
+    for file in &plan.files {
+        for note in &file.notes {
+            match note {
+                Note::NameShared(_) => shared.entry(file.rule).or_default().push(file),
+                Note::StoredAs(_) => changed.entry(file.rule).or_default().push(file),
+                _ => {}
+            }
+        }
+    }
+    let template = |rule: &usize| looked.manifest.rules[*rule].file_name.as_ref();
+    let name = |file: &PlannedFile| {
+        let name = file
+            .sending
+            .as_ref()
+            .map(|sending| sending.remote_name.stored());
+        shown_bounded(name.as_ref().map_or("", |name| name.as_str()))
+    };
+    let mut diagnostics = Vec::new();
+    for (rule, files) in &shared {
+        let Some(template) = template(rule) else {
+            continue;
+        };
+        let message = format!(
+            "`file_name` gives several files one name, `{}`",
+            name(files[0])
+        );
+        diagnostics.push(
+            Diagnostic::warning(message, template.span.clone())
+                .label(for_files(&files[0].path, files.len()))
+                .help("put in what tells them apart, as `${{ file.path | slug }}`"),
+        );
+    }
+    for (rule, files) in &changed {
+        let Some(template) = template(rule) else {
+            continue;
+        };
+        let message = format!("the service stores this as `{}`", name(files[0]));
+        diagnostics.push(
+            Diagnostic::note(message, template.span.clone())
+                .label(for_files(&files[0].path, files.len()))
+                .help("slashes and some other characters are not kept; `| slug` leaves them out"),
+        );
+    }
+    diagnostics
+}
+
+/// Which files it is about: the first of them, and how many.
+fn for_files(first: &SourcePath, files: usize) -> String {
+    let path = shown_bounded(first.as_str());
+    match files {
+        1 => format!("for `{path}`"),
+        more => format!("for `{path}`, the first of {}", count(more, "file")),
+    }
 }
 
 /// Files that several rules send to one target, one diagnostic for each pair of rules.
@@ -135,7 +196,11 @@ fn conflicts(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
         if let Decision::Conflict(other) = &file.decision
             && let Some(&other) = by_name.get(other.as_str())
         {
+            // Two rules of one name are told of already.
             let pair = (file.rule.min(other), file.rule.max(other));
+            if rules[pair.0].name == rules[pair.1].name {
+                continue;
+            }
             pairs.entry(pair).or_default().push(index);
         }
     }
@@ -229,21 +294,27 @@ fn shadowed(basis: &Basis<'_>, plan: &Plan, index: usize, rule: &Rule) -> Option
             super::plan::left_out(plan, *main)
         ),
     };
+    let when = rule.select.when.as_ref().filter(|_| *main == Refusal::When);
+    let span = when.map_or(&rule.span, |when| &when.span).clone();
     // Time alone may change that.
     let diagnostic = if *main == Refusal::TooYoung {
-        Diagnostic::note(message, rule.span.clone())
+        Diagnostic::note(message, span)
     } else {
-        Diagnostic::warning(message, rule.span.clone())
+        Diagnostic::warning(message, span)
     };
-    Some(match main {
+    let help = match main {
         Refusal::TakenBy(by) => {
             let other = basis.manifest.rules[*by].span.clone();
-            diagnostic
-                .other(other, "takes them")
-                .help("put the narrower rule first, or take it out")
+            let diagnostic = diagnostic.other(other, "takes them");
+            return Some(diagnostic.help("put the narrower rule first, or take it out"));
         }
-        _ => diagnostic,
-    })
+        Refusal::When => "mend the condition, if that is not meant",
+        Refusal::TooDeep => "raise `max_depth`, if they are meant",
+        Refusal::TooSmall => "lower `min_size`, if they are meant",
+        Refusal::TooLarge => "raise `max_size`, if they are meant",
+        _ => return Some(diagnostic),
+    };
+    Some(diagnostic.help(help))
 }
 
 /// Rules with a `sidecar` that no file has, and sidecars that are sent as files too.

@@ -2,7 +2,7 @@
 //! tables and sidecars, and every problem of them. What `plan`, `apply`, `check` and `explain`
 //! share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -11,14 +11,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::draft::ledger_failure;
+use super::near::{self, Near};
 use crate::cli::LookSettings;
-use crate::diagnostic::{Diagnostic, Place, Severity, Source, excerpt};
+use crate::diagnostic::{Diagnostic, Place, Severity, Source, excerpt, excerpt_of};
 use crate::error::{Exit, Failure};
 use crate::ledger::StateFolder;
 use crate::manifest::{
     self, BYTES_MAX, FilesFrom, FollowSymlinks, Given, Manifest, Reaction, Rule,
 };
-use crate::model::{Globs, Links, OrganizationId, Origin, RelativePath, RunId, count, shown};
+use crate::model::{Globs, Links, OrganizationId, Origin, RelativePath, RunId, shown};
 use crate::plan::beside::{SidecarFound, SidecarNeed, TableNeed};
 use crate::plan::{Basis, Selection, unmatched};
 use crate::sidecar;
@@ -100,15 +101,18 @@ pub(super) fn look(
     let (manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
     let is_whole = diagnostics.is_empty();
     let mut wants = Vec::with_capacity(manifest.rules.len());
-    let mut lists = HashMap::new();
+    let mut lists = Vec::with_capacity(manifest.rules.len());
     for rule in &manifest.rules {
-        wants.push(want(rule, care, &mut lists, &mut diagnostics));
+        let (want, list) = want(rule, care, &mut diagnostics);
+        wants.push(want);
+        lists.push(list);
     }
     let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
     diagnostics.extend(unusable_roots(&manifest, &survey));
-    diagnostics.extend(missing(&manifest, &wants, &survey));
+    let mut near = Near::default();
+    diagnostics.extend(missing(&manifest, (&wants, &lists), &survey, &mut near));
     for (rule, pattern) in unmatched(&manifest, &survey.candidates) {
-        diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern));
+        diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern, &mut near));
     }
     diagnostics.extend(uploaded_reports(&manifest, path, (run, started)));
     let mut looked = Looked {
@@ -146,35 +150,34 @@ pub(super) fn look(
     // Of a manifest that is not understood, what is missing may be a consequence.
     found.retain(|diagnostic| is_whole || diagnostic.severity == Severity::Error);
     looked.diagnostics.extend(found);
+    // What stands in `defaults` is looked at once for each rule.
+    let mut seen = HashSet::new();
+    looked
+        .diagnostics
+        .retain(|diagnostic| seen.insert(diagnostic.clone()));
     looked.selection = selection;
     looked.tables = tables;
     Ok(looked)
 }
 
-/// What one rule wants from its root.
-fn want(
-    rule: &Rule,
-    care: Care,
-    lists: &mut HashMap<PathBuf, Vec<RelativePath>>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Want {
+/// What one rule wants from its root, and on which line of a list each path stands.
+fn want(rule: &Rule, care: Care, diagnostics: &mut Vec<Diagnostic>) -> (Want, Vec<usize>) {
+    let mut lines = Vec::new();
     let listed = match &rule.select.files_from {
         None => None,
         Some(FilesFrom::Here(paths)) => Some(paths.iter().map(|(path, _)| path.clone()).collect()),
-        // One that stands in `defaults` is read once, and its problems are told once.
-        Some(FilesFrom::File(path, _)) if lists.contains_key(path) => lists.get(path).cloned(),
         Some(FilesFrom::File(path, span)) => {
             let name = shown(&path.to_string_lossy()).into_owned();
             match read_list(path, &name) {
-                Ok((paths, problems)) => {
-                    diagnostics.extend(problems);
-                    lists.insert(path.clone(), paths.clone());
-                    Some(paths)
+                Ok(list) => {
+                    diagnostics.extend(list.problems);
+                    lines = list.lines;
+                    Some(list.paths)
                 }
                 Err(error) => {
                     diagnostics.push(
                         Diagnostic::error(
-                            format!("the list cannot be read: {error}"),
+                            format!("the list cannot be read: {}", near::why(&error)),
                             span.clone(),
                         )
                         .label(format!("looked for `{name}`"))
@@ -185,7 +188,7 @@ fn want(
             }
         }
     };
-    Want {
+    let want = Want {
         root: rule.root.clone(),
         include: rule.include.clone(),
         exclude: match care {
@@ -198,23 +201,35 @@ fn want(
             FollowSymlinks::WithinRoot => Links::WithinRoot,
         },
         listed,
-    }
+    };
+    (want, lines)
 }
 
-/// A list's paths, one a line, and what is wrong with some.
-fn read_list(path: &Path, name: &str) -> io::Result<(Vec<RelativePath>, Vec<Diagnostic>)> {
+/// A list of files.
+#[derive(Default)]
+struct List {
+    paths: Vec<RelativePath>,
+    /// The line of each path.
+    lines: Vec<usize>,
+    problems: Vec<Diagnostic>,
+}
+
+/// Reads a list's paths, one a line.
+fn read_list(path: &Path, name: &str) -> io::Result<List> {
     let mut reader = BufReader::new(open_regular(path)?.take(LIST_MAX + 1));
-    let (mut paths, mut seen, mut problems) = (Vec::new(), HashSet::new(), Vec::new());
-    let (mut line, mut number, mut bytes, mut more) = (Vec::new(), 0, 0, 0);
+    let (mut list, mut seen) = (List::default(), HashSet::new());
+    let (mut line, mut number, mut more) = (Vec::new(), 0, 0);
     loop {
         line.clear();
-        let most = PATH_MAX as u64 + 3;
-        let read = (&mut reader).take(most).read_until(b'\n', &mut line)?;
-        if read == 0 {
+        // As much of a line as may be a path, and its end.
+        let mut start = reader.by_ref().take(PATH_MAX as u64 + 2);
+        if start.read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        bytes += read as u64;
-        if bytes > LIST_MAX {
+        if !line.ends_with(b"\n") {
+            reader.skip_until(b'\n')?;
+        }
+        if reader.get_ref().limit() == 0 {
             return Err(io::Error::other("it is larger than 1 GiB"));
         }
         number += 1;
@@ -228,48 +243,42 @@ fn read_list(path: &Path, name: &str) -> io::Result<(Vec<RelativePath>, Vec<Diag
             continue;
         }
         let parsed = match std::str::from_utf8(text) {
-            // What follows of such a line is no path either.
-            _ if text.len() > PATH_MAX => {
-                return Err(io::Error::other(format!(
-                    "line {number} is longer than 64 KiB"
-                )));
-            }
+            _ if text.len() > PATH_MAX => Err("the path is longer than 64 KiB".to_owned()),
             Ok(text) => RelativePath::parse(text),
             Err(_) => Err("the path is not UTF-8".to_owned()),
         };
-        let problem = match parsed {
+        let (problem, help) = match parsed {
             Ok(path) if seen.insert(path.clone()) => {
-                paths.push(path);
+                list.paths.push(path);
+                list.lines.push(number);
                 continue;
             }
-            Ok(_) => "the path is listed twice".to_owned(),
-            Err(why) => why,
+            Ok(_) => (
+                "the path is listed twice".to_owned(),
+                "take one of them out",
+            ),
+            Err(why) => (why, "each line is a path below `root`, as `2024/a.pdf`"),
         };
-        more += 1;
-        if problems.len() < LIST_PROBLEMS {
-            let text = String::from_utf8_lossy(text);
-            let at = excerpt(name, number, &text, 0..text.len());
-            problems.push(
-                Diagnostic::error(problem, at)
-                    .help("each line is a path below `root`, as `2024/a.pdf`"),
-            );
+        if list.problems.len() < LIST_PROBLEMS {
+            let at = excerpt_of(name, number as u64, text, 0..text.len());
+            list.problems
+                .push(Diagnostic::error(problem, at).help(help));
+        } else {
+            more += 1;
         }
     }
-    problems.extend(the_rest(
-        more,
-        LIST_PROBLEMS,
-        excerpt(name, number, "", 0..0),
-    ));
-    Ok((paths, problems))
+    tell_of_more(&mut list.problems, more, "lines");
+    Ok(list)
 }
 
-/// That there are more problems of a kind than are shown.
-fn the_rest(all: usize, shown: usize, place: impl Into<Place>) -> Option<Diagnostic> {
-    let more = all.checked_sub(shown).filter(|more| *more > 0)?;
-    Some(Diagnostic::error(
-        format!("… and {} in this list", count(more, "more problem")),
-        place,
-    ))
+/// Says of the last problem that is told that there are more.
+fn tell_of_more(problems: &mut [Diagnostic], more: usize, of: &str) {
+    if let Some(last) = problems.last_mut().filter(|_| more > 0) {
+        let help = last.help.take().unwrap_or_default();
+        last.help = Some(format!(
+            "{help}; the same is to be said of {more} more {of}"
+        ));
+    }
 }
 
 fn unusable_roots(manifest: &Manifest, survey: &Survey) -> Vec<Diagnostic> {
@@ -287,14 +296,19 @@ fn unusable_roots(manifest: &Manifest, survey: &Survey) -> Vec<Diagnostic> {
                     "looked for `{}`",
                     shown(&rule.root.to_string_lossy())
                 ))
-                .help("`root` is relative to the manifest's folder"),
+                .help(near::root(&rule.root)),
         );
     }
     diagnostics
 }
 
 /// Listed files that are not there.
-fn missing(manifest: &Manifest, wants: &[Want], survey: &Survey) -> Vec<Diagnostic> {
+fn missing(
+    manifest: &Manifest,
+    (wants, lists): (&[Want], &[Vec<usize>]),
+    survey: &Survey,
+    near: &mut Near,
+) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (index, position) in survey.missing.iter().take(LIST_PROBLEMS) {
         let rule = &manifest.rules[*index];
@@ -302,28 +316,24 @@ fn missing(manifest: &Manifest, wants: &[Want], survey: &Survey) -> Vec<Diagnost
         let Some(path) = listed.get(*position) else {
             continue;
         };
-        let span = match &rule.select.files_from {
-            Some(FilesFrom::Here(paths)) => paths.get(*position).map(|(_, span)| span.clone()),
-            Some(FilesFrom::File(_, span)) => Some(span.clone()),
-            None => None,
+        let place: Place = match &rule.select.files_from {
+            Some(FilesFrom::Here(paths)) => paths[*position].1.clone().into(),
+            Some(FilesFrom::File(file, _)) => {
+                let (text, line) = (path.as_str(), lists[*index][*position]);
+                excerpt(&file.to_string_lossy(), line, text, 0..text.len()).into()
+            }
+            None => rule.span.clone().into(),
         };
-        let message = format!("there is no file `{path}`");
+        let diagnostic = Diagnostic::error(format!("there is no file `{path}`"), place);
+        let root = rule.root.to_string_lossy();
         diagnostics.push(
-            Diagnostic::error(message, span.unwrap_or(rule.span.clone()))
-                .label(format!(
-                    "looked in `{}`",
-                    shown(&rule.root.to_string_lossy())
-                ))
-                .help("paths of `files_from` are relative to `root`, and case matters"),
+            diagnostic
+                .label(format!("looked in `{}`", shown(&root)))
+                .help(near.listed(rule, path.as_str(), listed)),
         );
     }
-    let of_first = survey
-        .missing
-        .first()
-        .map(|(index, _)| &manifest.rules[*index]);
-    diagnostics.extend(
-        of_first.and_then(|rule| the_rest(survey.missing.len(), LIST_PROBLEMS, rule.span.clone())),
-    );
+    let more = survey.missing.len().saturating_sub(LIST_PROBLEMS);
+    tell_of_more(&mut diagnostics, more, "files");
     diagnostics
 }
 
@@ -344,7 +354,7 @@ fn join(
         Err(error) => {
             found.push(
                 Diagnostic::error(
-                    format!("the table cannot be read: {error}"),
+                    format!("the table cannot be read: {}", near::why(&error)),
                     table.path.span.clone(),
                 )
                 .label(format!("looked for `{name}`"))
@@ -369,7 +379,12 @@ fn open_regular(path: &Path) -> io::Result<File> {
     // Of a pipe the end is not known, nor can it be read twice.
     let found = std::fs::metadata(path)?;
     if !found.is_file() {
-        return Err(io::Error::other("it is not a file"));
+        let what = if found.is_dir() {
+            "a folder"
+        } else {
+            "no file"
+        };
+        return Err(io::Error::other(format!("it is {what}")));
     }
     File::open(path)
 }
@@ -427,21 +442,20 @@ fn is_named(component: &Component<'_>) -> bool {
     *component != Component::CurDir
 }
 
-fn unmatched_pattern(rule: &Rule, pattern: usize) -> Option<Diagnostic> {
+fn unmatched_pattern(rule: &Rule, pattern: usize, near: &mut Near) -> Option<Diagnostic> {
     let span = rule.include_spans[pattern].clone();
     let message = format!("no file matches this pattern of rule `{}`", rule.name);
     let diagnostic = match rule.on_empty {
         Reaction::Ignore => return None,
         Reaction::Warn => Diagnostic::warning(message, span),
-        Reaction::Error => Diagnostic::error(message, span).help(
-            "patterns are matched below `root`, case matters, `*` stops at `/`; where there may \
-             be no files, write `on_empty: ignore`",
-        ),
+        Reaction::Error => Diagnostic::error(message, span),
     };
-    Some(diagnostic.label(format!(
-        "nothing in `{}`",
-        shown(&rule.root.to_string_lossy())
-    )))
+    let root = rule.root.to_string_lossy();
+    Some(
+        diagnostic
+            .label(format!("nothing in `{}`", shown(&root)))
+            .help(near.pattern(rule, pattern)),
+    )
 }
 
 /// The state folder of a manifest: the one named, or `.roe-batch` beside it.
@@ -471,12 +485,9 @@ pub(super) fn read_manifest(path: &Path) -> Result<Source, Failure> {
     };
     read.map_err(|error| match error.kind() {
         io::ErrorKind::IsADirectory => {
-            fail("it is a folder".to_owned()).hint("name the manifest that is in it")
+            fail(near::why(&error)).hint("name the manifest that is in it")
         }
-        _ => fail(error.to_string()).hint(
-            "name a manifest, or write one with `roe-batch init`; \
-             examples/quickstart/manifest.yaml of the source tree is one",
-        ),
+        _ => fail(near::why(&error)).hint("name a manifest, or write one with `roe-batch init`"),
     })?;
     if bytes.len() as u64 > BYTES_MAX {
         let why = "it is larger than 64 MiB".to_owned();

@@ -11,6 +11,7 @@ mod import;
 mod init;
 mod look;
 mod lookup;
+mod near;
 mod plan;
 mod report;
 mod reports;

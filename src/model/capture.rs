@@ -64,8 +64,8 @@ impl Capture {
                 }
             };
             let range = span.start.offset..span.end.offset;
-            let help = help(&message);
-            return Err(fail(range, message, help));
+            let (ours, help) = explain(&message);
+            return Err(fail(range, ours.unwrap_or(message), help));
         }
         let regex = RegexBuilder::new(text)
             .size_limit(COMPILED_MAX)
@@ -112,21 +112,72 @@ impl Capture {
     }
 }
 
-fn help(message: &str) -> &'static str {
-    if message.contains("look-around") {
-        "take the whole path in, and name only the part that is wanted"
-    } else if message.contains("backreferences") {
-        "write the group's pattern out a second time"
-    } else if message.contains("unclosed group") {
-        "close it with `)`, or write `\\(` for the character itself"
-    } else if message.contains("unclosed character class") {
-        "close it with `]`, or write `\\[` for the character itself"
-    } else if message.contains("unrecognized escape") {
-        "`\\d`, `\\w`, `\\s` and `\\.` are known; in double quotes YAML takes a backslash for itself, \
-         so use single quotes"
-    } else {
-        ""
+/// What the parser means where it says it in words of its own, and what to do.
+fn explain(message: &str) -> (Option<String>, &'static str) {
+    for (theirs, ours, help) in [
+        (
+            "look-around",
+            "looking ahead or behind is not supported",
+            "take the whole path in, and name only the part that is wanted",
+        ),
+        (
+            "backreferences",
+            "references to earlier groups are not supported",
+            "write the group's pattern out a second time",
+        ),
+        (
+            "unclosed group",
+            "this group is not closed",
+            "close it with `)`, or write `\\(` for the character itself",
+        ),
+        (
+            "unopened group",
+            "this closes no group",
+            "take it out, or write `\\)` for the character itself",
+        ),
+        (
+            "unclosed character class",
+            "this character class is not closed",
+            "close it with `]`, or write `\\[` for the character itself",
+        ),
+        (
+            "unrecognized escape",
+            "this escape means nothing",
+            "`\\d`, `\\w`, `\\s` and `\\.` are known; in double quotes YAML takes a backslash for \
+             itself, so use single quotes",
+        ),
+        (
+            "duplicate capture group name",
+            "two groups have this name",
+            "give each its own; one group may have several patterns, as in `(?<x>a|b)`",
+        ),
+        (
+            "capture group character",
+            "a group's name cannot have this character",
+            "use letters, digits and `_`",
+        ),
+        (
+            "repetition operator missing expression",
+            "there is nothing before this that it could repeat",
+            "this is a regular expression: `.*` matches anything, `[^/]*` anything in one folder's \
+             name, and `(?<name>…)` names it",
+        ),
+        (
+            "character class range",
+            "this range runs backwards",
+            "write the lower end first; a `-` that is meant comes last, as in `[ab-]`",
+        ),
+    ] {
+        if message.contains(theirs) {
+            return (Some(ours.to_owned()), help);
+        }
     }
+    let help = if message.contains("decimal") || message.contains("repetition") {
+        "`{` begins a count, as in `\\d{4}`; write `\\{` for the character itself"
+    } else {
+        "a special character stands for itself after a backslash, as in `\\.`"
+    };
+    (None, help)
 }
 
 #[cfg(test)]
@@ -147,15 +198,19 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named_at_its_place() {
         for (text, part, message) in [
-            ("a(?<x>b", "(", "unclosed group"),
-            ("a[b", "[", "unclosed character class"),
-            ("(?<x>a)(?<x>b)", "x", "duplicate capture group name"),
+            ("a(?<x>b", "(", "this group is not closed"),
+            ("a[b", "[", "this character class is not closed"),
+            ("(?<x>a)(?<x>b)", "x", "two groups have this name"),
             (
                 "(?<x>.)(?=b)",
                 "(?=",
-                "look-around, including look-ahead and look-behind, is not supported",
+                "looking ahead or behind is not supported",
             ),
-            (r"(?<x>.)\1", r"\1", "backreferences are not supported"),
+            (
+                r"(?<x>.)\1",
+                r"\1",
+                "references to earlier groups are not supported",
+            ),
             (r"(\d+)", r"(\d+)", "the expression has no named group"),
             (
                 "(?<x>(.{1000}){1000})",

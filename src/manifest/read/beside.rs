@@ -80,6 +80,25 @@ impl Reader<'_> {
         })
     }
 
+    /// Notes whether anything of a rule uses its capture, once all of it is read.
+    pub(super) fn note_capture(&mut self, rule: &CaptureRule) {
+        let names = rule.capture.names();
+        let first = names.first().map(ToString::to_string).unwrap_or_default();
+        let new = (rule.span.clone(), first, false);
+        let known = self.captures.entry(rule.span.start).or_insert(new);
+        known.2 |= self.names_capture || rule.metadata == CaptureMetadata::All;
+    }
+
+    /// The captures that nothing uses.
+    pub(super) fn unused_captures(&self) -> impl Iterator<Item = Diagnostic> {
+        let unused = self.captures.values().filter(|(_, _, is_used)| !is_used);
+        unused.map(|(span, name, _)| {
+            Diagnostic::warning("nothing uses what this captures", span.clone()).help(format!(
+                "name it, as `${{{{ capture.{name} }}}}`, or write `capture_metadata: true`"
+            ))
+        })
+    }
+
     pub(super) fn table(&mut self, entry: &Entry, rule: &RuleName) -> Option<TableRule> {
         // What is wrong with the table does not make each `row.…` wrong as well.
         self.beside.row = true;

@@ -42,6 +42,9 @@ const SYNONYMS: [(&str, &str); 34] = [
     ("workers", "concurrency"),
 ];
 
+/// Longest text in braces that is taken for an expression, in bytes.
+const NAME_MAX: usize = 200;
+
 /// The mappings of a manifest, and how one says that a key is there.
 const PLACES: [(&[Key], &str); 6] = [
     (keys::RULE, "in a rule"),
@@ -154,6 +157,53 @@ pub(super) fn swallowed(node: &Node, key: &Span, text: &str) -> Option<Span> {
         .then(|| start..start + rest.trim_end().len())
 }
 
+/// What would be an expression in a shell, in Jinja or in a format string: where it is, and how it
+/// is written here.
+pub(super) fn expression(text: &str) -> Option<(Span, String)> {
+    let mut at = 0;
+    while let Some(open) = text[at..].find(['{', '$']).map(|found| at + found) {
+        let rest = &text[open..];
+        if rest.starts_with("${{") {
+            at = open + rest.find("}}")? + 2;
+            continue;
+        }
+        at = open + 1;
+        let (begin, close) = match rest {
+            _ if rest.starts_with("${") => (2, "}"),
+            _ if rest.starts_with("{{") => (2, "}}"),
+            _ if rest.starts_with('{') => (1, "}"),
+            _ => continue,
+        };
+        let near = &rest[begin..rest.floor_char_boundary(NAME_MAX)];
+        let Some(end) = near.find(close).map(|end| begin + end) else {
+            continue;
+        };
+        let inner = rest[begin..end].trim();
+        let name = inner.split(['|', ' ']).next().unwrap_or_default();
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_variable = !name.is_empty() && name.chars().all(is_word);
+        let groups = [
+            "file.",
+            "rule.",
+            "run.",
+            "manifest.",
+            "env.",
+            "vars.",
+            "capture.",
+            "row.",
+            "sidecar.",
+        ];
+        let is_known = groups.iter().any(|group| name.starts_with(group));
+        let meant = match begin {
+            _ if is_known => format!("${{{{ {inner} }}}}"),
+            2 if rest.starts_with('$') && is_variable => format!("${{{{ env.{name} }}}}"),
+            _ => continue,
+        };
+        return Some((open..open + end + close.len(), meant));
+    }
+    None
+}
+
 /// Whether a text is a key and its value without the space between.
 fn is_glued(text: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
@@ -161,4 +211,46 @@ fn is_glued(text: &str) -> bool {
     key.is_some_and(|(key, value)| {
         !key.is_empty() && key.chars().all(is_word) && !value.starts_with("//")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_of_other_tools_are_known_and_texts_are_left_alone() {
+        for (text, part, meant) in [
+            ("a-${CLIENT}.pdf", "${CLIENT}", "${{ env.CLIENT }}"),
+            ("${file.stem}", "${file.stem}", "${{ file.stem }}"),
+            (
+                "é {{ file.stem|upper }}",
+                "{{ file.stem|upper }}",
+                "${{ file.stem|upper }}",
+            ),
+            ("{file.stem}.pdf", "{file.stem}", "${{ file.stem }}"),
+            ("${{ a }}{vars.b}", "{vars.b}", "${{ vars.b }}"),
+        ] {
+            let (range, found) = expression(text).expect(text);
+            assert_eq!((&text[range], found.as_str()), (part, meant), "{text}");
+        }
+        for text in [
+            "",
+            "{",
+            "$",
+            "${",
+            "{}",
+            "{{}}",
+            "{a}",
+            "{{ a }}",
+            "{\"file\": 1}",
+            "$5",
+            "${{ x }}",
+            "${{ '{file.name}' }}",
+            "{{é",
+            "${ }",
+            "{file",
+        ] {
+            assert_eq!(expression(text), None, "{text}");
+        }
+    }
 }

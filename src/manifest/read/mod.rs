@@ -35,6 +35,9 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         diagnostics: Vec::new(),
         vars: BTreeMap::new(),
         used_vars: HashSet::new(),
+        doubtful: Vec::new(),
+        captures: BTreeMap::new(),
+        names_capture: false,
         misplaced: HashSet::new(),
         beside: Beside::default(),
         cache: Cache::default(),
@@ -44,6 +47,8 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         Ok(root) => {
             let manifest = reader.manifest(&root);
             unused = reader.unused_vars(&root);
+            unused.append(&mut reader.doubtful);
+            unused.extend(reader.unused_captures());
             manifest
         }
         Err(diagnostic) => {
@@ -53,9 +58,9 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
     };
     // What stands in `defaults`, or behind an alias, is read once for each rule.
     let mut seen = HashSet::new();
-    reader
-        .diagnostics
-        .retain(|d| seen.insert((d.place.clone(), d.message.clone())));
+    let mut is_first = |d: &Diagnostic| seen.insert((d.place.clone(), d.message.clone()));
+    reader.diagnostics.retain(&mut is_first);
+    unused.retain(&mut is_first);
     Reading {
         manifest: manifest.unwrap_or_else(|| Manifest {
             name: reader.name.clone(),
@@ -78,6 +83,12 @@ struct Reader<'a> {
     diagnostics: Vec<Diagnostic>,
     vars: BTreeMap<String, String>,
     used_vars: HashSet<String>,
+    /// What is probably not meant, and can be.
+    doubtful: Vec<Diagnostic>,
+    /// The captures by their place, each with a group's name and whether anything uses it.
+    captures: BTreeMap<usize, (Span, String, bool)>,
+    /// Whether a template of the rule that is being read names its capture.
+    names_capture: bool,
     /// Keys that stand where they do not belong: not to be called missing as well.
     misplaced: HashSet<&'static str>,
     /// What the templates of the rule that is being read may name.
@@ -315,7 +326,10 @@ impl Reader<'_> {
         } else {
             return Some(text.to_owned());
         };
-        self.report(Diagnostic::error(problem, entry.value.span.clone()));
+        self.report(
+            Diagnostic::error(problem, entry.value.span.clone())
+                .help("a name is a line of up to 200 characters, as in `name: invoices`"),
+        );
         None
     }
 
@@ -394,6 +408,7 @@ impl Reader<'_> {
             }
         };
         let mut reports = Vec::new();
+        let mut texts: HashMap<&str, &Span> = HashMap::new();
         for item in items {
             let path = match &item.value {
                 Value::Scalar(..) => Some(item),
@@ -423,6 +438,13 @@ impl Reader<'_> {
                 );
             }
             let template = self.template(node, text, Scope::Run);
+            if let Some(first) = texts.insert(text, &node.span) {
+                self.report(
+                    Diagnostic::error("two reports have this path", node.span.clone())
+                        .other(first.clone(), "the first of them")
+                        .help("the second would be written over the first: give it its own"),
+                );
+            }
             if let (Some(path), Some(format)) = (template, format) {
                 reports.push(ReportPath {
                     path,

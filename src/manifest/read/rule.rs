@@ -120,6 +120,7 @@ impl Reader<'_> {
         let include = field("include").and_then(|entry| self.patterns(entry));
         let exclude = field("exclude").and_then(|entry| self.patterns(entry));
         self.beside = super::Beside::default();
+        self.names_capture = false;
         let capture = self.capture(field("capture"), field("capture_metadata"));
         let table = field("table").and_then(|entry| self.table(entry, &rule_name));
         let sidecar = field("sidecar").and_then(|entry| self.sidecar(entry));
@@ -149,6 +150,9 @@ impl Reader<'_> {
             let choices = [OnMetadataChange::Skip, OnMetadataChange::Upload];
             self.word(entry, keys::RULE, &choices)
         });
+        if let Some(capture) = &capture {
+            self.note_capture(capture);
+        }
         // Without patterns the root can still be looked at.
         let (include, include_spans) = include.unwrap_or_default();
         let (exclude, exclude_spans) = exclude.unwrap_or_default();
@@ -279,10 +283,17 @@ impl Reader<'_> {
             Ok(text) => return Some(text),
             Err(error) => error.to_string(),
         };
-        self.report(
-            Diagnostic::error(problem, entry.value.span.clone())
-                .help(format!("leave `{}` out to use its default", entry.key)),
-        );
+        let mut known = keys::RULE.iter().chain(keys::TABLE);
+        let help = match known.find(|key| key.name == entry.key) {
+            Some(key) if key.default.is_empty() => {
+                format!(
+                    "it must name something, as in `{}: {}`",
+                    key.name, key.example
+                )
+            }
+            _ => format!("leave `{}` out to use its default", entry.key),
+        };
+        self.report(Diagnostic::error(problem, entry.value.span.clone()).help(help));
         None
     }
 
@@ -294,6 +305,16 @@ impl Reader<'_> {
                 format!("`{}` has a control character", entry.key),
                 entry.value.span.clone(),
             ));
+        }
+        if let Some(id) = id.as_deref().filter(|id| is_like_a_uuid(id)) {
+            let digits = id.chars().filter(char::is_ascii_hexdigit).count();
+            self.report(
+                Diagnostic::warning(
+                    format!("this looks like a UUID of {digits} digits; one has 32"),
+                    entry.value.span.clone(),
+                )
+                .help("copy it anew; the service's ids are written as 8-4-4-4-12 digits"),
+            );
         }
         id
     }
@@ -329,6 +350,15 @@ impl Reader<'_> {
                 self.expected("a pattern", item, &entry.key_span);
                 continue;
             };
+            if let Some(at) = text.find("${{") {
+                let end = text[at..].find("}}").map_or(text.len(), |end| at + end + 2);
+                let span = self.inside(item, text, &(at..end));
+                self.report(
+                    Diagnostic::error("a pattern holds no expressions", span)
+                        .help("write it out, or take more files and choose among them by `when:`"),
+                );
+                continue;
+            }
             if let Some(glob) = self.cache.globs.get(text) {
                 globs.push(glob.clone());
                 spans.push(item.span.clone());
@@ -341,13 +371,25 @@ impl Reader<'_> {
                     spans.push(item.span.clone());
                 }
                 Err(error) => {
-                    let mut diagnostic = Diagnostic::error(error.message, item.span.clone());
+                    let span = self.inside(item, text, &error.range);
+                    let mut diagnostic = Diagnostic::error(error.message, span);
                     diagnostic.help = error.help;
                     self.report(diagnostic);
                 }
             }
         }
-        (self.diagnostics.len() == before).then_some((globs, spans))
+        let is_sound = self.diagnostics.len() == before;
+        let mut seen: HashMap<&str, &Span> = HashMap::new();
+        for (glob, span) in globs.iter().zip(&spans) {
+            if let Some(first) = seen.insert(glob.as_str(), span) {
+                self.diagnostics.push(
+                    Diagnostic::warning("this pattern is there twice", span.clone())
+                        .other(first.clone(), "first here")
+                        .help("take one of them out"),
+                );
+            }
+        }
+        is_sound.then_some((globs, spans))
     }
 
     /// The rule's own metadata after the defaults it does not override.
@@ -443,4 +485,13 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Whether a text was most likely meant to be a UUID, and is none.
+fn is_like_a_uuid(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_hexdigit() || c == '-';
+    (30..=40).contains(&text.len())
+        && text.matches('-').count() >= 3
+        && text.chars().all(is_part)
+        && uuid::Uuid::parse_str(text).is_err()
 }

@@ -1,6 +1,6 @@
 //! Texts with `${{ … }}`, and their places.
 
-use super::Reader;
+use super::{Reader, meant};
 use crate::diagnostic::Diagnostic;
 use crate::manifest::Placed;
 use crate::template::{Condition, Known, Scope, Template, TemplateError, Uses};
@@ -8,6 +8,7 @@ use crate::yaml::{Node, Span};
 
 impl Reader<'_> {
     pub(super) fn template(&mut self, node: &Node, text: &str, scope: Scope) -> Option<Template> {
+        self.names_capture |= text.contains("capture");
         let key = text.contains("${{").then(|| {
             let beside = &self.beside;
             let (capture, row, sidecar) = (beside.capture, beside.row, beside.sidecar);
@@ -18,15 +19,16 @@ impl Reader<'_> {
             if template.uses().secret.is_some() {
                 self.note_uses(node, template.uses(), scope);
             }
-            return Some(template);
+            return may_be_shown(&template, scope).then_some(template);
         }
         let parsed = Template::parse(text, scope, &self.known());
         let template = self.parsed_template(node, text, parsed)?;
+        self.look_alike(node, text);
         self.note_uses(node, template.uses(), scope);
         if let Some(key) = key {
             self.cache.templates.insert(key, template.clone());
         }
-        Some(template)
+        may_be_shown(&template, scope).then_some(template)
     }
 
     /// As [`Self::template`], with its place.
@@ -40,7 +42,20 @@ impl Reader<'_> {
         Some(self.place(node, text, value))
     }
 
+    /// Warns of what is an expression in other tools and a text here.
+    fn look_alike(&mut self, node: &Node, text: &str) {
+        let Some((range, meant)) = meant::expression(text) else {
+            return;
+        };
+        let span = self.inside(node, text, &range);
+        self.doubtful.push(
+            Diagnostic::warning("this is a text as it stands, and no expression", span)
+                .help(format!("write `{meant}` if it is to be filled in")),
+        );
+    }
+
     pub(super) fn condition(&mut self, node: &Node, text: &str) -> Option<Placed<Condition>> {
+        self.names_capture |= text.contains("capture");
         let parsed = Condition::parse(text, Scope::File, &self.known());
         let condition = self.parsed_template(node, text, parsed)?;
         self.note_uses(node, condition.uses(), Scope::File);
@@ -143,4 +158,9 @@ impl Reader<'_> {
         };
         start..start + part.len()
     }
+}
+
+/// Whether nothing is shown that looks like a secret: what is no metadata is shown.
+fn may_be_shown(template: &Template, scope: Scope) -> bool {
+    scope == Scope::File || template.uses().secret.is_none()
 }

@@ -16,6 +16,15 @@ impl Reader<'_> {
     pub(super) fn vars(&mut self, entry: &Entry) {
         let Value::Map(entries) = &entry.value.value else {
             self.expected("a mapping of names to texts", &entry.value, &entry.key_span);
+            // Which names were meant is plain: each use of them is not wrong as well.
+            if let Value::List(items) = &entry.value.value {
+                for item in items {
+                    if let Value::Map(entries) = &item.value {
+                        let names = entries.iter().map(|entry| entry.key.clone());
+                        self.vars.extend(names.map(|name| (name, String::new())));
+                    }
+                }
+            }
             return;
         };
         let mut seen: HashMap<&str, &Entry> = HashMap::new();

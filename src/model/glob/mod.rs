@@ -9,7 +9,10 @@ mod name;
 
 use std::fmt;
 use std::hash::Hash;
+use std::ops::Range;
 use std::sync::Arc;
+
+use globset::ErrorKind;
 
 pub use self::index::GlobIndex;
 
@@ -40,9 +43,11 @@ enum Dotfiles {
     Matched,
 }
 
-/// Why a pattern cannot be used: the problem, and what to write instead.
+/// Why a pattern cannot be used: where, the problem, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GlobError {
+    /// Bytes of the pattern's text.
+    pub range: Range<usize>,
     /// What is wrong.
     pub message: String,
     /// What to do about it.
@@ -50,8 +55,9 @@ pub struct GlobError {
 }
 
 impl GlobError {
-    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+    fn new(range: Range<usize>, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
+            range,
             message: message.into(),
             help: Some(help.into()),
         }
@@ -67,20 +73,24 @@ impl Glob {
     /// `.` or `..`, with an empty component, with `**` glued to other text, malformed, or with
     /// more than 1,000 brace alternatives.
     pub fn parse(text: &str) -> Result<Self, GlobError> {
+        let end = text.len();
         if text.is_empty() {
             return Err(GlobError::new(
+                0..end,
                 "the pattern is empty",
                 "`**` takes every file",
             ));
         }
         if text.starts_with('/') {
             return Err(GlobError::new(
+                0..1,
                 "the pattern begins with `/`",
                 "patterns are relative to `root`; leave the slash out",
             ));
         }
         if text.ends_with('/') {
             return Err(GlobError::new(
+                end - 1..end,
                 "the pattern ends with `/`, and only files are matched",
                 format!("`{text}**` takes every file below the folder"),
             ));
@@ -90,7 +100,7 @@ impl Glob {
             .map(|alternative| {
                 let mut components = split_components(alternative)
                     .into_iter()
-                    .map(Component::parse)
+                    .map(|component| Component::parse(component, text))
                     .collect::<Result<Vec<_>, _>>()?;
                 components
                     .dedup_by(|a, b| matches!((a, b), (Component::AnyDepth, Component::AnyDepth)));
@@ -137,24 +147,30 @@ impl fmt::Debug for Glob {
 }
 
 impl Component {
-    fn parse(text: String) -> Result<Self, GlobError> {
+    fn parse(text: String, pattern: &str) -> Result<Self, GlobError> {
         if text == "**" {
             return Ok(Self::AnyDepth);
         }
         if text.is_empty() {
+            let two = pattern.find("//").map(|at| at..at + 2);
             return Err(GlobError::new(
+                two.unwrap_or(0..pattern.len()),
                 "the pattern has an empty component",
                 "write one `/` between components",
             ));
         }
         if text == "." || text == ".." {
-            return Err(GlobError::new(
-                format!("the pattern has the component `{text}`"),
-                "patterns are relative to `root` and cannot leave it; change `root` instead",
-            ));
+            let help = if text == "." {
+                "patterns are relative to `root` anyway; leave it out"
+            } else {
+                "patterns are relative to `root` and cannot leave it; change `root` instead"
+            };
+            let message = format!("the pattern has the component `{text}`");
+            return Err(GlobError::new(place(&text, pattern), message, help));
         }
         if text.contains("**") {
             return Err(GlobError::new(
+                place(&text, pattern),
                 "`**` is glued to other text",
                 "`**` crosses folders only when it stands alone, as in `**/*.pdf`; `*` matches \
                  within one name",
@@ -163,9 +179,19 @@ impl Component {
         if !text.contains(name::SPECIAL) {
             return Ok(Self::Literal(text));
         }
-        name::check(&text).map_err(|kind| GlobError {
-            message: kind.to_string(),
-            help: None,
+        name::check(&text).map_err(|kind| {
+            let (message, help) = match kind {
+                ErrorKind::UnclosedClass => (
+                    "a `[` is never closed".to_owned(),
+                    "close it with `]`, or write `\\[` for the character itself",
+                ),
+                ErrorKind::InvalidRange(from, to) => (
+                    format!("the range `{from}-{to}` runs backwards"),
+                    "write the lower end first; a `-` that is meant comes last, as in `[ab-]`",
+                ),
+                other => (other.to_string(), "write `\\\\` for a backslash"),
+            };
+            GlobError::new(place(&text, pattern), message, help)
         })?;
         Ok(Self::Wildcard(text))
     }
@@ -263,6 +289,16 @@ fn matches_prefix(pattern: &[Component], folder: &[&str], dotfiles: Dotfiles) ->
     p < pattern.len()
 }
 
+/// Where a component stands in its pattern; the whole pattern where braces put it together.
+fn place(component: &str, pattern: &str) -> Range<usize> {
+    let is_start = |text: &str| text.is_empty() || text.ends_with(['/', '{', ',']);
+    let is_end = |text: &str| text.is_empty() || text.starts_with(['/', '}', ',']);
+    let mut found = pattern.match_indices(component);
+    found
+        .find(|(at, _)| is_start(&pattern[..*at]) && is_end(&pattern[at + component.len()..]))
+        .map_or(0..pattern.len(), |(at, _)| at..at + component.len())
+}
+
 /// Cuts at the slashes outside `[…]` and escapes.
 fn split_components(text: &str) -> Vec<String> {
     let mut components = vec![String::new()];
@@ -311,7 +347,13 @@ fn expand_braces(text: &str) -> Result<Vec<String>, GlobError> {
     let mut done = Vec::new();
     let mut open = vec![text.to_owned()];
     while let Some(next) = open.pop() {
-        let Some((before, choices, after)) = first_braces(&next)? else {
+        let found = first_braces(&next).map_err(|mut error| {
+            // What follows spelled out braces stands as it is at the pattern's end.
+            let moved = |at: usize| (text.len() + at).saturating_sub(next.len());
+            error.range = moved(error.range.start)..moved(error.range.end);
+            error
+        });
+        let Some((before, choices, after)) = found? else {
             done.push(next);
             continue;
         };
@@ -320,6 +362,7 @@ fn expand_braces(text: &str) -> Result<Vec<String>, GlobError> {
         }
         if open.len() + done.len() > ALTERNATIVES_MAX {
             return Err(GlobError::new(
+                0..text.len(),
                 format!("the braces spell out more than {ALTERNATIVES_MAX} alternatives"),
                 "use `*`, or several patterns",
             ));
@@ -350,6 +393,7 @@ fn first_braces(text: &str) -> Result<Option<Braces<'_>>, GlobError> {
                 }
                 '}' if depth == 0 => {
                     return Err(GlobError::new(
+                        at..at + 1,
                         "a `}` has no `{` before it",
                         "write `\\}` for the character itself",
                     ));
@@ -368,6 +412,7 @@ fn first_braces(text: &str) -> Result<Option<Braces<'_>>, GlobError> {
     }
     if depth > 0 {
         return Err(GlobError::new(
+            start..start + 1,
             "a `{` is never closed",
             "close it with `}`, or write `\\{` for the character itself",
         ));
@@ -580,7 +625,8 @@ mod tests {
             ("a**b", "glued"),
             ("{a,b", "never closed"),
             ("a}", "no `{`"),
-            ("[a", "character class"),
+            ("[a", "`[` is never closed"),
+            ("[z-a]", "runs backwards"),
             (
                 "{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}",
                 "more than 1000",
@@ -588,6 +634,28 @@ mod tests {
         ] {
             let error = Glob::parse(pattern).expect_err(pattern);
             assert!(error.message.contains(says), "{pattern}: {}", error.message);
+            assert!(error.help.is_some(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pattern_is_pointed_at() {
+        for (pattern, part) in [
+            ("/a", "/"),
+            ("a/", "/"),
+            ("é//b", "//"),
+            ("a.b/../c", ".."),
+            ("{a,b}/./c", "."),
+            ("in/{a,b**.x}/c", "b**.x"),
+            ("a/b**/c", "b**"),
+            ("x{a,b", "{"),
+            ("{a}b}", "}"),
+            ("{a,{b,c}}}/x", "}"),
+            ("é/[a/b", "[a/b"),
+            ("{a,b}**", "{a,b}**"),
+        ] {
+            let error = Glob::parse(pattern).expect_err(pattern);
+            assert_eq!(&pattern[error.range], part, "{pattern}");
         }
     }
 
