@@ -12,6 +12,7 @@ use crate::manifest::{Overlap, Rule};
 use crate::model::{
     Digests, InDoubt, Known, Origin, RunId, SourcePath, count, shown, shown_bounded,
 };
+use crate::plan::select::Told;
 use crate::plan::{
     Basis, Decision, Inputs, Note, Plan, PlannedFile, Refusal, idle_excludes, plan, unused_columns,
 };
@@ -97,8 +98,12 @@ fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
     // By place in the manifest; without one, by rule and what it is.
     let mut groups: BTreeMap<(usize, usize, usize, &str), Vec<usize>> = BTreeMap::new();
     for (index, (row, problem)) in plan.problems.iter().enumerate() {
+        if problem.told == Told::Already {
+            continue;
+        }
         let place = match &problem.span {
-            Some(span) => (span.start, span.end, 0, ""),
+            Some(span) if problem.beside.is_empty() => (span.start, span.end, 0, ""),
+            Some(span) => (span.start, span.end, index, ""),
             None => (0, 0, plan.files[*row].rule, problem.message.as_str()),
         };
         groups.entry(place).or_default().push(index);
@@ -108,6 +113,20 @@ fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
         let (row, problem) = &plan.problems[indices[0]];
         let file = &plan.files[*row];
         let rule = &looked.manifest.rules[file.rule];
+        // What is wrong in a sidecar is told there.
+        if !problem.beside.is_empty() {
+            let path = shown_bounded(file.path.as_str());
+            diagnostics.extend(problem.beside.iter().map(|found| {
+                Diagnostic {
+                    label: found
+                        .label
+                        .clone()
+                        .or_else(|| Some(format!("keeps `{path}` back"))),
+                    ..found.clone()
+                }
+            }));
+            continue;
+        }
         let label = for_files(&file.path, indices.len());
         let span = problem.span.clone().unwrap_or_else(|| rule.span.clone());
         let (message, help) = match (problem.message.split_once("; "), &problem.help) {
@@ -116,10 +135,6 @@ fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
         };
         let diagnostic = Diagnostic::error(message, span).label(label);
         diagnostics.push(Diagnostic { help, ..diagnostic });
-        let beside = indices
-            .iter()
-            .flat_map(|index| &plan.problems[*index].1.beside);
-        diagnostics.extend(beside.cloned());
     }
     diagnostics
 }
@@ -325,6 +340,10 @@ fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
     for taken in &looked.selection.taken {
         let (files, found) = &mut with[taken.rule];
         *files += 1;
+        // One that cannot be used was found too.
+        if taken.problem.is_some() {
+            *found += 1;
+        }
         if let Some(sidecar) = &taken.sidecar {
             *found += 1;
             beside.insert((taken.root, &sidecar.0));
@@ -337,7 +356,7 @@ fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
             && found == 0
         {
             diagnostics.push(
-                Diagnostic::warning(
+                Diagnostic::note(
                     format!("no file of rule `{}` has such a sidecar", rule.name),
                     sidecar.path.span.clone(),
                 )

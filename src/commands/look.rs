@@ -140,7 +140,11 @@ pub(super) fn look(
             // One that many files share is read once, where they follow each other.
             let beside = match last {
                 Some((last, found)) if (last.root, &last.path) == (need.root, &need.path) => found,
-                _ => read_sidecar(&looked.survey.roots, &need),
+                _ => {
+                    let rule = selection.taken[need.file].rule;
+                    let root = &basis.manifest.rules[rule].root;
+                    read_sidecar(&looked.survey.roots, root, &need)
+                }
             };
             selection.beside(&basis, &need, beside.clone());
             last = Some((need, beside));
@@ -389,17 +393,19 @@ fn open_regular(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-fn read_sidecar(roots: &Roots, need: &SidecarNeed) -> SidecarFound {
+fn read_sidecar(roots: &Roots, root: &Path, need: &SidecarNeed) -> SidecarFound {
     match roots.read_small(need.root, &need.path, sidecar::BYTES_MAX) {
         Ok(None) => SidecarFound::Missing,
-        Ok(Some(bytes)) => match sidecar::parse(&bytes, need.path.as_str()) {
-            Ok(sidecar) => SidecarFound::Read(Arc::new((need.path.clone(), sidecar))),
-            Err(diagnostics) => {
-                let first = diagnostics.first();
-                let why = first.map_or_else(String::new, |first| first.message.clone());
-                SidecarFound::Unusable(why, diagnostics)
+        Ok(Some(bytes)) => {
+            match sidecar::parse(&bytes, &root.join(need.path.as_str()).to_string_lossy()) {
+                Ok(sidecar) => SidecarFound::Read(Arc::new((need.path.clone(), sidecar))),
+                Err(diagnostics) => {
+                    let first = diagnostics.first();
+                    let why = first.map_or_else(String::new, |first| first.message.clone());
+                    SidecarFound::Unusable(why, diagnostics)
+                }
             }
-        },
+        }
         Err(why) => SidecarFound::Unusable(why, Vec::new()),
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Basis;
-use super::select::{Problem, Selection, Taken, captured, values};
+use super::select::{Problem, Selection, Taken, Told, captured, values};
 use crate::diagnostic::{Diagnostic, Excerpt, Severity, excerpt};
 use crate::manifest::{Reaction, Rule, Span, TableRule};
 use crate::model::{Entry, RelativePath, RootId, closest, count, shown, shown_bounded};
@@ -135,8 +135,24 @@ impl Selection {
                 Some((rule, rule.table.as_ref()?))
             })
             .collect();
+        let untold = |message: &str| Problem {
+            told: Told::Already,
+            ..Problem::new(message)
+        };
         if !is_sound {
+            for &at in &need.files {
+                self.taken[at].problem = Some(Box::new(untold("its table cannot be used")));
+            }
             return diagnostics;
+        }
+        for (rule, positions) in &without {
+            let table = basis.manifest.rules[*rule].table.as_ref();
+            if table.is_some_and(|table| table.files_without_row == Reaction::Error) {
+                for position in positions {
+                    let problem = untold("it has no row in the table");
+                    self.taken[need.files[*position]].problem = Some(Box::new(problem));
+                }
+            }
         }
         diagnostics.extend(unknown_columns(&tables, &joined.columns));
         for (rule, positions) in without {

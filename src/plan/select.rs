@@ -56,8 +56,19 @@ pub struct Problem {
     pub span: Option<Span>,
     /// What to do about it.
     pub help: Option<String>,
-    /// What is wrong in another file, at its place.
+    /// What is wrong in another file, at its place: it says all, where there is something.
     pub beside: Vec<Diagnostic>,
+    /// Whether a diagnostic of its own tells it already.
+    pub told: Told,
+}
+
+/// Whether a problem is told elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Here alone.
+    Here,
+    /// By a diagnostic about the table.
+    Already,
 }
 
 impl Problem {
@@ -67,6 +78,7 @@ impl Problem {
             span: None,
             help: None,
             beside: Vec::new(),
+            told: Told::Here,
         }
     }
 
@@ -77,6 +89,7 @@ impl Problem {
             span: Some(of.part(&error.range)),
             help: error.help,
             beside: Vec::new(),
+            told: Told::Here,
         }
     }
 }

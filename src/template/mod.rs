@@ -32,7 +32,10 @@ use self::tokens::expression_end;
 use self::uses::NO_USES;
 pub use self::uses::{Named, Uses};
 pub use self::values::Values;
-use crate::model::{Environment, shown_bounded};
+use crate::model::{Environment, shown};
+
+/// Longest expression that a problem is told with, in characters.
+const HEAD_MAX: usize = 80;
 
 /// Longest text of a template, in bytes.
 const TEXT_MAX: usize = 1024 * 1024;
@@ -112,7 +115,7 @@ impl RenderError {
     fn of(source: &str, range: Range<usize>, why: &str) -> Self {
         Self {
             range,
-            message: format!("`{}`{why}", shown_bounded(source)),
+            message: format!("`{}`{why}", head(source)),
             help: None,
         }
     }
@@ -343,7 +346,7 @@ impl Part {
 fn evaluated(program: &Program, at: usize, values: &Values<'_>) -> Result<Value, RenderError> {
     let failed = |problem: engine::Problem| RenderError {
         range: moved_range(&problem.range, at),
-        message: format!("`{}`: {}", shown_bounded(program.source()), problem.message),
+        message: format!("`{}`: {}", head(program.source()), problem.message),
         help: problem.help,
     };
     let value = program.eval(values).map_err(failed)?;
@@ -400,6 +403,14 @@ impl fmt::Debug for Part {
             Self::Given { source, .. } => fmt::Debug::fmt(source, f),
             Self::Program(program, _) => fmt::Debug::fmt(program.source(), f),
         }
+    }
+}
+
+/// The beginning of an expression, enough to know it by: a caret shows the rest where there is one.
+fn head(source: &str) -> String {
+    match source.char_indices().nth(HEAD_MAX) {
+        Some((end, _)) => format!("{}…", shown(&source[..end])),
+        None => shown(source).into_owned(),
     }
 }
 

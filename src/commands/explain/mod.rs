@@ -405,8 +405,12 @@ impl Asked<'_> {
                 (path.unwrap_or_default(), *line, Some(column.clone()))
             }
             LayerOrigin::Sidecar { line } => {
-                let path = taken.sidecar.as_ref().map(|beside| beside.0.as_str());
-                (path.unwrap_or_default().to_owned(), *line as u64, None)
+                let path = taken
+                    .sidecar
+                    .as_ref()
+                    .map_or("", |beside| beside.0.as_str());
+                let path = rule.root.join(path).to_string_lossy().into_owned();
+                (path, *line as u64, None)
             }
         }
     }

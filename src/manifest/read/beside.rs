@@ -55,7 +55,7 @@ impl Reader<'_> {
                 Ok(capture) => {
                     let names = capture.names().iter().map(ToString::to_string).collect();
                     let at = self.cache.captures.len();
-                    self.cache.captures.push((capture, names));
+                    self.cache.captures.push((Some(capture), names));
                     self.cache.capture_places.insert(text.to_owned(), at);
                     at
                 }
@@ -64,13 +64,14 @@ impl Reader<'_> {
                     let mut diagnostic = Diagnostic::error(error.message, span);
                     diagnostic.help = error.help;
                     self.report(diagnostic);
+                    self.beside.capture = Some(self.broken_capture(text));
                     return None;
                 }
             },
         };
         self.beside.capture = Some(at);
         Some(CaptureRule {
-            capture: self.cache.captures[at].0.clone(),
+            capture: self.cache.captures[at].0.clone()?,
             span: entry.value.span.clone(),
             metadata: if takes_all {
                 CaptureMetadata::All
@@ -97,6 +98,18 @@ impl Reader<'_> {
                 "name it, as `${{{{ capture.{name} }}}}`, or write `capture_metadata: true`"
             ))
         })
+    }
+
+    /// What a capture that cannot be used names all the same, so that templates are not called
+    /// wrong for it.
+    fn broken_capture(&mut self, text: &str) -> usize {
+        let groups = text.split("(?").skip(1).filter_map(|group| {
+            let name = group.strip_prefix('P').unwrap_or(group).strip_prefix('<')?;
+            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
+            Some(name[..end.unwrap_or(name.len())].to_owned())
+        });
+        self.cache.captures.push((None, groups.collect()));
+        self.cache.captures.len() - 1
     }
 
     pub(super) fn table(&mut self, entry: &Entry, rule: &RuleName) -> Option<TableRule> {

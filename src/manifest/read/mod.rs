@@ -110,8 +110,8 @@ struct Beside {
 #[derive(Default)]
 struct Cache {
     globs: HashMap<String, Glob>,
-    /// Each capture with its groups' names, in the order of their first mention.
-    captures: Vec<(Capture, Vec<String>)>,
+    /// Each capture, unless it cannot be used, with its groups' names.
+    captures: Vec<(Option<Capture>, Vec<String>)>,
     capture_places: HashMap<String, usize>,
     templates: HashMap<TemplateKey, Template>,
 }
