@@ -104,7 +104,11 @@ fn expressions_without_end_are_refused() {
     );
     let chain = "| replace('a', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa')".repeat(12);
     let chain = format!("metadata: {{a: \"${{{{ file.name {chain} }}}}\"}}");
-    refused(&rule(&chain), &[], "it makes too much text, or takes too many steps");
+    refused(
+        &rule(&chain),
+        &[],
+        "it makes too much text, or takes too many steps",
+    );
     for capture in ["(?<x>(.{1000}){1000})", "(?<x>\\w{5000})"] {
         refused(
             &rule(&format!("capture: '{capture}'")),

@@ -531,22 +531,23 @@ mod tests {
             }
             let manifest = manifest(text);
             let mut expected = Vec::new();
-            let mut seen = HashMap::new();
+            let (mut seen, mut by_patterns) = (HashMap::new(), HashMap::new());
             for (index, (_, _, min, age, depth, odd)) in rules.iter().enumerate() {
                 let rule = &manifest.rules[index];
                 for (path, (size, old)) in &files {
-                    let is_taken = rule.include.matches(path)
+                    let is_matched = rule.include.matches(path)
                         && !rule.exclude.matches(path)
-                        && size >= min
-                        && old >= age
-                        && path.matches('/').count() < *depth
-                        && size != odd;
-                    if !is_taken {
+                        && path.matches('/').count() < *depth;
+                    if !is_matched {
+                        continue;
+                    }
+                    let is_copy = *by_patterns.entry(path).or_insert(index) != index;
+                    if size < min || old < age || size == odd {
                         continue;
                     }
                     let is_first = *seen.entry(path).or_insert(index) == index;
                     if is_first || overlap != "first" {
-                        expected.push((index, path.clone(), !is_first && overlap == "all"));
+                        expected.push((index, path.clone(), is_copy && overlap == "all"));
                     }
                 }
             }
