@@ -1,6 +1,6 @@
 //! From YAML text to a validated [`Manifest`], with every problem found in one pass.
 //!
-//! The text becomes a tree of spanned nodes ([`crate::yaml`]), the tree becomes a manifest (`read`),
+//! The text becomes a tree of spanned nodes (`yaml`), the tree becomes a manifest (`read`),
 //! whose keys are declared once (`keys`). What is wrong is a [`Diagnostic`].
 
 pub mod keys;

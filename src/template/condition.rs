@@ -26,7 +26,7 @@ enum ConditionKind {
 }
 
 impl Condition {
-    /// Parses an expression, as [`Template::parse`] does.
+    /// Parses an expression, as [`super::Template::parse`] does.
     ///
     /// # Errors
     ///
