@@ -438,7 +438,7 @@ impl Asked<'_> {
             &stand_in
         };
         let path = path.as_str();
-        let mut pattern = self.include(rule, path);
+        let mut pattern = None;
         let why = match refusal(&self.basis, rule, candidate) {
             Some(Refusal::NotIncluded) if hidden(path) && !rule.include.patterns().is_empty() => {
                 "no `include` pattern matches; names with a leading dot must be spelt, or \
