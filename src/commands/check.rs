@@ -8,7 +8,7 @@ use super::look::{Care, Looked, look};
 use crate::cli::{CheckFormat, CheckSettings, Warnings};
 use crate::diagnostic::{Checked, Diagnostic, Document, Severity, Source, Tally};
 use crate::error::{Exit, Failure};
-use crate::manifest::{Overlap, Rule};
+use crate::manifest::{Overlap, Rule, Span};
 use crate::model::{
     Digests, InDoubt, Known, Origin, RunId, SourcePath, count, shown, shown_bounded,
 };
@@ -125,6 +125,14 @@ fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
                     ..found.clone()
                 }
             }));
+            continue;
+        }
+        // What is wrong for every file is told once.
+        let is_told = |span: &Span| {
+            let mut found = looked.diagnostics.iter();
+            found.any(|found| found.span() == Some(span) && found.severity == Severity::Error)
+        };
+        if problem.span.as_ref().is_some_and(is_told) {
             continue;
         }
         let label = for_files(&file.path, indices.len());
@@ -340,7 +348,7 @@ fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
     for taken in &looked.selection.taken {
         let (files, found) = &mut with[taken.rule];
         *files += 1;
-        // One that cannot be used was found too.
+        // One that cannot be used is there.
         if taken.problem.is_some() {
             *found += 1;
         }
@@ -350,19 +358,23 @@ fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
         }
     }
     let mut diagnostics = Vec::new();
-    for (rule, (files, found)) in rules.iter().zip(with) {
-        if let Some(sidecar) = &rule.sidecar
-            && files > 0
-            && found == 0
-        {
-            diagnostics.push(
-                Diagnostic::note(
-                    format!("no file of rule `{}` has such a sidecar", rule.name),
-                    sidecar.path.span.clone(),
-                )
-                .help("its path is relative to `root`: `${{ file.path }}` is the whole path there"),
-            );
+    for (index, (files, found)) in with.into_iter().enumerate() {
+        let (rule, first) = (&rules[index], looked.sidecars.get(&index));
+        let (Some(sidecar), Some((file, path))) = (&rule.sidecar, first) else {
+            continue;
+        };
+        if files == 0 || found > 0 {
+            continue;
         }
+        let (of, path) = (shown_bounded(file.as_str()), shown_bounded(path.as_str()));
+        diagnostics.push(
+            Diagnostic::note(
+                format!("no file of rule `{}` has such a sidecar", rule.name),
+                sidecar.path.span.clone(),
+            )
+            .label(format!("for `{of}` this is `{path}`"))
+            .help("its path is relative to `root`: `${{ file.path }}` is the whole path there"),
+        );
     }
     let mut sent: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
     for taken in &looked.selection.taken {

@@ -2,7 +2,7 @@
 //! tables and sidecars, and every problem of them. What `plan`, `apply`, `check` and `explain`
 //! share.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -59,6 +59,8 @@ pub(super) struct Looked {
     pub selection: Selection,
     /// The tables that could be read: the rules that share one, and its columns.
     pub tables: Vec<(Vec<usize>, Vec<Arc<str>>)>,
+    /// For each rule with sidecars, its first file, and where the sidecar of it was looked for.
+    pub sidecars: BTreeMap<usize, (RelativePath, RelativePath)>,
 }
 
 impl Looked {
@@ -101,15 +103,13 @@ pub(super) fn look(
     let (manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
     let is_whole = diagnostics.is_empty();
     let mut wants = Vec::with_capacity(manifest.rules.len());
-    let mut lists = Vec::with_capacity(manifest.rules.len());
+    let (mut lists, mut near) = (HashMap::new(), Near::default());
     for rule in &manifest.rules {
-        let (want, list) = want(rule, care, &mut diagnostics);
-        wants.push(want);
-        lists.push(list);
+        let found = (&mut near, &mut diagnostics);
+        wants.push(want(rule, care, &mut lists, found));
     }
     let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
-    diagnostics.extend(unusable_roots(&manifest, &survey));
-    let mut near = Near::default();
+    diagnostics.extend(unusable_roots(&manifest, &survey, &mut near));
     diagnostics.extend(missing(&manifest, (&wants, &lists), &survey, &mut near));
     for (rule, pattern) in unmatched(&manifest, &survey.candidates) {
         diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern, &mut near));
@@ -124,27 +124,31 @@ pub(super) fn look(
         survey,
         selection: Selection::default(),
         tables: Vec::new(),
+        sidecars: BTreeMap::new(),
     };
     let mut selection = Selection::default();
     let mut found = Vec::new();
     let mut tables = Vec::new();
+    let mut sidecars = BTreeMap::new();
     let basis = looked.basis(origin, settings.organization.as_ref(), (run, started));
     if !basis.manifest.rules.is_empty() {
         selection = Selection::new(&basis);
         let needs = selection.tables(&basis);
         for need in needs {
-            join(&basis, &mut selection, &need, &mut found, &mut tables);
+            let told = (&mut near, &mut found);
+            join(&basis, &mut selection, &need, told, &mut tables);
         }
         let mut last: Option<(SidecarNeed, SidecarFound)> = None;
         for need in selection.sidecars(&basis) {
+            let taken = &selection.taken[need.file];
+            let root = &basis.manifest.rules[taken.rule].root;
+            let first = sidecars.entry(taken.rule);
+            let file = &basis.candidate(taken).relative;
+            first.or_insert_with(|| (file.clone(), need.path.clone()));
             // One that many files share is read once, where they follow each other.
             let beside = match last {
                 Some((last, found)) if (last.root, &last.path) == (need.root, &need.path) => found,
-                _ => {
-                    let rule = selection.taken[need.file].rule;
-                    let root = &basis.manifest.rules[rule].root;
-                    read_sidecar(&looked.survey.roots, root, &need)
-                }
+                _ => read_sidecar(&looked.survey.roots, root, &need),
             };
             selection.beside(&basis, &need, beside.clone());
             last = Some((need, beside));
@@ -161,22 +165,32 @@ pub(super) fn look(
         .retain(|diagnostic| seen.insert(diagnostic.clone()));
     looked.selection = selection;
     looked.tables = tables;
+    looked.sidecars = sidecars;
     Ok(looked)
 }
 
-/// What one rule wants from its root, and on which line of a list each path stands.
-fn want(rule: &Rule, care: Care, diagnostics: &mut Vec<Diagnostic>) -> (Want, Vec<usize>) {
-    let mut lines = Vec::new();
+/// What one rule wants from its root.
+fn want(
+    rule: &Rule,
+    care: Care,
+    lists: &mut HashMap<PathBuf, List>,
+    (near, diagnostics): (&mut Near, &mut Vec<Diagnostic>),
+) -> Want {
     let listed = match &rule.select.files_from {
         None => None,
         Some(FilesFrom::Here(paths)) => Some(paths.iter().map(|(path, _)| path.clone()).collect()),
+        // One that stands in `defaults` is read once, and its problems are told once.
+        Some(FilesFrom::File(path, _)) if lists.contains_key(path) => {
+            lists.get(path).map(|list| list.paths.clone())
+        }
         Some(FilesFrom::File(path, span)) => {
             let name = shown(&path.to_string_lossy()).into_owned();
             match read_list(path, &name) {
-                Ok(list) => {
-                    diagnostics.extend(list.problems);
-                    lines = list.lines;
-                    Some(list.paths)
+                Ok(mut list) => {
+                    diagnostics.append(&mut list.problems);
+                    let paths = list.paths.clone();
+                    lists.insert(path.clone(), list);
+                    Some(paths)
                 }
                 Err(error) => {
                     diagnostics.push(
@@ -185,14 +199,14 @@ fn want(rule: &Rule, care: Care, diagnostics: &mut Vec<Diagnostic>) -> (Want, Ve
                             span.clone(),
                         )
                         .label(format!("looked for `{name}`"))
-                        .help("`files_from` is relative to the manifest's folder"),
+                        .help(near.file(path, "`files_from` is relative to the manifest's folder")),
                     );
                     Some(Vec::new())
                 }
             }
         }
     };
-    let want = Want {
+    Want {
         root: rule.root.clone(),
         include: rule.include.clone(),
         exclude: match care {
@@ -205,8 +219,7 @@ fn want(rule: &Rule, care: Care, diagnostics: &mut Vec<Diagnostic>) -> (Want, Ve
             FollowSymlinks::WithinRoot => Links::WithinRoot,
         },
         listed,
-    };
-    (want, lines)
+    }
 }
 
 /// A list of files.
@@ -285,7 +298,7 @@ fn tell_of_more(problems: &mut [Diagnostic], more: usize, of: &str) {
     }
 }
 
-fn unusable_roots(manifest: &Manifest, survey: &Survey) -> Vec<Diagnostic> {
+fn unusable_roots(manifest: &Manifest, survey: &Survey, near: &mut Near) -> Vec<Diagnostic> {
     let mut seen = HashSet::new();
     let mut diagnostics = Vec::new();
     for (rule, why) in &survey.unusable_roots {
@@ -300,7 +313,7 @@ fn unusable_roots(manifest: &Manifest, survey: &Survey) -> Vec<Diagnostic> {
                     "looked for `{}`",
                     shown(&rule.root.to_string_lossy())
                 ))
-                .help(near::root(&rule.root)),
+                .help(near.root(&rule.root)),
         );
     }
     diagnostics
@@ -309,7 +322,7 @@ fn unusable_roots(manifest: &Manifest, survey: &Survey) -> Vec<Diagnostic> {
 /// Listed files that are not there.
 fn missing(
     manifest: &Manifest,
-    (wants, lists): (&[Want], &[Vec<usize>]),
+    (wants, lists): (&[Want], &HashMap<PathBuf, List>),
     survey: &Survey,
     near: &mut Near,
 ) -> Vec<Diagnostic> {
@@ -323,7 +336,8 @@ fn missing(
         let place: Place = match &rule.select.files_from {
             Some(FilesFrom::Here(paths)) => paths[*position].1.clone().into(),
             Some(FilesFrom::File(file, _)) => {
-                let (text, line) = (path.as_str(), lists[*index][*position]);
+                let line = lists.get(file).and_then(|list| list.lines.get(*position));
+                let (text, line) = (path.as_str(), line.copied().unwrap_or(1));
                 excerpt(&file.to_string_lossy(), line, text, 0..text.len()).into()
             }
             None => rule.span.clone().into(),
@@ -345,7 +359,7 @@ fn join(
     basis: &Basis<'_>,
     selection: &mut Selection,
     need: &TableNeed,
-    found: &mut Vec<Diagnostic>,
+    (near, found): (&mut Near, &mut Vec<Diagnostic>),
     tables: &mut Vec<(Vec<usize>, Vec<Arc<str>>)>,
 ) {
     let first = need.rules.first().map(|rule| &basis.manifest.rules[*rule]);
@@ -362,7 +376,10 @@ fn join(
                     table.path.span.clone(),
                 )
                 .label(format!("looked for `{name}`"))
-                .help("a table's `path` is relative to the manifest's folder"),
+                .help(near.file(
+                    &need.path,
+                    "a table's `path` is relative to the manifest's folder",
+                )),
             );
             return;
         }
@@ -394,18 +411,17 @@ fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 fn read_sidecar(roots: &Roots, root: &Path, need: &SidecarNeed) -> SidecarFound {
+    let name = root.join(need.path.as_str());
     match roots.read_small(need.root, &need.path, sidecar::BYTES_MAX) {
         Ok(None) => SidecarFound::Missing,
-        Ok(Some(bytes)) => {
-            match sidecar::parse(&bytes, &root.join(need.path.as_str()).to_string_lossy()) {
-                Ok(sidecar) => SidecarFound::Read(Arc::new((need.path.clone(), sidecar))),
-                Err(diagnostics) => {
-                    let first = diagnostics.first();
-                    let why = first.map_or_else(String::new, |first| first.message.clone());
-                    SidecarFound::Unusable(why, diagnostics)
-                }
+        Ok(Some(bytes)) => match sidecar::parse(&bytes, &name.to_string_lossy()) {
+            Ok(sidecar) => SidecarFound::Read(Arc::new((need.path.clone(), sidecar))),
+            Err(diagnostics) => {
+                let first = diagnostics.first();
+                let why = first.map_or_else(String::new, |first| first.message.clone());
+                SidecarFound::Unusable(why, diagnostics)
             }
-        }
+        },
         Err(why) => SidecarFound::Unusable(why, Vec::new()),
     }
 }

@@ -18,13 +18,23 @@ const FOLDERS_MAX: usize = 20;
 /// Shortest path whose spelling says that another one was meant, in bytes.
 const NEAR_MIN: usize = 8;
 
+/// Most questions that are answered by looking: more are not shown.
+const ASKED_MAX: usize = 50;
+
 /// What lies in the folders that a manifest names.
 #[derive(Default)]
 pub(super) struct Near {
     folders: HashMap<PathBuf, Listing>,
+    asked: usize,
 }
 
 impl Near {
+    /// Whether there is still to be looked.
+    fn ask(&mut self) -> bool {
+        self.asked += 1;
+        self.asked <= ASKED_MAX
+    }
+
     fn listing(&mut self, folder: &Path) -> Option<&Listing> {
         if !self.folders.contains_key(folder) {
             if self.folders.len() == FOLDERS_MAX {
@@ -39,7 +49,8 @@ impl Near {
     /// What to do about a pattern of `include` that matches no file.
     pub(super) fn pattern(&mut self, rule: &Rule, pattern: usize) -> String {
         let written = rule.include.patterns()[pattern].as_str();
-        let listing = self.listing(&rule.root);
+        let is_asked = self.ask();
+        let listing = self.listing(&rule.root).filter(|_| is_asked);
         listing
             .and_then(|listing| of_pattern(rule, written, listing))
             .unwrap_or_else(|| {
@@ -67,6 +78,23 @@ impl Near {
             None => "paths of `files_from` are relative to `root`, and case matters".to_owned(),
         }
     }
+
+    /// What to do about a root that cannot be used.
+    pub(super) fn root(&mut self, root: &Path) -> String {
+        if root.components().any(|part| part.as_os_str() == "~") {
+            return "`~` is no more than a name here: write `${{ env.HOME }}` instead".to_owned();
+        }
+        let near = self.ask().then(|| near(root, |beside| beside.left_out));
+        near.flatten()
+            .unwrap_or_else(|| "`root` is relative to the manifest's folder".to_owned())
+    }
+
+    /// What to do about a file that cannot be read, unless another one was meant.
+    pub(super) fn file(&mut self, path: &Path, otherwise: &str) -> String {
+        let files = |beside: Listing| beside.files.into_iter().map(|(name, _)| name).collect();
+        let near = self.ask().then(|| near(path, files));
+        near.flatten().unwrap_or_else(|| otherwise.to_owned())
+    }
 }
 
 /// What is left of a path or pattern that begins with the name of the rule's root.
@@ -75,27 +103,22 @@ fn below<'p>(rule: &Rule, path: &'p str) -> Option<&'p str> {
     path.strip_prefix(root)?.strip_prefix('/')
 }
 
-/// What to do about a root that cannot be used.
-pub(super) fn root(root: &Path) -> String {
-    if root.components().any(|part| part.as_os_str() == "~") {
-        return "`~` is no more than a name here: write `${{ env.HOME }}` instead".to_owned();
-    }
-    let near = || {
-        let name = root.file_name()?.to_str()?;
-        let parent = root.parent()?;
-        let beside = Some(parent).filter(|parent| !parent.as_os_str().is_empty());
-        let beside = beside.unwrap_or(Path::new("."));
-        // Folders that are not entered are told apart from files.
-        let beside = list(beside, ENTRIES_MAX, |_, _| true).ok()?;
-        let folders = beside.left_out.iter().map(String::as_str);
-        let near = closest(name, folders.filter(|near| *near != name))?;
-        let near = parent.join(near);
-        Some(format!(
-            "did you mean `{}`?",
-            shown(&near.to_string_lossy())
-        ))
-    };
-    near().unwrap_or_else(|| "`root` is relative to the manifest's folder".to_owned())
+/// What of a folder is spelt almost as the last name of a path to it.
+fn near(path: &Path, names: impl Fn(Listing) -> Vec<String>) -> Option<String> {
+    let (name, folder) = (path.file_name()?.to_str()?, path.parent()?);
+    let here = Some(folder).filter(|folder| !folder.as_os_str().is_empty());
+    // Folders are told apart from files by not being entered.
+    let beside = list(here.unwrap_or(Path::new(".")), ENTRIES_MAX, |_, _| true).ok()?;
+    let names = names(beside);
+    let others = names
+        .iter()
+        .map(String::as_str)
+        .filter(|near| *near != name);
+    let near = folder.join(closest(name, others)?);
+    Some(format!(
+        "did you mean `{}`?",
+        shown(&near.to_string_lossy())
+    ))
 }
 
 fn of_pattern(rule: &Rule, written: &str, listing: &Listing) -> Option<String> {

@@ -155,6 +155,8 @@ impl Selection {
             }
         }
         diagnostics.extend(unknown_columns(&tables, &joined.columns));
+        // That rows are left over says the same as that files have none, where they are alike.
+        let mut is_explained = false;
         for (rule, positions) in without {
             let rule = &basis.manifest.rules[rule];
             let Some(table) = &rule.table else { continue };
@@ -179,10 +181,18 @@ impl Selection {
             let unused = joined.unused.keys.iter().map(|key| &**key);
             let near = table::nearest(key, unused);
             let help = match near {
-                Some((near, how)) => format!(
-                    "the table has `{}`, which no file asks for: it {how}",
-                    shown_bounded(near)
-                ),
+                Some((near, how)) => {
+                    let is_sure = !how.contains("almost");
+                    is_explained |= is_sure && positions.len() as u64 >= joined.unused.rows;
+                    let by_name = near.rsplit('/').next() == key.rsplit('/').next();
+                    let how = if by_name && !near.contains('/') {
+                        format!("{how}; `match: ${{{{ file.name }}}}` looks for names")
+                    } else {
+                        how.to_owned()
+                    };
+                    let near = shown_bounded(near);
+                    format!("the table has `{near}`, which no file asks for: it {how}")
+                }
                 None if table.files_without_row == Reaction::Error => {
                     "add the row, exclude the file, or write `files_without_row: warn`".to_owned()
                 }
@@ -200,7 +210,7 @@ impl Selection {
                     .help(help),
             );
         }
-        if !need.shared {
+        if !need.shared && !is_explained {
             let unused = &joined.unused;
             diagnostics.extend(unused_rows(&tables, &unused.first, unused.rows));
         }
@@ -226,6 +236,7 @@ impl Selection {
             let path = match sidecar.path.value.render(&values) {
                 Ok(path) => RelativePath::parse(&path).map_err(|why| Problem {
                     span: Some(sidecar.path.span.clone()),
+                    help: Some("a sidecar lies below `root`, as its file does".to_owned()),
                     ..Problem::new(format!("its sidecar: {why}"))
                 }),
                 Err(error) => Err(Problem::rendering("`sidecar`", &sidecar.path, error)),
@@ -248,12 +259,14 @@ impl Selection {
         let Some(rule) = &basis.manifest.rules[taken.rule].sidecar else {
             return;
         };
+        let mut help = None;
         let (message, beside) = match found {
             SidecarFound::Read(sidecar) => {
                 taken.sidecar = Some(sidecar);
                 return;
             }
             SidecarFound::Missing if rule.on_missing == Reaction::Error => {
+                help = Some("put it there, or write `on_missing: ignore`".to_owned());
                 (format!("its sidecar {} is missing", need.path), Vec::new())
             }
             SidecarFound::Missing => return,
@@ -264,6 +277,7 @@ impl Selection {
         };
         taken.problem = Some(Box::new(Problem {
             span: Some(rule.path.span.clone()),
+            help,
             beside,
             ..Problem::new(message)
         }));

@@ -121,10 +121,21 @@ pub(super) fn layered(
     }
     let taken = layers.0.iter().find(|layered| layered.key == TAG_KEY);
     if let Some(taken) = taken {
-        return Err(Problem::new(format!(
-            "the metadata name `{TAG_KEY}`, which {} gives it, is taken",
+        let message = format!(
+            "the metadata name `{TAG_KEY}` is taken, and the {} gives it",
             taken.origin.word()
-        )));
+        );
+        return Err(Problem {
+            span: match &taken.origin {
+                Origin::Defaults(span) | Origin::Rule(span) | Origin::Capture(span) => {
+                    Some(span.clone())
+                }
+                Origin::Table { .. } => rule.table.as_ref().map(|table| table.path.span.clone()),
+                Origin::Sidecar { .. } => rule.sidecar.as_ref().map(|of| of.path.span.clone()),
+            },
+            help: Some("`run: {tag: true}` fills it in; choose another name".to_owned()),
+            ..Problem::new(message)
+        });
     }
     Ok(layers.0)
 }

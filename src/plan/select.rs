@@ -166,10 +166,11 @@ impl Selection {
             let Some(candidates) = basis.candidates.roots.get(root.0) else {
                 continue;
             };
+            // The list alone says what is meant; what patterns leave out of it is counted.
+            let is_listed = |rule: &usize| rules[*rule].select.files_from.is_some();
+            let (listed, of_root): (Vec<usize>, Vec<usize>) =
+                of_root.into_iter().partition(is_listed);
             let index = GlobIndex::new(of_root.iter().map(|rule| &rules[*rule].include));
-            // Without patterns the list alone says what is meant.
-            let is_listed = |rule: &usize| rules[*rule].include.patterns().is_empty();
-            let listed: Vec<usize> = of_root.iter().copied().filter(is_listed).collect();
             for (at, candidate) in candidates.found.iter().enumerate() {
                 let path = candidate.relative.as_str();
                 let mut look = |rule: usize| {
@@ -178,7 +179,7 @@ impl Selection {
                     }
                 };
                 if path.ends_with('/') || may_hold_files(candidate) {
-                    for &rule in &of_root {
+                    for &rule in of_root.iter().chain(&listed) {
                         look(rule);
                     }
                     continue;

@@ -58,6 +58,11 @@ fn other(failure: &Failure<'_>, span: Span) -> Diagnostic {
             "write the name before the `:`",
         ),
         (
+            "recursive references",
+            "this alias stands in what it stands for",
+            "write out what is meant",
+        ),
+        (
             "merge value",
             "`<<` takes in mappings, and this is none",
             "name a mapping, or a list of mappings",

@@ -135,12 +135,14 @@ impl Reader<'_> {
         });
         // Its own row cannot say which row that is.
         self.beside.row = false;
-        let matching = match fields.get("match") {
-            Some(entry) => {
-                let text = self.text(entry)?;
-                self.shown_template(&entry.value, text)
-            }
-            None => self.placed_default(&entry.value, MATCH),
+        let why = "`match` finds the row";
+        let matching = if let Some(entry) = fields.get("match") {
+            self.text(entry)
+                .filter(|text| !self.asks_for_itself(&entry.value, text, "row", why))
+                .and_then(|text| self.shown_template(&entry.value, text))
+        } else {
+            let at = fields.get("key").unwrap_or(entry);
+            self.placed_default(&at.value, MATCH)
         };
         self.beside.row = true;
         let columns = fields.get("columns").map(|entry| self.columns(entry));
@@ -247,7 +249,8 @@ impl Reader<'_> {
                         format!("`{}` is taken from two columns", shown(name)),
                         column.span.clone(),
                     )
-                    .other(first.span.clone(), "taken here first"),
+                    .other(first.span.clone(), "taken here first")
+                    .help("take one of them out, or give it another name"),
                 );
             }
         }
@@ -291,6 +294,10 @@ impl Reader<'_> {
         text: &str,
     ) -> Option<Placed<crate::template::Template>> {
         // Its own entries cannot say where it is.
+        let why = "`sidecar` says where it is";
+        if self.asks_for_itself(node, text, "sidecar", why) {
+            return None;
+        }
         self.beside.sidecar = false;
         let template = self.shown_template(node, text);
         self.beside.sidecar = true;
@@ -312,6 +319,24 @@ impl Reader<'_> {
             return None;
         }
         template
+    }
+
+    /// Reports a template that names what it is to lead to.
+    fn asks_for_itself(&mut self, node: &Node, text: &str, group: &str, why: &str) -> bool {
+        let named = text.match_indices("${{").find_map(|(at, open)| {
+            let inner = text[at + open.len()..].trim_start();
+            let start = text.len() - inner.len();
+            let rest = inner.strip_prefix(group)?;
+            let is_named = rest.starts_with(['.', '[']);
+            is_named.then(|| start..start + group.len())
+        });
+        let Some(part) = named else { return false };
+        let span = self.inside(node, text, &part);
+        self.report(
+            Diagnostic::error(format!("`{group}` has no value here: {why}"), span)
+                .help("name what is known of the file before, as `${{ file.name }}`"),
+        );
+        true
     }
 
     /// A key's default, at the place of what it is a default of.

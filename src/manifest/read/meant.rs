@@ -5,8 +5,9 @@ use crate::model::{closest, shown_bounded};
 use crate::yaml::{Node, Scalar, Span, Value};
 
 /// What other tools call what has a name of its own here.
-const SYNONYMS: [(&str, &str); 34] = [
+const SYNONYMS: [(&str, &str); 37] = [
     ("args", "vars"),
+    ("column", "key"),
     ("content-type", "content_type"),
     ("dir", "root"),
     ("directory", "root"),
@@ -19,6 +20,7 @@ const SYNONYMS: [(&str, &str); 34] = [
     ("folder", "root"),
     ("glob", "include"),
     ("globs", "include"),
+    ("id", "key"),
     ("if", "when"),
     ("ignore", "exclude"),
     ("jobs", "uploads"),
@@ -26,6 +28,7 @@ const SYNONYMS: [(&str, &str); 34] = [
     ("match", "include"),
     ("meta", "metadata"),
     ("mime_type", "content_type"),
+    ("on", "key"),
     ("parallel", "concurrency"),
     ("path", "root"),
     ("pattern", "include"),
@@ -41,6 +44,17 @@ const SYNONYMS: [(&str, &str); 34] = [
     ("timeout", "deadline"),
     ("workers", "concurrency"),
 ];
+
+/// What to do about a key that would hold a secret.
+pub(super) const SECRET: &str = "a manifest holds no secrets: the API key comes from \
+                                 `ROE_API_KEY` or `--api-key-file`";
+
+/// What to do about a key that would choose the host.
+pub(super) const HOST: &str = "a manifest does not choose the host: it is `ROE_BASE_URL` or \
+                               `--base-url`";
+
+/// Such keys.
+pub(super) const HOSTS: [&str; 5] = ["api", "base_url", "endpoint", "host", "url"];
 
 /// Longest text in braces that is taken for an expression, in bytes.
 const NAME_MAX: usize = 200;
@@ -118,7 +132,15 @@ pub(super) fn instead(what: &str, node: &Node, key: &Span, text: &str) -> String
         Value::List(_) => {
             "write one alone; where several are meant, write several rules".to_owned()
         }
-        _ => format!("write {what} here"),
+        _ => {
+            let tables = [keys::RULE, keys::MANIFEST, keys::RUN];
+            let known = tables.into_iter().flatten();
+            let name = text[key.clone()].trim_matches(['"', '\'']);
+            match known.into_iter().find(|key| key.name == name) {
+                Some(key) => format!("for example `{}: {}`", key.name, key.example),
+                None => format!("write {what} here"),
+            }
+        }
     }
 }
 

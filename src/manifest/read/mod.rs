@@ -15,12 +15,15 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use self::meant::Meant;
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Place, Source, excerpt};
 use crate::manifest::keys::{self, Key, Kind};
 use crate::manifest::{Given, Manifest, Overlap, Reading, ReportPath, RunSettings, STDIN};
-use crate::model::{Capture, Glob, ReportFormat, shown_bounded};
+use crate::model::{Capture, Glob, ReportFormat, looks_secret, shown_bounded};
 use crate::template::{Scope, Template};
 use crate::yaml::{self, Entry, Node, Scalar, Span, Value};
+
+/// Most keys that would hold a secret that are told: for the line of each all of the text is read.
+const SECRET_KEYS_MAX: usize = 20;
 
 /// Longest length of time that a manifest may name.
 const DURATION_MAX: Duration = Duration::from_hours(24);
@@ -29,6 +32,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy());
     let mut reader = Reader {
         text: &source.text,
+        file: &source.name,
         folder: path.parent().unwrap_or(Path::new("")),
         given,
         name: stem.as_deref().unwrap_or("manifest").to_owned(),
@@ -38,6 +42,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         doubtful: Vec::new(),
         captures: BTreeMap::new(),
         names_capture: false,
+        secret_keys: 0,
         misplaced: HashSet::new(),
         beside: Beside::default(),
         cache: Cache::default(),
@@ -77,6 +82,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
 
 struct Reader<'a> {
     text: &'a str,
+    file: &'a str,
     folder: &'a Path,
     given: Given<'a>,
     name: String,
@@ -89,6 +95,8 @@ struct Reader<'a> {
     captures: BTreeMap<usize, (Span, String, bool)>,
     /// Whether a template of the rule that is being read names its capture.
     names_capture: bool,
+    /// How many keys would hold a secret.
+    secret_keys: usize,
     /// Keys that stand where they do not belong: not to be called missing as well.
     misplaced: HashSet<&'static str>,
     /// What the templates of the rule that is being read may name.
@@ -129,6 +137,17 @@ struct Fields<'n> {
 impl<'n> Fields<'n> {
     fn get(&self, key: &str) -> Option<&'n Entry> {
         self.entries.get(key).copied()
+    }
+
+    /// Its keys in the order of the text.
+    fn keys(&self) -> Vec<&'static str> {
+        let mut keys: Vec<(usize, &'static str)> = self
+            .entries
+            .iter()
+            .map(|(key, entry)| (entry.key_span.start, *key))
+            .collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, key)| key).collect()
     }
 
     fn mentions(&self, key: &str) -> bool {
@@ -271,12 +290,33 @@ impl Reader<'_> {
         known: &'static [Key],
         what: &str,
     ) -> Option<&'static str> {
-        let (help, meant) = match meant::key(&entry.key, known) {
+        let meant = meant::key(&entry.key, known);
+        let is_secret = meant.is_none() && looks_secret(&entry.key);
+        if is_secret {
+            self.secret_keys += 1;
+            if self.secret_keys > SECRET_KEYS_MAX {
+                return None;
+            }
+        }
+        let place = if is_secret {
+            // What follows is not shown.
+            let start = self.text[..entry.key_span.start]
+                .rfind('\n')
+                .map_or(0, |at| at + 1);
+            let line = self.text[..start].matches('\n').count() + 1;
+            let span = entry.key_span.start - start..entry.key_span.end - start;
+            excerpt(self.file, line, &self.text[start..entry.key_span.end], span).into()
+        } else {
+            Place::Manifest(entry.key_span.clone())
+        };
+        let (help, meant) = match meant {
             Some(Meant::Here(near)) => (format!("did you mean `{near}`?"), Some(near)),
             Some(Meant::Elsewhere(key, place)) => {
                 self.misplaced.insert(key);
                 (format!("`{key}` belongs {place}"), None)
             }
+            None if is_secret => (meant::SECRET.to_owned(), None),
+            None if meant::HOSTS.contains(&&*entry.key) => (meant::HOST.to_owned(), None),
             None => {
                 let names: Vec<&str> = known.iter().map(|key| key.name).collect();
                 (format!("the keys of {what} are {}", names.join(", ")), None)
@@ -285,7 +325,7 @@ impl Reader<'_> {
         self.report(
             Diagnostic::error(
                 format!("{what} has no key `{}`", shown_bounded(&entry.key)),
-                entry.key_span.clone(),
+                place,
             )
             .label("unknown key")
             .help(help),

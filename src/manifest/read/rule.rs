@@ -34,6 +34,8 @@ impl Reader<'_> {
         }
         let mut names: HashMap<String, Span> = HashMap::new();
         let mut rules = Vec::new();
+        // What of the defaults every rule so far replaces.
+        let mut idle: Vec<&str> = defaults.map_or(Vec::new(), Fields::keys);
         for item in items {
             let Value::Map(entries) = &item.value else {
                 let found = item.describe();
@@ -63,9 +65,24 @@ impl Reader<'_> {
                 names.insert(name.clone(), entry.value.span.clone());
                 Some(name)
             });
+            if !idle.is_empty() {
+                let own = |key: &str| fields.mentions(key) && key != "metadata";
+                let targets = ["dataset", "dataset_id"];
+                idle.retain(|key| {
+                    own(key) || targets.contains(key) && targets.into_iter().any(own)
+                });
+            }
             if let Some(rule) = self.rule(name.as_deref(), &fields, defaults, at) {
                 rules.push(rule);
             }
+        }
+        if let (Some(defaults), false) = (defaults, items.is_empty()) {
+            let entries = idle.iter().filter_map(|key| defaults.get(key));
+            self.doubtful.extend(entries.map(|entry| {
+                let message = format!("no rule uses this: each has a `{}` of its own", entry.key);
+                Diagnostic::warning(message, entry.key_span.clone())
+                    .help("take it out, or leave it out where it is meant")
+            }));
         }
         rules
     }
@@ -301,10 +318,13 @@ impl Reader<'_> {
     fn id(&mut self, entry: &Entry, rule: &RuleName) -> Option<String> {
         let id = canonical_id(&self.constant(entry, rule)?);
         if id.is_none() {
-            self.report(Diagnostic::error(
-                format!("`{}` has a control character", entry.key),
-                entry.value.span.clone(),
-            ));
+            self.report(
+                Diagnostic::error(
+                    format!("`{}` has a control character", entry.key),
+                    entry.value.span.clone(),
+                )
+                .help("copy it from the service as it is, as 3f2b7a52-0000-4000-8000-000000000001"),
+            );
         }
         if let Some(id) = id.as_deref().filter(|id| is_like_a_uuid(id)) {
             let digits = id.chars().filter(char::is_ascii_hexdigit).count();
@@ -345,11 +365,20 @@ impl Reader<'_> {
         };
         let before = self.diagnostics.len();
         let (mut globs, mut spans) = (Vec::new(), Vec::new());
+        let mut seen: HashMap<&str, Span> = HashMap::new();
         for item in items {
             let Value::Scalar(text, _) = &item.value else {
                 self.expected("a pattern", item, &entry.key_span);
                 continue;
             };
+            if let Some(first) = seen.insert(text, item.span.clone()) {
+                let warning = Diagnostic::warning("this pattern is there twice", item.span.clone());
+                self.doubtful.push(
+                    warning
+                        .other(first, "first here")
+                        .help("take one of them out"),
+                );
+            }
             if let Some(at) = text.find("${{") {
                 let end = text[at..].find("}}").map_or(text.len(), |end| at + end + 2);
                 let span = self.inside(item, text, &(at..end));
@@ -431,10 +460,11 @@ impl Reader<'_> {
 
     fn metadata_value(&mut self, entry: &Entry) -> Option<Placed<Template>> {
         if entry.key.is_empty() {
-            self.report(Diagnostic::error(
-                "a metadata name is empty",
-                entry.key_span.clone(),
-            ));
+            self.report(
+                Diagnostic::error("a metadata name is empty", entry.key_span.clone())
+                    .help("write the name before the `:`, or take the entry out"),
+            );
+            return None;
         }
         if entry.key == TAG_KEY {
             self.report(
@@ -444,6 +474,7 @@ impl Reader<'_> {
                 )
                 .help("`run: {tag: true}` fills it in; choose another name"),
             );
+            return None;
         }
         let help = match &entry.value.value {
             Value::Scalar(text, _) => return self.placed(&entry.value, text, Scope::File),

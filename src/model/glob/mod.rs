@@ -19,6 +19,9 @@ pub use self::index::GlobIndex;
 /// Most alternatives that the braces of one pattern may spell out.
 const ALTERNATIVES_MAX: usize = 1000;
 
+/// Longest pattern that is read, in bytes: each alternative of its braces has its whole length.
+const TEXT_MAX: usize = 10_000;
+
 /// One pattern, ready to match.
 #[derive(Clone)]
 pub struct Glob {
@@ -79,6 +82,13 @@ impl Glob {
                 0..end,
                 "the pattern is empty",
                 "`**` takes every file",
+            ));
+        }
+        if end > TEXT_MAX {
+            return Err(GlobError::new(
+                0..end,
+                "the pattern is longer than 10,000 bytes",
+                "use `*`, or several patterns",
             ));
         }
         if text.starts_with('/') {
