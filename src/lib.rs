@@ -3,6 +3,7 @@
 //! ```text
 //! manifest.yaml ──manifest──▶ Manifest ─┐
 //! folders ────────source────▶ Candidates┼─plan─▶ Plan ─execute─▶ JobEnds ─ledger─▶ durable rows
+//! tables, sidecars ──────────▶ Rows ────┤                 │                │
 //! ledger ─────────known─────▶ Known ────┘                 │                └─report─▶ CSV, JSON
 //!                                                         └─ Event ─▶ progress
 //! ```
