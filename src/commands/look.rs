@@ -101,7 +101,7 @@ pub(super) fn look(
     };
     let reading = manifest::read(&source, path, given);
     let (manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
-    let is_whole = diagnostics.is_empty();
+    let is_whole = diagnostics.iter().all(|d| d.severity != Severity::Error);
     let mut wants = Vec::with_capacity(manifest.rules.len());
     let (mut lists, mut near) = (HashMap::new(), Near::default());
     for rule in &manifest.rules {
@@ -111,7 +111,27 @@ pub(super) fn look(
     let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
     diagnostics.extend(unusable_roots(&manifest, &survey, &mut near));
     diagnostics.extend(missing(&manifest, (&wants, &lists), &survey, &mut near));
+    let mut incomplete: HashSet<usize> = survey.missing.iter().map(|(rule, _)| *rule).collect();
+    incomplete.extend(
+        manifest
+            .rules
+            .iter()
+            .enumerate()
+            .filter_map(|(index, rule)| {
+                let Some(FilesFrom::File(path, _)) = &rule.select.files_from else {
+                    return None;
+                };
+                lists
+                    .get(path)
+                    .is_some_and(|list| list.is_broken)
+                    .then_some(index)
+            }),
+    );
     for (rule, pattern) in unmatched(&manifest, &survey.candidates) {
+        // What is wrong with a list is told there.
+        if incomplete.contains(&rule) {
+            continue;
+        }
         diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern, &mut near));
     }
     diagnostics.extend(uploaded_reports(&manifest, path, (run, started)));
@@ -187,6 +207,7 @@ fn want(
             let name = shown(&path.to_string_lossy()).into_owned();
             match read_list(path, &name) {
                 Ok(mut list) => {
+                    list.is_broken = !list.problems.is_empty();
                     diagnostics.append(&mut list.problems);
                     let paths = list.paths.clone();
                     lists.insert(path.clone(), list);
@@ -201,6 +222,12 @@ fn want(
                         .label(format!("looked for `{name}`"))
                         .help(near.file(path, "`files_from` is relative to the manifest's folder")),
                     );
+                    let is_broken = true;
+                    let list = List {
+                        is_broken,
+                        ..List::default()
+                    };
+                    lists.insert(path.clone(), list);
                     Some(Vec::new())
                 }
             }
@@ -229,6 +256,7 @@ struct List {
     /// The line of each path.
     lines: Vec<usize>,
     problems: Vec<Diagnostic>,
+    is_broken: bool,
 }
 
 /// Reads a list's paths, one a line.

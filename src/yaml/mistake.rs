@@ -424,6 +424,12 @@ fn missing_colon(failure: &Failure<'_>) -> Option<Diagnostic> {
     let content = line.text[line.key()..].trim_end();
     let start = line.start + line.key();
     let (key, value) = content.split_once(' ').unwrap_or((content, ""));
+    if content.contains(": ") {
+        return Some(
+            Diagnostic::error("this key is too long", start..start + content.len())
+                .help("a key has up to 1,024 characters"),
+        );
+    }
     let form = "each line of a mapping is `key: value`".to_owned();
     Some(
         Diagnostic::error("this line has no colon", start..start + content.len())

@@ -25,7 +25,7 @@ pub(crate) struct Document {
 /// 100,000 rules of ten keys, and room.
 pub(crate) const MANIFEST: Document = Document {
     name: "manifest",
-    nodes_max: 8_000_000,
+    nodes_max: 4_000_000,
     scalar_bytes_max: 64 * 1024 * 1024,
 };
 
@@ -101,7 +101,7 @@ pub(crate) fn parse(text: &str, document: &Document) -> Result<Node, Box<Diagnos
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
-    match serde_yaml::from_str_with_options::<Spanned<Raw>>(text, options) {
+    match serde_yaml::from_str_with_options::<At<Raw>>(text, options) {
         Ok(root) => Ok(node(root, text)),
         Err(error) => {
             let location = error.location().unwrap_or(Location::UNKNOWN);
@@ -156,8 +156,8 @@ fn written(text: &str, span: &Span) -> String {
     text.trim_matches(['"', '\'']).to_owned()
 }
 
-fn node(raw: Spanned<Raw>, text: &str) -> Node {
-    let span = place_of(raw.defined, text);
+fn node(raw: At<Raw>, text: &str) -> Node {
+    let span = raw.span(text);
     let value = match raw.value {
         Raw::Null => Value::Null,
         Raw::Text(scalar) => Value::Scalar(scalar, Scalar::Text),
@@ -168,7 +168,7 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
             entries
                 .into_iter()
                 .map(|(key, value)| Entry {
-                    key_span: place_of(key.defined, text),
+                    key_span: key.span(text),
                     key: key.value,
                     value: node(value, text),
                 })
@@ -178,13 +178,41 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
     Node { span, value }
 }
 
+/// A value and its bytes of the text: the parser's own word for a place is many times as large.
+struct At<T> {
+    start: u32,
+    length: u32,
+    value: T,
+}
+
+impl<T> At<T> {
+    fn span(&self, text: &str) -> Span {
+        let start = text.floor_char_boundary(index(self.start.into()));
+        let end = start.saturating_add(index(self.length.into()));
+        start..text.floor_char_boundary(end)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<T>::deserialize(deserializer)?;
+        let span = spanned.defined.span();
+        let small = |bytes: Option<u64>| u32::try_from(bytes.unwrap_or(0)).unwrap_or(u32::MAX);
+        Ok(Self {
+            start: small(span.byte_offset()),
+            length: small(span.byte_len()),
+            value: spanned.value,
+        })
+    }
+}
+
 enum Raw {
     Null,
     Text(String),
     Number,
     Bool,
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+    List(Vec<At<Raw>>),
+    Map(Vec<(At<String>, At<Raw>)>),
 }
 
 impl<'de> Deserialize<'de> for Raw {

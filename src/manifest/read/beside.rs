@@ -213,7 +213,7 @@ impl Reader<'_> {
     }
 
     fn columns(&mut self, entry: &Entry) -> Option<Columns> {
-        let before = self.diagnostics.len();
+        let before = self.reported;
         let mut columns: Vec<(String, Placed<String>)> = Vec::new();
         match &entry.value.value {
             Value::List(items) => {
@@ -254,8 +254,10 @@ impl Reader<'_> {
                 );
             }
         }
-        self.diagnostics.extend(twice);
-        (self.diagnostics.len() == before).then_some(Columns::These(columns))
+        for diagnostic in twice {
+            self.report(diagnostic);
+        }
+        (self.reported == before).then_some(Columns::These(columns))
     }
 
     pub(super) fn sidecar(&mut self, entry: &Entry) -> Option<SidecarRule> {

@@ -25,6 +25,9 @@ use crate::yaml::{self, Entry, Node, Scalar, Span, Value};
 /// Most keys that would hold a secret that are told: for the line of each all of the text is read.
 const SECRET_KEYS_MAX: usize = 20;
 
+/// Most problems of one manifest that are told.
+const DIAGNOSTICS_MAX: usize = 10_000;
+
 /// Longest length of time that a manifest may name.
 const DURATION_MAX: Duration = Duration::from_hours(24);
 
@@ -37,6 +40,8 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         given,
         name: stem.as_deref().unwrap_or("manifest").to_owned(),
         diagnostics: Vec::new(),
+        seen: HashSet::new(),
+        reported: 0,
         vars: BTreeMap::new(),
         used_vars: HashSet::new(),
         doubtful: Vec::new(),
@@ -61,11 +66,6 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
             None
         }
     };
-    // What stands in `defaults`, or behind an alias, is read once for each rule.
-    let mut seen = HashSet::new();
-    let mut is_first = |d: &Diagnostic| seen.insert((d.place.clone(), d.message.clone()));
-    reader.diagnostics.retain(&mut is_first);
-    unused.retain(&mut is_first);
     Reading {
         manifest: manifest.unwrap_or_else(|| Manifest {
             name: reader.name.clone(),
@@ -87,6 +87,9 @@ struct Reader<'a> {
     given: Given<'a>,
     name: String,
     diagnostics: Vec<Diagnostic>,
+    seen: HashSet<(Option<Place>, String)>,
+    /// How often something was wrong, told before or not.
+    reported: usize,
     vars: BTreeMap<String, String>,
     used_vars: HashSet<String>,
     /// What is probably not meant, and can be.
@@ -156,8 +159,26 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader<'_> {
+    /// What stands in `defaults`, or behind an alias, is read once for each rule, and told once.
     fn report(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+        self.reported += 1;
+        let key = (diagnostic.place.clone(), diagnostic.message.clone());
+        if !self.is_full() && self.seen.insert(key) {
+            self.diagnostics.push(diagnostic);
+        }
+    }
+
+    /// Whether enough is wrong that the rest does not matter.
+    fn is_full(&self) -> bool {
+        self.diagnostics.len() >= DIAGNOSTICS_MAX
+    }
+
+    /// What is probably not meant, and can be.
+    fn doubt(&mut self, diagnostic: Diagnostic) {
+        let key = (diagnostic.place.clone(), diagnostic.message.clone());
+        if self.doubtful.len() < DIAGNOSTICS_MAX && self.seen.insert(key) {
+            self.doubtful.push(diagnostic);
+        }
     }
 
     fn expected(&mut self, what: &str, node: &Node, at: &Span) {
@@ -290,6 +311,9 @@ impl Reader<'_> {
         known: &'static [Key],
         what: &str,
     ) -> Option<&'static str> {
+        if self.is_full() {
+            return None;
+        }
         let meant = meant::key(&entry.key, known);
         let is_secret = meant.is_none() && looks_secret(&entry.key);
         if is_secret {

@@ -77,12 +77,11 @@ impl Reader<'_> {
             }
         }
         if let (Some(defaults), false) = (defaults, items.is_empty()) {
-            let entries = idle.iter().filter_map(|key| defaults.get(key));
-            self.doubtful.extend(entries.map(|entry| {
+            for entry in idle.iter().filter_map(|key| defaults.get(key)) {
                 let message = format!("no rule uses this: each has a `{}` of its own", entry.key);
-                Diagnostic::warning(message, entry.key_span.clone())
-                    .help("take it out, or leave it out where it is meant")
-            }));
+                let warning = Diagnostic::warning(message, entry.key_span.clone());
+                self.doubt(warning.help("take it out, or leave it out where it is meant"));
+            }
         }
         rules
     }
@@ -363,22 +362,13 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let before = self.diagnostics.len();
+        let before = self.reported;
         let (mut globs, mut spans) = (Vec::new(), Vec::new());
-        let mut seen: HashMap<&str, Span> = HashMap::new();
         for item in items {
             let Value::Scalar(text, _) = &item.value else {
                 self.expected("a pattern", item, &entry.key_span);
                 continue;
             };
-            if let Some(first) = seen.insert(text, item.span.clone()) {
-                let warning = Diagnostic::warning("this pattern is there twice", item.span.clone());
-                self.doubtful.push(
-                    warning
-                        .other(first, "first here")
-                        .help("take one of them out"),
-                );
-            }
             if let Some(at) = text.find("${{") {
                 let end = text[at..].find("}}").map_or(text.len(), |end| at + end + 2);
                 let span = self.inside(item, text, &(at..end));
@@ -407,11 +397,11 @@ impl Reader<'_> {
                 }
             }
         }
-        let is_sound = self.diagnostics.len() == before;
+        let is_sound = self.reported == before;
         let mut seen: HashMap<&str, &Span> = HashMap::new();
         for (glob, span) in globs.iter().zip(&spans) {
             if let Some(first) = seen.insert(glob.as_str(), span) {
-                self.diagnostics.push(
+                self.doubt(
                     Diagnostic::warning("this pattern is there twice", span.clone())
                         .other(first.clone(), "first here")
                         .help("take one of them out"),

@@ -48,7 +48,7 @@ impl Reader<'_> {
             return;
         };
         let span = self.inside(node, text, &range);
-        self.doubtful.push(
+        self.doubt(
             Diagnostic::warning("this is a text as it stands, and no expression", span)
                 .help(format!("write `{meant}` if it is to be filled in")),
         );
