@@ -119,7 +119,7 @@ fn bombs_and_bottomless_nesting_are_refused() {
         let _ = writeln!(long, "a{i}: *a");
     }
     for (text, says) in [
-        (bomb, "this sidecar holds too much"),
+        (bomb, "aliases repeat too much of this document"),
         (long, "this sidecar holds too much"),
         ("[".repeat(100_000), "nested more than 16 levels deep"),
         ("{a: ".repeat(100_000), "nested more than 16 levels deep"),

@@ -14,6 +14,9 @@ use crate::diagnostic::Diagnostic;
 /// Deepest nesting; a manifest needs five levels.
 const DEPTH_MAX: usize = 16;
 
+/// Most aliases, and most merges: two for each of 100,000 rules.
+const ALIASES_MAX: usize = 200_000;
+
 /// What a document is called where it is wrong, and how much may be in it, aliases followed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Document {
@@ -93,6 +96,13 @@ pub(crate) fn parse(text: &str, document: &Document) -> Result<Node, Box<Diagnos
             max_events: 2 * document.nodes_max,
             max_total_scalar_bytes: document.scalar_bytes_max,
             max_depth: DEPTH_MAX,
+            max_aliases: ALIASES_MAX,
+            max_merge_keys: ALIASES_MAX,
+            // One text for very many rules is what an alias is for; what they come to is bounded.
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: serde_yaml::alias_limits! {
+            max_total_replayed_events: document.nodes_max,
         },
         // The reader of the tree reports every repeated key, with both places.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -324,6 +334,16 @@ mod tests {
             let entries = map(&format!("é: x\r\nkey: {written}\r\n"));
             assert_eq!(scalar(&entries[1]), (text, kind), "{written}");
         }
+    }
+
+    #[test]
+    fn one_text_may_stand_in_very_many_rules() {
+        let mut text = "x: &x {a: 1, b: 2}\nlist:\n".to_owned();
+        for _ in 0..20_000 {
+            text.push_str("- {<<: *x, c: 3}\n- *x\n");
+        }
+        let entries = map(&text);
+        assert!(matches!(&entries[1].value.value, Value::List(items) if items.len() == 40_000));
     }
 
     #[test]
