@@ -72,8 +72,9 @@ const ROOMS: [(&str, &[&str]); 22] = [
 ];
 
 /// Words of the code that only these rooms may have.
-const FENCES: [(&str, &[&str]); 7] = [
+const FENCES: [(&str, &[&str]); 8] = [
     ("reqwest::", &["client"]),
+    ("hyper", &["client"]),
     ("rusqlite::", &["ledger"]),
     ("ignore::", &["source"]),
     ("std::env::", &["cli"]),

@@ -5,14 +5,17 @@ mod common;
 mod engine;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::{DATASET, KEY, Workspace, sandbox};
 use engine::Engine;
 use roe_batch::client::Endpoint;
 use roe_batch::ledger::SqliteLedger;
-use roe_batch::model::{DatasetId, HIDDEN, Metadata, Outcome, ReportFormat, Secrecy, Target};
-use roe_batch::report::{About, Counts, Header, render, rows_of_ledger};
+use roe_batch::model::{
+    DatasetId, Environment, HIDDEN, Metadata, Outcome, ReportFormat, Secrecy, Target,
+};
+use roe_batch::report::{About, Counts, Header, Printout, row_of_ledger};
 use roe_batch::sandbox::records;
 use serde_json::json;
 
@@ -44,12 +47,19 @@ fn a_hidden_value_is_stored_with_the_file_and_is_in_neither_ledger_nor_report() 
     let workspace = Workspace::with("", &[("in/a.txt", "a"), ("in/b.txt", "b")]);
     fs::create_dir(workspace.at("state")).expect("a folder");
     let manifest = format!(
-        "version: 1\nuploads: [{{name: all, root: in, include: '*', dataset_id: {DATASET}}}]\n"
+        "version: 1
+uploads:
+- name: all
+  root: in
+  include: '*'
+  dataset_id: {DATASET}
+  metadata: {{year: 2025, token: '${{{{ env.SCANNER_TOKEN }}}}'}}
+"
     );
+    let environment = Environment::new([("SCANNER_TOKEN".to_owned(), SECRET.to_owned())]);
     let (data, server) = sandbox();
     let url = format!("http://{}", server.address());
-    let mut engine = Engine::new(&manifest, workspace.path(), &url, KEY, 2);
-    engine.metadata = Some(metadata());
+    let engine = Engine::within(&environment, &manifest, workspace.path(), &url, KEY, 2);
     let ledger = SqliteLedger::open(&workspace.at("state/ledger.sqlite")).expect("a ledger");
     let ran = engine.run(Box::new(ledger), &|_| {});
     assert_eq!(ran.files(Outcome::Stored), 2);
@@ -69,16 +79,19 @@ fn a_hidden_value_is_stored_with_the_file_and_is_in_neither_ledger_nor_report() 
     assert_eq!(samples[0].metadata, Some(metadata().digest()));
 
     let run = &ran.ledger.runs("manifest").expect("read")[0];
-    let found = ran.ledger.rows(&run.run).expect("read");
-    let rows = rows_of_ledger(&found);
-    let header = Header::new(About::default(), &Counts::of(&rows));
+    let header = Header::new(About::default(), &Counts::default());
     for format in [
         ReportFormat::Csv,
         ReportFormat::Json,
         ReportFormat::JsonLines,
     ] {
-        let mut report = Vec::new();
-        render(&mut report, format, &header, &rows).expect("a report");
+        let mut printout = Printout::begin(Vec::new(), format);
+        let each = ran.ledger.each_row(&run.run, &mut |row| {
+            printout.row(&row_of_ledger(&row)).expect("printed");
+            ControlFlow::Continue(())
+        });
+        each.expect("read");
+        let report = printout.finish(&header).expect("a report");
         let report = String::from_utf8(report).expect("UTF-8");
         assert!(
             !report.contains(SECRET) && report.contains(HIDDEN),

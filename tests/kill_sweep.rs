@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -53,7 +54,12 @@ fn the_dead_runs_report_tells_the_truth(workspace: &Workspace, data: &Path) {
     let ledger = SqliteLedger::open(&path).expect("the ledger opens");
     let runs = ledger.runs("manifest").expect("read");
     let Some(run) = runs.first() else { return };
-    let rows = ledger.rows(&run.run).expect("a history that can be");
+    let mut rows = Vec::new();
+    let each = ledger.each_row(&run.run, &mut |row| {
+        rows.push(row);
+        ControlFlow::Continue(())
+    });
+    each.expect("a history that can be");
     // A row has one outcome, so these add up to what was planned.
     assert_eq!(rows.len(), run.planned);
     let stored = records(data).expect("records");

@@ -11,6 +11,7 @@ mod engine;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Bound;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -21,10 +22,10 @@ use engine::Engine;
 use jiff::Timestamp;
 use roe_batch::event::Event;
 use roe_batch::ledger::{
-    Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart, SqliteLedger,
-    State, StoredSample, Transition,
+    Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunStart, SqliteLedger, State,
+    StoredSample, Take, Transition,
 };
-use roe_batch::model::{AttemptId, Doubt, FileId, Known, Outcome, RunId, SourcePath, Target};
+use roe_batch::model::{AttemptId, Doubt, FileId, KnownFile, Outcome, RunId, SourcePath, Target};
 use roe_batch::sandbox::records;
 
 const CONCURRENCY: u32 = 8;
@@ -93,7 +94,11 @@ impl Ledger for Ungated {
         self.inner.write(&written)
     }
 
-    fn begin_run(&mut self, run: &RunStart, plan: &[PlannedRow<'_>]) -> Result<(), LedgerError> {
+    fn begin_run(
+        &mut self,
+        run: &RunStart,
+        plan: &mut dyn Iterator<Item = PlannedRow<'_>>,
+    ) -> Result<(), LedgerError> {
         self.inner.begin_run(run, plan)
     }
 
@@ -117,29 +122,35 @@ impl Ledger for Ungated {
         self.inner.stored_samples(target)
     }
 
-    fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError> {
-        self.inner.known(targets, stream)
+    fn known_from(
+        &self,
+        target: &Target,
+        stream: &str,
+        from: Bound<&SourcePath>,
+        limit: usize,
+    ) -> Result<Vec<(SourcePath, KnownFile)>, LedgerError> {
+        self.inner.known_from(target, stream, from, limit)
     }
 
     fn elsewhere(
         &self,
         targets: &[Arc<Target>],
         stream: &str,
-        paths: &HashSet<&SourcePath>,
+        is_meant: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<(Target, usize)>, LedgerError> {
-        self.inner.elsewhere(targets, stream, paths)
+        self.inner.elsewhere(targets, stream, is_meant)
     }
 
     fn runs(&self, stream: &str) -> Result<Vec<RunRecord>, LedgerError> {
         self.inner.runs(stream)
     }
 
-    fn rows(&self, run: &RunId) -> Result<Vec<RunRow>, LedgerError> {
-        self.inner.rows(run)
+    fn each_row(&self, run: &RunId, take: Take<'_>) -> Result<(), LedgerError> {
+        self.inner.each_row(run, take)
     }
 
-    fn files(&self) -> Result<Vec<RunRow>, LedgerError> {
-        self.inner.files()
+    fn each_file(&self, take: Take<'_>) -> Result<(), LedgerError> {
+        self.inner.each_file(take)
     }
 }
 

@@ -294,7 +294,7 @@ fn the_queries_and_columns_of_the_readme_are_the_ledgers() {
         let mut rows = statement.query([]).expect(query);
         assert!(rows.next().expect(query).is_some(), "{query}");
     }
-    for view in ["files", "runs", "in_doubt"] {
+    for view in ["files", "runs", "in_doubt", "planned"] {
         let statement = ledger
             .prepare(&format!("SELECT * FROM {view}"))
             .expect("a view");

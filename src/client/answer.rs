@@ -1,6 +1,8 @@
 //! What the service said: read leniently, bounded, and never trusted with more than text.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::model::{FileId, shown_bounded};
@@ -82,18 +84,52 @@ pub struct Receipt {
     pub dataset_name: Option<String>,
 }
 
-/// What the API says of a stored file beside its id.
-const RECEIPT_KEYS: [&str; 5] = ["dataset", "name", "size", "creator", "created_at"];
-
 /// Where the API says what went wrong.
 const ERROR_KEYS: [&str; 5] = ["error", "detail", "message", "errors", "non_field_errors"];
 
+/// What matters of an answer's body. Values stay unread until one is asked for; null is as good as
+/// missing.
 #[derive(Deserialize, Default)]
-struct Upload {
-    id: Option<Value>,
-    name: Option<Value>,
-    size: Option<Value>,
-    dataset: Option<Value>,
+struct Fields<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    size: Option<&'a RawValue>,
+    #[serde(borrow)]
+    dataset: Option<&'a RawValue>,
+    creator: Option<IgnoredAny>,
+    created_at: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
+    detail: Option<IgnoredAny>,
+    message: Option<IgnoredAny>,
+    errors: Option<IgnoredAny>,
+    non_field_errors: Option<IgnoredAny>,
+}
+
+impl Fields<'_> {
+    /// Whether it says anything that the API says of a stored file beside its id.
+    fn tell_of_a_file(&self) -> bool {
+        let ignored = [&self.creator, &self.created_at];
+        [self.name, self.size, self.dataset]
+            .iter()
+            .any(Option::is_some)
+            || ignored.iter().any(|field| field.is_some())
+    }
+
+    /// Whether it says what went wrong, in any of the fields of [`ERROR_KEYS`].
+    fn tell_of_an_error(&self) -> bool {
+        [
+            &self.error,
+            &self.detail,
+            &self.message,
+            &self.errors,
+            &self.non_field_errors,
+        ]
+        .iter()
+        .any(|field| field.is_some())
+    }
 }
 
 impl Receipt {
@@ -102,18 +138,30 @@ impl Receipt {
     /// an id, or with anything else of a receipt and no word of an error.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
-        let says = |key: &&str| fields.get(*key).is_some_and(|value| !value.is_null());
-        let is_receipt = RECEIPT_KEYS.iter().any(says) && !ERROR_KEYS.iter().any(says);
-        if !is_receipt && fields.get("id").and_then(id).is_none() {
+        let Ok(fields) = serde_json::from_slice::<Fields<'_>>(body) else {
+            // A field that comes twice counts as it came last.
+            let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+            let once = serde_json::to_vec(&fields).ok()?;
+            return Self::of(&serde_json::from_slice(&once).ok()?);
+        };
+        Self::of(&fields)
+    }
+
+    fn of(fields: &Fields<'_>) -> Option<Self> {
+        let value = |field: Option<&RawValue>| {
+            let text = field?.get();
+            serde_json::from_str::<Value>(text).ok()
+        };
+        let file_id = value(fields.id).as_ref().and_then(id).map(FileId::new);
+        let is_receipt = fields.tell_of_a_file() && !fields.tell_of_an_error();
+        if !is_receipt && file_id.is_none() {
             return None;
         }
-        let upload: Upload = serde_json::from_value(Value::Object(fields)).ok()?;
-        let dataset = upload.dataset.unwrap_or_default();
+        let dataset = value(fields.dataset).unwrap_or_default();
         Some(Self {
-            file_id: upload.id.as_ref().and_then(id).map(FileId::new),
-            name: upload.name.as_ref().and_then(text),
-            size: upload.size.as_ref().and_then(Value::as_u64),
+            file_id,
+            name: value(fields.name).as_ref().and_then(text),
+            size: value(fields.size).as_ref().and_then(Value::as_u64),
             dataset_id: dataset.get("id").and_then(id).or_else(|| id(&dataset)),
             dataset_name: dataset.get("name").and_then(text),
         })
@@ -255,6 +303,8 @@ mod tests {
             let without = parse(&format!(r#"{{"id": {id}, "name": "a"}}"#));
             assert_eq!(without.file_id, None, "{id}");
         }
+        let twice = parse(r#"{"id": "f-1", "name": "a", "id": "f-2"}"#);
+        assert_eq!(twice.file_id, Some(FileId::new("f-2")));
         let insistent = parse(r#"{"id": "f", "message": "stored"}"#);
         assert_eq!(insistent.file_id, Some(FileId::new("f")));
         for foreign in [

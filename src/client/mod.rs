@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod direct;
 mod listing;
 mod multipart;
 mod preflight;
@@ -10,24 +11,29 @@ mod verdict;
 
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::Frame;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::Url;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION,
-    RETRY_AFTER,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
+    LOCATION, RETRY_AFTER,
 };
 
 use crate::model::{ApiKey, AttemptId, Delivery, Origin};
 
 pub use self::answer::{Answer, Break, Ending, Receipt};
 pub use self::body::{Body, Feeder, HungUp, Progress};
+use self::direct::Direct;
 pub use self::listing::{ListError, Listed, ListedDataset, Mark, More, Page, Presence};
 pub use self::multipart::{Envelope, Form};
 pub use self::preflight::Preflight;
@@ -36,6 +42,9 @@ pub use self::verdict::{Pause, Reach, Retry, RetryLimit, Stop, Verdict, verdict}
 
 /// The upload endpoint. Its trailing slash matters: without it Django redirects.
 const UPLOAD_PATH: &str = "/v1/datasets/files/upload/";
+
+/// The header that names the attempt, for the service's own logs.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest answer to an upload that is read, in MiB.
 const ANSWER_MIB_MAX: usize = 1;
@@ -122,6 +131,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
+    direct: Option<Direct>,
     upload: Url,
     key: ApiKey,
     authorization: HeaderValue,
@@ -143,16 +153,17 @@ impl Client {
     ///
     /// TLS cannot be set up.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        let http = transport::build(
+        let (http, direct) = transport::build(
             &settings.endpoint,
             &settings.transport,
             settings.connections,
-        );
+        )?;
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", settings.key.expose()))
             .map_err(|_| "the API key does not fit a header".to_owned())?;
         authorization.set_sensitive(true);
         Ok(Self {
-            http: http.map_err(|error| cause(&error))?,
+            http,
+            direct,
             upload: settings.endpoint.upload.clone(),
             key: settings.key.clone(),
             authorization,
@@ -179,23 +190,26 @@ impl Client {
         let mut headers = HeaderMap::with_capacity(3);
         headers.insert(AUTHORIZATION, self.authorization.clone());
         for (name, value) in [
-            (CONTENT_TYPE.as_str(), envelope_type),
-            ("x-request-id", attempt.as_str()),
+            (CONTENT_TYPE, envelope_type),
+            (REQUEST_ID, attempt.as_str()),
         ] {
-            if let (Ok(name), Ok(value)) = (
-                reqwest::header::HeaderName::try_from(name),
-                HeaderValue::from_str(value),
-            ) {
+            if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }
         }
-        let request = self
-            .http
-            .post(self.upload.clone())
-            .headers(headers)
-            .body(reqwest::Body::wrap(body))
-            .send();
+        let request = async {
+            if let Some(direct) = &self.direct {
+                let response = direct.post(headers, body).await;
+                return response
+                    .map(|response| response.map(Incoming::Direct))
+                    .map_err(|error| self.broken(&error, error.is_connect()));
+            }
+            let request = self.http.post(self.upload.clone()).headers(headers);
+            let body = reqwest::Body::wrap(body);
+            self.answered(request.body(body).send().await)
+        };
         let response = tokio::select! {
+            biased;
             response = request => response,
             () = stalled(progress, self.stall) => {
                 return (progress.cut_off(), Ending::Broken(self.stall_text()));
@@ -209,7 +223,7 @@ impl Client {
                 let answer = self.read(response, progress, ANSWER_MIB_MAX).await;
                 (delivery, Ending::Answered(answer))
             }
-            Err(error) => (delivery, Ending::Broken(self.broken(&error))),
+            Err(broken) => (delivery, Ending::Broken(broken)),
         }
     }
 
@@ -228,7 +242,7 @@ impl Client {
             response = request => response,
             () = stalled(&progress, self.stall) => return Err(self.stall_text()),
         };
-        let response = response.map_err(|error| self.broken(&error))?;
+        let response = self.answered(response)?;
         let server_time = response
             .headers()
             .get(DATE)
@@ -247,9 +261,20 @@ impl Client {
         url
     }
 
+    /// What reqwest says, as it is read.
+    fn answered(
+        &self,
+        response: reqwest::Result<reqwest::Response>,
+    ) -> Result<http::Response<Incoming>, Break> {
+        match response {
+            Ok(response) => Ok(http::Response::from(response).map(Incoming::Other)),
+            Err(error) => Err(self.broken(&error, error.is_connect())),
+        }
+    }
+
     async fn read(
         &self,
-        mut response: reqwest::Response,
+        mut response: http::Response<Incoming>,
         progress: &Progress,
         mib_max: usize,
     ) -> Answer {
@@ -268,7 +293,9 @@ impl Client {
         tokio::pin!(patience);
         loop {
             let chunk = tokio::select! {
-                chunk = response.chunk() => chunk,
+                // What is there already needs no watch.
+                biased;
+                chunk = response.body_mut().chunk() => chunk,
                 () = &mut patience => {
                     answer.cut = Some("the answer takes too long".to_owned());
                     break;
@@ -288,8 +315,8 @@ impl Client {
                     break;
                 }
                 Ok(None) => break,
-                Err(error) => {
-                    answer.cut = Some(format!("the answer broke off: {}", cause(&error)));
+                Err(why) => {
+                    answer.cut = Some(format!("the answer broke off: {why}"));
                     break;
                 }
             }
@@ -307,8 +334,8 @@ impl Client {
     }
 
     /// Why no answer came; where a proxy was named, it may be the proxy that cannot be reached.
-    fn broken(&self, error: &reqwest::Error) -> Break {
-        match (classify(error), &self.proxy) {
+    fn broken(&self, error: &(dyn Error + 'static), is_connect: bool) -> Break {
+        match (classify(error, is_connect), &self.proxy) {
             (Break::Connect(text), Some(proxy)) => {
                 Break::Connect(format!("{text}, by the proxy {proxy}"))
             }
@@ -319,6 +346,42 @@ impl Client {
     fn stall_text(&self) -> Break {
         Break::Stall(format!("nothing moved for {} s", self.stall.as_secs_f64()))
     }
+}
+
+/// The body of an answer, on its way.
+enum Incoming {
+    Direct(hyper::body::Incoming),
+    Other(reqwest::Body),
+}
+
+impl Incoming {
+    /// The next bytes; none at the end. Or why there are no more, in words.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            let frame = match self {
+                Self::Direct(body) => next_frame(body).await,
+                Self::Other(body) => next_frame(body).await,
+            };
+            match frame {
+                None => return Ok(None),
+                Some(Err(why)) => return Err(why),
+                // What is no data is of no interest.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn next_frame<B>(body: &mut B) -> Option<Result<Frame<Bytes>, String>>
+where
+    B: http_body::Body<Data = Bytes, Error: Error + 'static> + Unpin,
+{
+    let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
+    Some(frame.map_err(|error| cause(&error)))
 }
 
 /// The shortest time of an exchange, in nanoseconds; clones share it.
@@ -360,7 +423,7 @@ async fn stalled(progress: &Progress, limit: Duration) {
     }
 }
 
-fn classify(error: &reqwest::Error) -> Break {
+fn classify(error: &(dyn Error + 'static), is_connect: bool) -> Break {
     let text = cause(error);
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -382,7 +445,7 @@ fn classify(error: &reqwest::Error) -> Break {
             None => error.source(),
         };
     }
-    if error.is_connect() {
+    if is_connect {
         Break::Connect(format!("cannot connect: {text}"))
     } else {
         Break::Lost(format!("the connection was lost: {text}"))

@@ -29,20 +29,62 @@ pub struct Envelope {
     pub content_type: String,
 }
 
+/// Room for the head of a form with a little metadata.
+const HEAD_USUAL: usize = 1024;
+
+/// What every boundary begins with.
+const BOUNDARY: &[u8; 10] = b"roe-batch-";
+
+/// The text between the parts.
+struct Boundary([u8; 42]);
+
+impl Boundary {
+    fn new(number: u128) -> Self {
+        let mut text = [0; 42];
+        let (word, digits) = text.split_at_mut(BOUNDARY.len());
+        word.copy_from_slice(BOUNDARY);
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+            pair[0] = hex_digit(byte >> 4);
+            pair[1] = hex_digit(byte & 15);
+        }
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+fn hex_digit(value: u8) -> u8 {
+    match value {
+        0..=9 => b'0' + value,
+        _ => b'a' + (value - 10),
+    }
+}
+
 impl Envelope {
     /// Encodes a form. The boundary must not occur in the file: 128 random bits see to that.
     #[must_use]
     pub fn new(form: &Form<'_>, boundary: u128) -> Self {
-        let boundary = format!("roe-batch-{boundary:032x}");
-        let mut head = Vec::with_capacity(512);
+        let boundary = Boundary::new(boundary);
+        let boundary = boundary.as_str();
+        let mut head = Vec::with_capacity(HEAD_USUAL);
+        let mut add = |parts: &[&str]| {
+            for part in parts {
+                head.extend_from_slice(part.as_bytes());
+            }
+        };
         let mut field = |name: &str, value: &str| {
-            head.extend_from_slice(
-                format!(
-                    "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n\
-                     {value}\r\n"
-                )
-                .as_bytes(),
-            );
+            let disposition = "\r\nContent-Disposition: form-data; name=\"";
+            add(&[
+                "--",
+                boundary,
+                disposition,
+                name,
+                "\"\r\n\r\n",
+                value,
+                "\r\n",
+            ]);
         };
         if let Some(dataset) = &form.target.dataset_id {
             field("dataset_id", dataset.as_str());
@@ -51,21 +93,21 @@ impl Envelope {
             field("organization_id", organization.as_str());
         }
         if !form.metadata.is_empty() {
-            field("metadata", &form.metadata.to_json());
+            field("metadata", form.metadata.sent_json());
         }
-        head.extend_from_slice(
-            format!(
-                "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; {}\r\n\
-                 Content-Type: {}\r\n\r\n",
-                form.remote_name.header_parameters(),
-                form.content_type.as_str()
-            )
-            .as_bytes(),
-        );
+        add(&[
+            "--",
+            boundary,
+            "\r\nContent-Disposition: form-data; name=\"file\"; ",
+            &form.remote_name.header_parameters(),
+            "\r\nContent-Type: ",
+            form.content_type.as_str(),
+            "\r\n\r\n",
+        ]);
         Self {
             head,
-            tail: format!("\r\n--{boundary}--\r\n").into(),
-            content_type: format!("multipart/form-data; boundary={boundary}"),
+            tail: ["\r\n--", boundary, "--\r\n"].concat().into(),
+            content_type: ["multipart/form-data; boundary=", boundary].concat(),
         }
     }
 

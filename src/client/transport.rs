@@ -1,22 +1,32 @@
 //! How the service is reached: proxy, certificate roots, HTTP version.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Certificate, ClientBuilder, Url, redirect, retry};
-use rustls::RootCertStore;
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::header::HeaderValue;
+use reqwest::{Url, redirect, retry};
+use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
 
+use super::direct::Direct;
 use super::{Endpoint, Local};
 use crate::model::HttpVersion;
 
 /// Idle connections are dropped before common servers and proxies drop them: a request on a
 /// connection that the other side has just closed ends in doubt.
-const POOL_IDLE: Duration = Duration::from_secs(10);
+pub(super) const POOL_IDLE: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What this program calls itself.
+pub(super) const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("roe-batch/", env!("CARGO_PKG_VERSION")));
 
 /// What lies between this program and the service.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +119,7 @@ impl fmt::Debug for Proxy {
 
 /// Certificates that are trusted beside the platform's.
 #[derive(Clone, Default)]
-pub struct Roots(Vec<Certificate>);
+pub struct Roots(Vec<CertificateDer<'static>>);
 
 impl Roots {
     /// Takes the certificates of a PEM file.
@@ -124,10 +134,10 @@ impl Roots {
             let der = der.map_err(|_| "it is not a PEM file".to_owned())?;
             let number = roots.len() + 1;
             let unusable = |why: String| format!("certificate {number} in it is unusable: {why}");
-            roots.push(Certificate::from_der(&der).map_err(|e| unusable(super::cause(&e)))?);
             store
-                .add(der)
+                .add(der.clone())
                 .map_err(|error| unusable(error.to_string()))?;
+            roots.push(der);
         }
         if roots.is_empty() {
             return Err("there is no certificate in it; PEM is wanted".to_owned());
@@ -142,58 +152,107 @@ impl fmt::Debug for Roots {
     }
 }
 
-/// Makes the HTTP client.
+/// The HTTP clients: one for everything, and where nothing lies in between one for uploads, which
+/// have to be fast.
 pub(super) fn build(
     endpoint: &Endpoint,
     transport: &Transport,
     connections: usize,
-) -> reqwest::Result<reqwest::Client> {
-    // A second client in one process finds the provider installed; that is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || builder(endpoint, transport, connections);
-    let extra = || transport.roots.0.iter().cloned();
-    // Without a certificate store on the machine the platform's verifier cannot start: then the
-    // bundled roots serve. With extra roots it would start all the same, and know no others.
-    match builder()?.build() {
-        Ok(client) if transport.roots.0.is_empty() => Ok(client),
-        Ok(_) => builder()?.tls_certs_merge(extra()).build(),
-        Err(_) => {
-            let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-                .iter()
-                .filter_map(|der| Certificate::from_der(der).ok());
-            builder()?.tls_certs_only(bundled.chain(extra())).build()
-        }
-    }
-}
-
-fn builder(
-    endpoint: &Endpoint,
-    transport: &Transport,
-    connections: usize,
-) -> reqwest::Result<ClientBuilder> {
+) -> Result<(reqwest::Client, Option<Direct>), String> {
+    let tls = tls(endpoint, transport)?;
+    let is_plain = endpoint.upload.scheme() == "http";
+    let by_http = transport.proxy.as_ref().is_some_and(Proxy::speaks_http);
     let builder = reqwest::Client::builder()
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
-        .user_agent(concat!("roe-batch/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .connect_timeout(CONNECT_TIMEOUT)
         // The watchdog alone says when nothing moves; the kernel's shorter patience, which
         // reqwest sets otherwise, would end an upload to a slow reader early.
         .tcp_user_timeout(None)
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(connections);
-    let is_plain = endpoint.upload.scheme() == "http";
-    let by_http = transport.proxy.as_ref().is_some_and(Proxy::speaks_http);
+    let mut negotiated = tls.clone();
     let builder = match transport.version {
         // Nobody negotiates without TLS; a proxy that is asked in HTTP/1.1 would not understand.
         HttpVersion::Two if is_plain && !by_http => builder.http2_prior_knowledge(),
-        HttpVersion::Two if !is_plain => builder,
-        HttpVersion::One | HttpVersion::Two => builder.http1_only(),
+        HttpVersion::Two if !is_plain => {
+            negotiated.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            builder
+        }
+        HttpVersion::One | HttpVersion::Two => {
+            negotiated.alpn_protocols = vec![b"http/1.1".to_vec()];
+            builder.http1_only()
+        }
     };
-    Ok(match (&transport.proxy, endpoint.local) {
-        (Some(proxy), _) => builder.proxy(reqwest::Proxy::all(proxy.0.clone())?),
+    let builder = builder.tls_backend_preconfigured(negotiated);
+    let builder = match (&transport.proxy, endpoint.local) {
+        (Some(proxy), _) => {
+            let proxy = reqwest::Proxy::all(proxy.0.clone());
+            builder.proxy(proxy.map_err(|error| super::cause(&error))?)
+        }
         (None, Local::Loopback) => builder.no_proxy(),
         (None, Local::Elsewhere) => builder,
+    };
+    let client = builder.build().map_err(|error| super::cause(&error))?;
+    let is_direct = transport.version == HttpVersion::One && !has_proxy(endpoint, transport);
+    let direct = is_direct
+        .then(|| Direct::new(&endpoint.upload, tls, connections))
+        .transpose()?;
+    Ok((client, direct))
+}
+
+/// Whether a proxy lies between, by the user's word or the environment's.
+fn has_proxy(endpoint: &Endpoint, transport: &Transport) -> bool {
+    match (&transport.proxy, endpoint.local) {
+        (Some(_), _) => true,
+        (None, Local::Loopback) => false,
+        (None, Local::Elsewhere) => {
+            let upload = endpoint.upload.as_str().parse();
+            // As reqwest asks it.
+            upload.map_or(true, |upload| {
+                Matcher::from_system().intercept(&upload).is_some()
+            })
+        }
+    }
+}
+
+/// Whom to trust.
+fn tls(endpoint: &Endpoint, transport: &Transport) -> Result<ClientConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let extra = || transport.roots.0.iter().cloned();
+    let bundled = || {
+        let mut store = RootCertStore::empty();
+        let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
+        store.add_parsable_certificates(bundled.chain(extra()));
+        store
+    };
+    if endpoint.upload.scheme() == "http" && transport.proxy.is_none() {
+        // Nobody is asked for a certificate, and to read all roots takes a while.
+        let nobody = RootCertStore::empty();
+        return Ok(builder.with_root_certificates(nobody).with_no_client_auth());
+    }
+    // Without a certificate store on the machine the platform's verifier cannot start: then the
+    // bundled roots serve. With extra roots it would start all the same, and know no others.
+    let verifier = Verifier::new(Arc::clone(&provider)).and_then(|verifier| {
+        if transport.roots.0.is_empty() {
+            Ok(verifier)
+        } else {
+            Verifier::new_with_extra_roots(extra(), provider)
+        }
+    });
+    Ok(match verifier {
+        Ok(verifier) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth(),
+        Err(_) => builder
+            .with_root_certificates(bundled())
+            .with_no_client_auth(),
     })
 }
 

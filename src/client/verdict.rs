@@ -99,7 +99,8 @@ fn broken_off(delivery: Delivery, broken: &Break) -> Verdict {
 
 fn answered(delivery: Delivery, answer: &Answer) -> Verdict {
     let complete = delivery == Delivery::Complete;
-    let why = describe(answer);
+    // What went well needs no words.
+    let why = || describe(answer);
     let unless_complete = |why: String| {
         if complete {
             Verdict::InDoubt(why)
@@ -108,37 +109,38 @@ fn answered(delivery: Delivery, answer: &Answer) -> Verdict {
         }
     };
     match answer.status {
-        200..=299 if !complete => {
-            Verdict::InDoubt(format!("{why}, although the end of the file was not sent"))
-        }
+        200..=299 if !complete => Verdict::InDoubt(format!(
+            "{}, although the end of the file was not sent",
+            why()
+        )),
         200..=299 => match Receipt::parse(&answer.body) {
             Some(receipt) => Verdict::Stored(receipt),
             // A login page or a proxy's greeting is no word of the service's.
-            None => Verdict::InDoubt(format!("{why}, but the answer is none of the API's")),
+            None => Verdict::InDoubt(format!("{}, but the answer is none of the API's", why())),
         },
         300..=399 => Verdict::Stop(Stop::Misconfigured(match &answer.location {
-            Some(to) => format!("{why}: redirected to {}", shown_bounded(to)),
-            None => format!("{why}: redirected"),
+            Some(to) => format!("{}: redirected to {}", why(), shown_bounded(to)),
+            None => format!("{}: redirected", why()),
         })),
-        400 if complete => Verdict::Rejected(why),
+        400 if complete => Verdict::Rejected(why()),
         400 => Verdict::Retry(Retry {
-            why,
+            why: why(),
             limit: RetryLimit::Once,
             pause: Pause::Own,
             reach: Reach::Reached,
         }),
-        401 | 402 => Verdict::Stop(Stop::Credentials(why)),
-        403 => Verdict::Stop(Stop::Forbidden(why)),
-        404 => Verdict::Stop(Stop::UnknownTarget(why)),
+        401 | 402 => Verdict::Stop(Stop::Credentials(why())),
+        403 => Verdict::Stop(Stop::Forbidden(why())),
+        404 => Verdict::Stop(Stop::UnknownTarget(why())),
         // A proxy on the way, which passes nothing on.
-        407 => Verdict::Stop(Stop::Misconfigured(why)),
-        425 | 429 => shared(why, answer),
-        503 if retry_after(answer).is_some() => shared(why, answer),
-        408 | 409 | 500 | 502 | 503 | 504 => unless_complete(why),
+        407 => Verdict::Stop(Stop::Misconfigured(why())),
+        425 | 429 => shared(why(), answer),
+        503 if retry_after(answer).is_some() => shared(why(), answer),
+        408 | 409 | 500 | 502 | 503 | 504 => unless_complete(why()),
         // What the rows above left of 4xx.
-        status if status / 100 == 4 => Verdict::Rejected(why),
+        status if status / 100 == 4 => Verdict::Rejected(why()),
         // Informational and unassigned statuses say nothing about the file.
-        _ => unless_complete(why),
+        _ => unless_complete(why()),
     }
 }
 

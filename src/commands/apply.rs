@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::runtime::Runtime;
 use super::draft::{Draft, Telling, ledger_failure, lock, sources, warn_of_other_targets};
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
-use super::reports::{Beside, report_failure, report_paths, summary};
+use super::reports::{Overlay, RowsOf, gather, report_failure, report_paths};
 use super::run::{Deadline, Signals, SystemChance, SystemClock, runtime, signals};
 use super::sandbox::read_faults;
 use super::service::{self, Place, Service};
@@ -21,18 +22,17 @@ use crate::client::Client;
 use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
 use crate::event::Event;
-use crate::execute::{self, Chance, Doubts, Parts, StopLight, execute};
+use crate::execute::{self, Chance, Doubts, Parts, RowEnd, StopLight, execute};
 use crate::ledger::{
     AdoptedFrom, Adoption, Entry, Ledger, LedgerError, Refreshed, RunEnd, RunKind, RunStart,
     SqliteLedger, Writer,
 };
-use crate::model::{
-    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, Target, shown,
-};
-use crate::plan::{Decision, Note, Plan, PlannedFile, SkipReason};
+use crate::model::{ApiKey, AttemptId, Clock, Doubt, InDoubt, Outcome, ReportFormat, RunId, shown};
+use crate::plan::{Action, Decision, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
-use crate::report::{self, About, Counts, Header, Row};
+use crate::report::{self, About, Header};
 use crate::sandbox::Faults;
+use crate::source::Readers;
 use crate::verify::LocalFiles;
 
 /// Plans, uploads, reports: each manifest for itself, in their order.
@@ -124,7 +124,7 @@ fn apply_one(
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
-    let plan = draft.plan(&earlier, |targets, stream| ledger.known(targets, stream))?;
+    let plan = draft.plan(&earlier, Some(&ledger))?;
     warn_of_other_targets(&plan, &ledger)?;
     let reports = report_paths(settings, &draft)?;
     for (path, _) in &reports {
@@ -183,13 +183,13 @@ fn service_for(
     settings: &ApplySettings,
     place: Place<'_>,
     draft: &Draft<'_>,
-    plan: &Plan,
+    plan: &Plan<'_>,
     doubts: &[Doubt],
     key: Option<ApiKey>,
     concurrency: NonZeroU32,
 ) -> Result<Option<Service>, Failure> {
     let looks = draft.in_doubt() == InDoubt::Verify;
-    let asks = plan.files.iter().any(PlannedFile::asks_service)
+    let asks = (0..plan.len()).any(|row| plan.asks_service(row))
         || looks && doubts.iter().any(|doubt| plan.left_behind(doubt));
     if !asks {
         return Ok(None);
@@ -208,20 +208,35 @@ fn service_for(
 /// Writes down the run's end, its reports and its summary.
 fn conclude(
     draft: &Draft<'_>,
-    plan: &Plan,
-    ends: Vec<Option<JobEnd>>,
+    plan: &Plan<'_>,
+    ends: Vec<RowEnd>,
     mut ledger: Option<Box<dyn Ledger>>,
     stop: &StopLight,
     reports: &[(PathBuf, ReportFormat)],
 ) -> Result<Exit, Failure> {
-    let rows = report::rows(plan, ends);
-    let counts = Counts::of(&rows);
     let causes = stop.causes();
-    let unplanned = ledger
-        .as_ref()
-        .map_or(0, |ledger| unplanned_doubts(&**ledger, plan, &rows));
+    let overlay = Overlay::of(ends);
+    let gather = |rows| {
+        gather(
+            rows,
+            &overlay,
+            &causes,
+            doubts(ledger.as_deref(), plan),
+            reports,
+        )
+    };
+    let from_ledger = match &ledger {
+        Some(ledger) => gather(RowsOf::Ledger(&**ledger, &draft.run)),
+        None => Err(LedgerError::Closed),
+    };
+    let unread = from_ledger.as_ref().err().map(ledger_failure);
+    let gathered = from_ledger
+        .or_else(|_| gather(RowsOf::Plan(plan)))
+        .map_err(|error| ledger_failure(&error))?;
+    let counts = &gathered.counts;
+    let unplanned = !gathered.unplanned.is_empty();
     let mut exit = Exit::of_run(&causes, counts.astray(), |outcome| {
-        counts.files(outcome) > 0 || outcome == Outcome::InDoubt && unplanned > 0
+        counts.files(outcome) > 0 || outcome == Outcome::InDoubt && unplanned
     });
     let finished = SystemClock.now();
     let stopped: Vec<String> = causes.iter().map(ToString::to_string).collect();
@@ -236,8 +251,9 @@ fn conclude(
         Some(ledger) => ledger.end_run(&end),
         None => Err(LedgerError::Closed),
     };
-    if let Err(error) = ended {
-        narrate(&ledger_failure(&error).to_string());
+    let unwritten = ended.err().as_ref().map(ledger_failure);
+    if let Some(failure) = unwritten.or(unread) {
+        narrate(&failure.to_string());
         exit = Exit::LocalIo;
     }
     let about = About {
@@ -249,60 +265,37 @@ fn conclude(
         stopped,
         exit_code: Some(exit.code()),
     };
-    let header = Header::new(about, &counts);
-    let mut written: Vec<&Path> = Vec::new();
-    for (path, format) in reports {
-        match report::write(path, *format, &header, &rows) {
-            Ok(()) => written.push(path),
-            Err(error) => {
-                narrate(&report_failure(path, &error).to_string());
-                exit = Exit::LocalIo;
-            }
-        }
+    let header = Header::new(about, counts);
+    let concluded = gathered.finish(&header, &causes, noted(plan));
+    for failure in &concluded.failures {
+        narrate(&failure.to_string());
+        exit = Exit::LocalIo;
     }
-    let beside = Beside {
-        unplanned_doubts: unplanned,
-        drifted: noted(plan),
-    };
-    say(&summary(&header, &rows, &counts, &causes, beside, &written))?;
+    say(&concluded.summary)?;
     Ok(exit)
 }
 
-/// Files in doubt at the plan's targets, and of its manifest at the same service's others, that
-/// are not in the plan.
-fn unplanned_doubts(ledger: &dyn Ledger, plan: &Plan, rows: &[Row<'_>]) -> usize {
-    let doubts = ledger.doubts().unwrap_or_default();
-    if doubts.is_empty() {
-        return 0;
-    }
-    let shown: HashSet<&AttemptId> = rows
-        .iter()
-        .filter_map(|row| row.request_id.as_ref())
-        .collect();
-    let is_unplanned = |doubt: &&Doubt| {
+/// What is in doubt at the plan's targets, and of its manifest at the same service's others.
+fn doubts(ledger: Option<&dyn Ledger>, plan: &Plan<'_>) -> HashSet<AttemptId> {
+    let doubts = ledger.and_then(|ledger| ledger.doubts().ok());
+    let is_near = |doubt: &Doubt| {
         let mut targets = plan.rules.iter().map(|rule| &*rule.target);
-        let is_ours = |target: &Target| {
+        targets.any(|target| {
             let is_here = target.origin == doubt.target.origin;
             *target == doubt.target || is_here && doubt.stream == plan.manifest
-        };
-        !shown.contains(&doubt.attempt) && targets.any(is_ours)
+        })
     };
-    doubts.iter().filter(is_unplanned).count()
+    let doubts = doubts.unwrap_or_default().into_iter().filter(is_near);
+    doubts.map(|doubt| doubt.attempt).collect()
 }
 
 /// Files that are left as they are stored although something of them changed.
-fn noted(plan: &Plan) -> usize {
-    let is_noted = |file: &&PlannedFile| match &file.decision {
-        Decision::Skip(skip) => {
-            skip.why == SkipReason::ChangeIgnored || file.notes.contains(&Note::MetadataDiffers)
-        }
-        _ => false,
-    };
-    plan.files.iter().filter(is_noted).count()
+fn noted(plan: &Plan<'_>) -> usize {
+    (0..plan.len()).filter(|row| plan.is_drifted(*row)).count()
 }
 
 /// Writes down the run, its plan, and what the plan found out beside it.
-fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan) -> Result<(), LedgerError> {
+fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan<'_>) -> Result<(), LedgerError> {
     let start = RunStart {
         run: draft.run.clone(),
         stream: plan.manifest.clone(),
@@ -310,11 +303,10 @@ fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan) -> Result<()
         at: draft.started,
         vanished: plan.vanished,
     };
-    ledger.begin_run(&start, &report::planned_rows(plan))?;
-    let news: Vec<Entry> = plan
-        .files
-        .iter()
-        .filter_map(|file| news(draft, plan, file))
+    ledger.begin_run(&start, &mut report::planned_rows(plan))?;
+    let news: Vec<Entry> = (0..plan.len())
+        .filter(|row| plan.is_news(*row))
+        .filter_map(|row| news(draft, plan, &plan.file(row)))
         .collect();
     if news.is_empty() {
         return Ok(());
@@ -323,7 +315,7 @@ fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan) -> Result<()
 }
 
 /// What a planned row tells the ledger before anything is sent.
-fn news(draft: &Draft<'_>, plan: &Plan, file: &PlannedFile) -> Option<Entry> {
+fn news(draft: &Draft<'_>, plan: &Plan<'_>, file: &PlannedFile) -> Option<Entry> {
     let target = Arc::clone(&plan.rules[file.rule].target);
     let stat = file.stat?;
     match &file.decision {
@@ -357,14 +349,14 @@ fn news(draft: &Draft<'_>, plan: &Plan, file: &PlannedFile) -> Option<Entry> {
 }
 
 /// The ledger, unless its thread died, and how the uploads ended.
-type Uploaded = (Option<Box<dyn Ledger>>, Vec<Option<JobEnd>>);
+type Uploaded = (Option<Box<dyn Ledger>>, Vec<RowEnd>);
 
 /// What an upload needs beside the ledger.
 struct Uploading<'a> {
     settings: &'a ApplySettings,
     how: &'a execute::Settings,
     draft: &'a Draft<'a>,
-    plan: &'a Plan,
+    plan: &'a Plan<'a>,
     client: &'a Client,
     /// What earlier runs left in doubt.
     earlier: &'a [Doubt],
@@ -387,6 +379,7 @@ fn upload(
         stop,
     } = *what;
     let internal = |why: String| Failure::new(Exit::Internal, why);
+    let readers = Readers::start(draft.roots()).map_err(|error| internal(error.to_string()))?;
     let writer = Writer::start(ledger).map_err(|error| internal(error.to_string()))?;
     let progress = Progress::new();
     let settle = settings.settle.or(draft.manifest.run.settle);
@@ -407,6 +400,7 @@ fn upload(
         let run = execute(Parts {
             plan,
             roots: draft.roots(),
+            readers: &readers,
             client,
             ledger: writer.handle(),
             run: &draft.run,
@@ -443,21 +437,27 @@ fn upload(
 }
 
 /// An abort can drop a job whose end was on its way to the ledger: what arrived there counts.
-fn learn_ends(ledger: &dyn Ledger, plan: &Plan, run: &RunId, ends: &mut [Option<JobEnd>]) {
-    let is_open = |file: &PlannedFile, end: &Option<JobEnd>| match end {
-        Some(end) => end.outcome == Outcome::InDoubt,
-        None => matches!(file.decision, Decision::Hold(_)),
+fn learn_ends(ledger: &dyn Ledger, plan: &Plan<'_>, run: &RunId, ends: &mut [RowEnd]) {
+    let is_open = |row: usize, end: &RowEnd| match end {
+        RowEnd::Told(end) => end.outcome == Outcome::InDoubt,
+        RowEnd::Written => false,
+        RowEnd::AsPlanned => plan.action(row) == Action::Hold,
     };
-    let mut pairs = plan.files.iter().zip(ends.iter());
-    if !pairs.any(|(file, end)| is_open(file, end)) {
+    let mut pairs = (0..plan.len()).zip(ends.iter());
+    if !pairs.any(|(row, end)| is_open(row, end)) {
         return;
     }
-    // The ledger's rows of a run are its plan's, in the same order.
-    let Ok(rows) = ledger.rows(run) else { return };
-    for ((file, end), row) in plan.files.iter().zip(ends).zip(rows) {
+    // The ledger's rows of a run are its plan's, in the same order. What it cannot say is left as
+    // it is.
+    let mut pairs = (0..plan.len()).zip(ends.iter_mut());
+    let _ = ledger.each_row(run, &mut |row| {
+        let Some((index, end)) = pairs.next() else {
+            return ControlFlow::Break(());
+        };
         // Of what is in doubt there too, what was seen here says more.
-        if is_open(file, end) && row.end.outcome != Outcome::InDoubt {
-            *end = Some(row.end);
+        if is_open(index, end) && row.end.outcome != Outcome::InDoubt {
+            *end = RowEnd::Told(Box::new(row.end));
         }
-    }
+        ControlFlow::Continue(())
+    });
 }

@@ -9,12 +9,10 @@ use crate::cli::{CheckFormat, CheckSettings, Warnings};
 use crate::diagnostic::{Checked, Diagnostic, Document, Severity, Source, Tally};
 use crate::error::{Exit, Failure};
 use crate::manifest::{Overlap, Rule, Span};
-use crate::model::{
-    Digests, InDoubt, Known, Origin, RunId, SourcePath, count, shown, shown_bounded,
-};
+use crate::model::{InDoubt, Origin, RunId, SourcePath, count, shown, shown_bounded};
 use crate::plan::select::Told;
 use crate::plan::{
-    Basis, Decision, Inputs, Note, Plan, PlannedFile, Refusal, idle_excludes, plan, unused_columns,
+    Action, Basis, Decision, Inputs, Note, Plan, Refusal, first_plan, idle_excludes, unused_columns,
 };
 
 /// Looks at each manifest and prints what it finds.
@@ -72,12 +70,9 @@ fn check_one(
         settings.look.organization.as_ref(),
         (&run, started),
     );
-    let plan = plan(&Inputs {
+    let plan = first_plan(&Inputs {
         basis,
         selection: &looked.selection,
-        known: &Known::default(),
-        gone: &HashSet::new(),
-        digests: &Digests::new(),
         in_doubt: InDoubt::default(),
         doubts: &[],
     });
@@ -90,11 +85,12 @@ fn check_one(
         diagnostics.extend(looked.unused.iter().cloned());
         diagnostics.extend(dead(&looked, &basis, &plan));
     }
-    Ok((looked.source, diagnostics, plan.files.len()))
+    let files = plan.len();
+    Ok((looked.source, diagnostics, files))
 }
 
 /// What keeps files from being sent, each problem once, with the files it keeps.
-fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
+fn problems(looked: &Looked, plan: &Plan<'_>) -> Vec<Diagnostic> {
     // By place in the manifest; without one, by rule and what it is.
     let mut groups: BTreeMap<(usize, usize, usize, &str), Vec<usize>> = BTreeMap::new();
     for (index, (row, problem)) in plan.problems.iter().enumerate() {
@@ -104,18 +100,18 @@ fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
         let place = match &problem.span {
             Some(span) if problem.beside.is_empty() => (span.start, span.end, 0, ""),
             Some(span) => (span.start, span.end, index, ""),
-            None => (0, 0, plan.files[*row].rule, problem.message.as_str()),
+            None => (0, 0, plan.rule(*row), problem.message.as_str()),
         };
         groups.entry(place).or_default().push(index);
     }
     let mut diagnostics = Vec::new();
     for indices in groups.into_values() {
         let (row, problem) = &plan.problems[indices[0]];
-        let file = &plan.files[*row];
-        let rule = &looked.manifest.rules[file.rule];
+        let rule = &looked.manifest.rules[plan.rule(*row)];
+        let path = plan.path(*row);
         // What is wrong in a sidecar is told there.
         if !problem.beside.is_empty() {
-            let path = shown_bounded(file.path.as_str());
+            let path = shown_bounded(path.as_str());
             diagnostics.extend(problem.beside.iter().map(|found| {
                 Diagnostic {
                     label: found
@@ -135,7 +131,7 @@ fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
         if problem.span.as_ref().is_some_and(is_told) {
             continue;
         }
-        let label = for_files(&file.path, indices.len());
+        let label = for_files(&path, indices.len());
         let span = problem.span.clone().unwrap_or_else(|| rule.span.clone());
         let (message, help) = match (problem.message.split_once("; "), &problem.help) {
             (Some((message, help)), None) => (message.to_owned(), Some(help.to_owned())),
@@ -148,49 +144,52 @@ fn problems(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
 }
 
 /// What comes of `file_name`: names that several files share, or that the service changes.
-fn names(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
-    let mut shared: BTreeMap<usize, Vec<&PlannedFile>> = BTreeMap::new();
+fn names(looked: &Looked, plan: &Plan<'_>) -> Vec<Diagnostic> {
+    // By rule, how many and the first of them.
+    let mut shared: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     let mut changed = shared.clone();
-    for file in &plan.files {
-        for note in &file.notes {
-            match note {
-                Note::NameShared(_) => shared.entry(file.rule).or_default().push(file),
-                Note::StoredAs(_) => changed.entry(file.rule).or_default().push(file),
-                _ => {}
+    let template = |rule: &usize| looked.manifest.rules[*rule].file_name.as_ref();
+    let named = |rule: &usize| template(rule).is_some();
+    for rule in (0..looked.manifest.rules.len()).filter(named) {
+        for row in plan.of_rule(rule) {
+            for note in plan.notes_of(row) {
+                match note {
+                    Note::NameShared(_) => shared.entry(rule).or_insert((0, row)).0 += 1,
+                    Note::StoredAs(_) => changed.entry(rule).or_insert((0, row)).0 += 1,
+                    _ => {}
+                }
             }
         }
     }
-    let template = |rule: &usize| looked.manifest.rules[*rule].file_name.as_ref();
-    let name = |file: &PlannedFile| {
-        let name = file
-            .sending
-            .as_ref()
+    let name = |row: usize| {
+        let name = plan
+            .sending(row)
             .map(|sending| sending.remote_name.stored());
         shown_bounded(name.as_ref().map_or("", |name| name.as_str()))
     };
     let mut diagnostics = Vec::new();
-    for (rule, files) in &shared {
+    for (rule, (files, first)) in &shared {
         let Some(template) = template(rule) else {
             continue;
         };
         let message = format!(
             "`file_name` gives several files one name, `{}`",
-            name(files[0])
+            name(*first)
         );
         diagnostics.push(
             Diagnostic::warning(message, template.span.clone())
-                .label(for_files(&files[0].path, files.len()))
+                .label(for_files(&plan.path(*first), *files))
                 .help("put in what tells them apart, as `${{ file.path | slug }}`"),
         );
     }
-    for (rule, files) in &changed {
+    for (rule, (files, first)) in &changed {
         let Some(template) = template(rule) else {
             continue;
         };
-        let message = format!("the service stores this as `{}`", name(files[0]));
+        let message = format!("the service stores this as `{}`", name(*first));
         diagnostics.push(
             Diagnostic::note(message, template.span.clone())
-                .label(for_files(&files[0].path, files.len()))
+                .label(for_files(&plan.path(*first), *files))
                 .help("slashes and some other characters are not kept; `| slug` leaves them out"),
         );
     }
@@ -207,7 +206,7 @@ fn for_files(first: &SourcePath, files: usize) -> String {
 }
 
 /// Files that several rules send to one target, one diagnostic for each pair of rules.
-fn conflicts(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
+fn conflicts(looked: &Looked, plan: &Plan<'_>) -> Vec<Diagnostic> {
     let rules = &looked.manifest.rules;
     let by_name: HashMap<&str, usize> = rules
         .iter()
@@ -215,12 +214,14 @@ fn conflicts(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
         .map(|(index, rule)| (rule.name.as_str(), index))
         .collect();
     let mut pairs: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-    for (index, file) in plan.files.iter().enumerate() {
-        if let Decision::Conflict(other) = &file.decision
+    for index in 0..plan.len() {
+        if plan.action(index) == Action::Conflict
+            && let Decision::Conflict(other) = plan.decision(index)
             && let Some(&other) = by_name.get(other.as_str())
         {
             // Two rules of one name are told of already.
-            let pair = (file.rule.min(other), file.rule.max(other));
+            let rule = plan.rule(index);
+            let pair = (rule.min(other), rule.max(other));
             if rules[pair.0].name == rules[pair.1].name {
                 continue;
             }
@@ -230,11 +231,9 @@ fn conflicts(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
     let pairs = pairs.into_iter();
     pairs
         .map(|((first, second), files)| {
-            let shared: HashSet<&str> = files
-                .iter()
-                .map(|file| plan.files[*file].path.as_str())
-                .collect();
-            let path = shown_bounded(plan.files[files[0]].path.as_str());
+            let shared: HashSet<SourcePath> = files.iter().map(|file| plan.path(*file)).collect();
+            let path = plan.path(files[0]);
+            let path = shown_bounded(path.as_str());
             let what = match shared.len() {
                 1 => format!("`{path}`"),
                 more => format!("{}, `{path}` the first of them,", count(more, "file")),
@@ -256,7 +255,7 @@ fn conflicts(looked: &Looked, plan: &Plan) -> Vec<Diagnostic> {
 }
 
 /// What does no harm and no good.
-fn dead(looked: &Looked, basis: &Basis<'_>, plan: &Plan) -> Vec<Diagnostic> {
+fn dead(looked: &Looked, basis: &Basis<'_>, plan: &Plan<'_>) -> Vec<Diagnostic> {
     let rules = &looked.manifest.rules;
     let mut diagnostics = Vec::new();
     // A pattern of `defaults` is each rule's, and idle where it is so for all of them.
@@ -280,12 +279,8 @@ fn dead(looked: &Looked, basis: &Basis<'_>, plan: &Plan) -> Vec<Diagnostic> {
                 ),
         );
     }
-    let mut files = vec![0; rules.len()];
-    for file in &plan.files {
-        files[file.rule] += 1;
-    }
     for (index, rule) in rules.iter().enumerate() {
-        if files[index] == 0 {
+        if plan.of_rule(index).is_empty() {
             diagnostics.extend(shadowed(basis, plan, index, rule));
         }
     }
@@ -301,7 +296,7 @@ fn dead(looked: &Looked, basis: &Basis<'_>, plan: &Plan) -> Vec<Diagnostic> {
 }
 
 /// A rule of whose files none is left.
-fn shadowed(basis: &Basis<'_>, plan: &Plan, index: usize, rule: &Rule) -> Option<Diagnostic> {
+fn shadowed(basis: &Basis<'_>, plan: &Plan<'_>, index: usize, rule: &Rule) -> Option<Diagnostic> {
     let left_out = plan.left_out.get(index)?;
     let (main, _) = left_out.iter().max_by_key(|(_, files)| **files)?;
     let all: usize = left_out.values().sum();
@@ -345,16 +340,18 @@ fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
     let rules = &looked.manifest.rules;
     let mut with: Vec<(usize, usize)> = vec![(0, 0); rules.len()];
     let mut beside = HashSet::new();
+    let candidates = &looked.survey.candidates;
     for taken in &looked.selection.taken {
-        let (files, found) = &mut with[taken.rule];
+        let (files, found) = &mut with[taken.rule()];
+        let extra = looked.selection.extra(taken);
         *files += 1;
         // One that cannot be used is there.
-        if taken.problem.is_some() {
+        if extra.problem.is_some() {
             *found += 1;
         }
-        if let Some(sidecar) = &taken.sidecar {
+        if let Some(sidecar) = &extra.sidecar {
             *found += 1;
-            beside.insert((taken.root, &sidecar.0));
+            beside.insert((candidates.rule_roots[taken.rule()], sidecar.0.as_str()));
         }
     }
     let mut diagnostics = Vec::new();
@@ -376,18 +373,23 @@ fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
             .help("its path is relative to `root`: `${{ file.path }}` is the whole path there"),
         );
     }
-    let mut sent: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    let mut sent: BTreeMap<usize, (usize, String)> = BTreeMap::new();
+    let mut text = String::new();
     for taken in &looked.selection.taken {
-        let root = &looked.survey.candidates.roots[taken.root.0];
-        let path = &root.found[taken.candidate].relative;
-        if beside.contains(&(taken.root, path)) {
-            sent.entry(taken.rule).or_default().push(path.as_str());
+        let root = candidates.rule_roots[taken.rule()];
+        let Some(found) = root.filter(|_| !beside.is_empty()) else {
+            continue;
+        };
+        let path = candidates.roots[found.0].write_relative(taken.candidate(), &mut text);
+        if beside.contains(&(root, path)) {
+            let (files, _) = sent.entry(taken.rule()).or_insert((0, path.to_owned()));
+            *files += 1;
         }
     }
-    for (rule, paths) in sent {
+    for (rule, (files, first)) in sent {
         let rule = &rules[rule];
-        let first = shown(paths[0]);
-        let (what, span) = (count(paths.len(), "sidecar"), rule.span.clone());
+        let first = shown(&first);
+        let (what, span) = (count(files, "sidecar"), rule.span.clone());
         diagnostics.push(
             Diagnostic::warning(
                 format!(

@@ -1,6 +1,8 @@
 //! From a manifest's path to a plan: what `plan` and `apply` share.
 
-use std::collections::HashSet;
+use std::cell::LazyCell;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +19,10 @@ use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, LedgerError, RunLock, StateFolder};
 use crate::manifest::{self, Given, Manifest};
 use crate::model::{
-    ApiKey, Digests, Doubt, InDoubt, Known, Origin, RunId, SourcePath, Target, closest, count,
-    shown,
+    ApiKey, Candidates, Doubt, InDoubt, KnownFile, Origin, RunId, SourcePath, Target, closest,
+    count, shown,
 };
-use crate::plan::{
-    Basis, Decision, Inputs, Plan, PlannedFile, Selection, UploadReason, absent, plan, undecided,
-};
+use crate::plan::{Basis, Before, Gone, Inputs, Plan, Reason, Selection, Sketch};
 use crate::source::{Roots, Survey, gone};
 
 /// How often a lock that is waited for is tried.
@@ -199,11 +199,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Makes the plan, with what the ledger knows.
-    pub(super) fn plan(
-        &self,
-        doubts: &[Doubt],
-        known: impl FnOnce(&[Arc<Target>], &str) -> Result<Known, LedgerError>,
-    ) -> Result<Plan, Failure> {
+    pub(super) fn plan<'p>(
+        &'p self,
+        doubts: &'p [Doubt],
+        ledger: Option<&dyn Ledger>,
+    ) -> Result<Plan<'p>, Failure> {
         let basis = Basis {
             manifest: &self.manifest,
             candidates: &self.survey.candidates,
@@ -211,37 +211,71 @@ impl<'a> Draft<'a> {
             organization: self.settings.look.organization.as_ref(),
             run: (&self.run, self.started),
         };
-        let mut inputs = Inputs {
+        let inputs = Inputs {
             basis,
             selection: &self.selection,
-            known: &Known::default(),
-            gone: &HashSet::new(),
-            digests: &Digests::new(),
             in_doubt: self.in_doubt(),
             doubts,
         };
-        let known =
-            known(&basis.targets(), &self.manifest.name).map_err(|error| ledger_failure(&error))?;
-        inputs.known = &known;
-        let gone = gone(&absent(&inputs), self.state.home());
-        inputs.gone = &gone;
-        let digests = self.survey.roots.digests(undecided(&inputs));
-        inputs.digests = &digests;
-        Ok(plan(&inputs))
+        let before = Stream {
+            ledger,
+            name: &self.manifest.name,
+        };
+        let failure = |error| ledger_failure(&error);
+        let sketch = Sketch::new(&inputs, &before).map_err(failure)?;
+        let gone = Gone::new(gone(sketch.absent(), self.state.home()));
+        let wanted = sketch.undecided(&gone);
+        let digests = self.survey.roots.digests(&self.survey.candidates, &wanted);
+        sketch.finish(&gone, &digests, &before).map_err(failure)
+    }
+
+    /// What was found below the roots.
+    pub(super) fn candidates(&self) -> &Candidates {
+        &self.survey.candidates
+    }
+}
+
+/// What a ledger, if there is one, knows for a stream of runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stream<'a> {
+    pub ledger: Option<&'a dyn Ledger>,
+    pub name: &'a str,
+}
+
+impl Before for Stream<'_> {
+    type Error = LedgerError;
+
+    fn known_from(
+        &self,
+        target: &Target,
+        from: Bound<&SourcePath>,
+        limit: usize,
+    ) -> Result<Vec<(SourcePath, KnownFile)>, LedgerError> {
+        match self.ledger {
+            Some(ledger) => ledger.known_from(target, self.name, from, limit),
+            None => Ok(Vec::new()),
+        }
     }
 }
 
 /// New files that this manifest stored already, at other targets: another organization, dataset or
 /// host in the manifest or the environment makes everything new, and that may not be meant.
-pub(super) fn warn_of_other_targets(plan: &Plan, ledger: &dyn Ledger) -> Result<(), Failure> {
-    let is_new = |file: &&PlannedFile| file.decision == Decision::Upload(UploadReason::New);
-    let new: HashSet<&SourcePath> = plan.files.iter().filter(is_new).map(|f| &f.path).collect();
-    if new.is_empty() {
-        return Ok(());
-    }
+pub(super) fn warn_of_other_targets(plan: &Plan<'_>, ledger: &dyn Ledger) -> Result<(), Failure> {
+    // Eight bytes a file, and none where there is no other target: two paths of one hash are too
+    // rare to be told from a number that is only a hint.
+    let keys = RandomState::new();
+    let new = LazyCell::new(|| {
+        let mut text = String::new();
+        let new = (0..plan.len()).filter(|row| plan.reason(*row) == Reason::New);
+        let hashes = new.map(|row| keys.hash_one(plan.write_path(row, &mut text)));
+        let mut hashes: Vec<u64> = hashes.collect();
+        hashes.sort_unstable();
+        hashes
+    });
+    let mut is_new = |path: &str| new.binary_search(&keys.hash_one(path)).is_ok();
     let targets: Vec<Arc<Target>> = plan.rules.iter().map(|r| Arc::clone(&r.target)).collect();
     let elsewhere = ledger
-        .elsewhere(&targets, &plan.manifest, &new)
+        .elsewhere(&targets, &plan.manifest, &mut is_new)
         .map_err(|error| ledger_failure(&error))?;
     for (target, files) in elsewhere {
         super::narrate(&format!(

@@ -1,6 +1,8 @@
 //! `forget`: takes files out of the ledger, so that they are new again if they are found again.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::Path;
 
 use super::draft::{ledger_failure, lock};
 use super::say;
@@ -8,7 +10,7 @@ use super::stream::{Stream, require_ledger};
 use crate::cli::{ForgetSettings, Forgettable};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Entry, Forgotten, Ledger, RunRow, SqliteLedger};
-use crate::model::{Outcome, RuleName, SourcePath, count, shown};
+use crate::model::{Outcome, RuleName, count, shown};
 use crate::source::gone;
 
 /// Entries written in one step.
@@ -21,14 +23,12 @@ pub(super) fn forget(settings: &ForgetSettings) -> Result<Exit, Failure> {
     let _lock = lock(&stream.state, "forget", settings.wait)?;
     let mut ledger =
         SqliteLedger::open(&stream.state.ledger()).map_err(|error| ledger_failure(&error))?;
-    let files = ledger.files().map_err(|error| ledger_failure(&error))?;
     let (chosen, reason) = match &settings.which {
-        Forgettable::Named(words) => (named(&files, words)?, "asked for by path"),
-        Forgettable::Vanished => {
-            let paths: Vec<SourcePath> = files.iter().map(|row| row.path.clone()).collect();
-            let gone = gone(&paths, stream.state.home());
-            (vanished(&files, &gone)?, "gone from the source")
-        }
+        Forgettable::Named(words) => (named(&ledger, words)?, "asked for by path"),
+        Forgettable::Vanished => (
+            vanished(&ledger, stream.state.home())?,
+            "gone from the source",
+        ),
     };
     if let Some(row) = chosen
         .iter()
@@ -67,53 +67,63 @@ pub(super) fn forget(settings: &ForgetSettings) -> Result<Exit, Failure> {
 }
 
 /// The rows that words of the command line mean: a path, or a folder's with a slash at its end.
-fn named<'a>(files: &'a [RunRow], words: &[String]) -> Result<Vec<&'a RunRow>, Failure> {
-    let mut chosen: Vec<&RunRow> = Vec::new();
-    let mut seen: HashSet<*const RunRow> = HashSet::new();
-    for word in words {
-        let is_meant = |row: &&RunRow| {
+fn named(ledger: &SqliteLedger, words: &[String]) -> Result<Vec<RunRow>, Failure> {
+    let mut chosen = Vec::new();
+    let mut is_known = vec![false; words.len()];
+    each_file(ledger, |row| {
+        let mut is_meant = false;
+        for (word, is_known) in words.iter().zip(&mut is_known) {
             let path = row.path.as_str();
-            path == word || word.ends_with('/') && path.starts_with(word.as_str())
-        };
-        let mut found = files.iter().filter(is_meant).peekable();
-        if found.peek().is_none() {
-            return Err(Failure::new(
-                Exit::Usage,
-                format!("the ledger knows no file \"{}\"", shown(word)),
-            )
-            .hint("give paths as `roe-batch report MANIFEST --all` shows them; folders end in /"));
+            if path == word || word.ends_with('/') && path.starts_with(word.as_str()) {
+                is_meant = true;
+                *is_known = true;
+            }
         }
-        chosen.extend(found.filter(|row| seen.insert(std::ptr::from_ref(*row))));
+        if is_meant {
+            chosen.push(row);
+        }
+    })?;
+    let mut found = words.iter().zip(is_known);
+    if let Some((word, _)) = found.find(|(_, is_known)| !is_known) {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("the ledger knows no file \"{}\"", shown(word)),
+        )
+        .hint("give paths as `roe-batch report MANIFEST --all` shows them; folders end in /"));
     }
     Ok(chosen)
 }
 
 /// The files that are gone. Where a rule has none left at all, its folder may just not be mounted:
 /// then nobody can say.
-fn vanished<'a>(
-    files: &'a [RunRow],
-    gone: &HashSet<SourcePath>,
-) -> Result<Vec<&'a RunRow>, Failure> {
-    let left: HashSet<&RuleName> = files
-        .iter()
-        .filter(|row| !gone.contains(&row.path))
-        .map(|row| &row.rule)
-        .collect();
+fn vanished(ledger: &SqliteLedger, home: &Path) -> Result<Vec<RunRow>, Failure> {
+    let mut left: HashSet<RuleName> = HashSet::new();
     let mut found = Vec::new();
-    for row in files.iter().filter(|row| gone.contains(&row.path)) {
-        if !left.contains(&row.rule) {
-            return Err(Failure::new(
-                Exit::Usage,
-                format!(
-                    "every file of rule {} is gone: is its folder there?",
-                    row.rule
-                ),
-            )
-            .hint("if they are really gone, name them, or their folder with a slash at the end"));
-        }
-        if row.end.outcome != Outcome::InDoubt {
+    each_file(ledger, |row| {
+        if gone([row.path.as_str()], home).any(|gone| gone) {
             found.push(row);
+        } else if !left.contains(&row.rule) {
+            left.insert(row.rule);
         }
+    })?;
+    if let Some(row) = found.iter().find(|row| !left.contains(&row.rule)) {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "every file of rule {} is gone: is its folder there?",
+                row.rule
+            ),
+        )
+        .hint("if they are really gone, name them, or their folder with a slash at the end"));
     }
+    found.retain(|row| row.end.outcome != Outcome::InDoubt);
     Ok(found)
+}
+
+fn each_file(ledger: &SqliteLedger, mut take: impl FnMut(RunRow)) -> Result<(), Failure> {
+    let each = ledger.each_file(&mut |row| {
+        take(row);
+        ControlFlow::Continue(())
+    });
+    each.map_err(|error| ledger_failure(&error))
 }

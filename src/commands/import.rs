@@ -1,6 +1,6 @@
 //! `import`: adopts files that another program uploaded, from its table of paths and ids.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
@@ -17,9 +17,10 @@ use crate::ledger::{
     AdoptedFrom, Adoption, Entry, Ledger, RunEnd, RunKind, RunStart, SqliteLedger,
 };
 use crate::model::{
-    Clock, DatasetId, Digest, FileId, Known, Outcome, RootId, count, shown, shown_bounded,
+    CandidateId, Clock, DatasetId, Digest, FileId, Known, Outcome, Target, count, shown,
+    shown_bounded,
 };
-use crate::plan::{Decision, Plan, PlannedFile, UploadReason};
+use crate::plan::{Decision, Plan, UploadReason};
 
 /// Entries written in one step.
 const GROUP: usize = 1000;
@@ -46,7 +47,8 @@ struct Said {
 /// What is made of the table.
 #[derive(Default)]
 struct Sorted<'a> {
-    adopted: Vec<(&'a PlannedFile, &'a Said)>,
+    /// Rows of the plan, each with what is said of it.
+    adopted: Vec<(usize, &'a Said)>,
     known_already: usize,
     missing: usize,
     problems: Vec<String>,
@@ -63,12 +65,13 @@ pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
     let _lock = lock(&draft.state, "import", settings.wait)?;
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
-    let mut known = Known::default();
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
-    let plan = draft.plan(&doubts, |targets, stream| {
-        known = ledger.known(targets, stream)?;
-        Ok(known.clone())
-    })?;
+    let plan = draft.plan(&doubts, Some(&ledger))?;
+    let targets: BTreeSet<&Arc<Target>> = plan.rules.iter().map(|rule| &rule.target).collect();
+    let targets: Vec<Arc<Target>> = targets.into_iter().cloned().collect();
+    let known = ledger
+        .known(&targets, &plan.manifest)
+        .map_err(|error| ledger_failure(&error))?;
     let sorted = sort(&draft, &plan, &known, &said, settings.ignore_missing);
     if !sorted.problems.is_empty() {
         let mut text = String::new();
@@ -171,19 +174,17 @@ fn read_table(path: &Path) -> Result<(Vec<Said>, usize), Failure> {
 
 fn sort<'a>(
     draft: &Draft<'_>,
-    plan: &'a Plan,
+    plan: &Plan<'_>,
     known: &Known,
     said: &'a [Said],
     ignore_missing: bool,
 ) -> Sorted<'a> {
-    let mut by_path: HashMap<&str, Vec<&PlannedFile>> = HashMap::new();
-    let mut below_root: HashMap<&str, Vec<&PlannedFile>> = HashMap::new();
-    for file in &plan.files {
-        by_path.entry(file.path.as_str()).or_default().push(file);
-        below_root
-            .entry(file.relative.as_str())
-            .or_default()
-            .push(file);
+    let mut by_path: HashMap<String, Vec<usize>> = HashMap::new();
+    let mut below_root: HashMap<String, Vec<usize>> = HashMap::new();
+    for row in 0..plan.len() {
+        let path = plan.path(row).as_str().to_owned();
+        by_path.entry(path).or_default().push(row);
+        below_root.entry(plan.relative(row)).or_default().push(row);
     }
     let mut ids: HashMap<&FileId, String> = known
         .iter()
@@ -192,7 +193,7 @@ fn sort<'a>(
             Some((id, path.to_string()))
         })
         .collect();
-    let mut paths: HashMap<(usize, &str), u64> = HashMap::new();
+    let mut lines: HashMap<usize, u64> = HashMap::new();
     let mut sorted = Sorted::default();
     let home = draft.state.home().to_string_lossy();
     for row in said {
@@ -202,7 +203,7 @@ fn sort<'a>(
                 .problems
                 .push(format!("line {}: \"{path}\": {why}", row.line));
         };
-        let spelt = |paths: &HashMap<&str, Vec<&'a PlannedFile>>| {
+        let spelt = |paths: &HashMap<String, Vec<usize>>| {
             spellings(&row.path, &home).find_map(|path| paths.get(path).cloned())
         };
         let found = spelt(&by_path).or_else(|| spelt(&below_root));
@@ -214,10 +215,10 @@ fn sort<'a>(
             }
             continue;
         };
-        let found: Vec<&PlannedFile> = found
+        let found: Vec<usize> = found
             .into_iter()
             .filter(|file| {
-                let target = plan.rules[file.rule].target.dataset_id.as_ref();
+                let target = plan.rules[plan.rule(*file)].target.dataset_id.as_ref();
                 let said = row.dataset.as_deref();
                 said.is_none() || said == target.map(DatasetId::as_str)
             })
@@ -229,26 +230,27 @@ fn sort<'a>(
             ));
             continue;
         }
-        let [file] = found.as_slice() else {
+        let &[file] = found.as_slice() else {
             problem("several rules of the manifest take a file of this path".to_owned());
             continue;
         };
-        if let Some(line) = paths.insert((file.rule, file.path.as_str()), row.line) {
+        if let Some(line) = lines.insert(file, row.line) {
             problem(format!("line {line} has this file too"));
             continue;
         }
+        let path = plan.path(file);
         let stored = known
-            .get(&plan.rules[file.rule].target, &file.path)
+            .get(&plan.rules[plan.rule(file)].target, &path)
             .and_then(|known| known.stored.as_ref());
         if stored.is_some_and(|stored| stored.file_id.as_ref() == Some(&row.id)) {
             sorted.known_already += 1;
             continue;
         }
-        if let Some(other) = ids.insert(&row.id, file.path.to_string()) {
+        if let Some(other) = ids.insert(&row.id, path.to_string()) {
             problem(format!("{other} has this file_id already"));
             continue;
         }
-        match &file.decision {
+        match plan.decision(file) {
             Decision::Upload(UploadReason::New | UploadReason::Retry) if stored.is_none() => {
                 sorted.adopted.push((file, row));
             }
@@ -283,19 +285,17 @@ fn spellings<'a>(path: &'a str, home: &str) -> impl Iterator<Item = &'a str> {
 fn adopt(
     ledger: &mut SqliteLedger,
     draft: &Draft<'_>,
-    plan: &Plan,
+    plan: &Plan<'_>,
     sorted: &Sorted<'_>,
 ) -> Result<usize, Failure> {
     let failure = |error| ledger_failure(&error);
-    let wanted: Vec<(RootId, _)> = sorted
-        .adopted
-        .iter()
-        .map(|(file, _)| (file.root, file.relative.clone()))
-        .collect();
-    let digests = draft.roots().digests(wanted);
+    let rows = sorted.adopted.iter();
+    let wanted: Vec<CandidateId> = rows.map(|(row, _)| plan.candidate(*row)).collect();
+    let digests = draft.roots().digests(draft.candidates(), &wanted);
     let mut entries = Vec::with_capacity(sorted.adopted.len());
-    for (file, said) in &sorted.adopted {
-        let digest = digests.get(&(file.root, file.relative.clone()));
+    for (row, said) in &sorted.adopted {
+        let file = plan.file(*row);
+        let digest = digests.get(plan.candidate(*row));
         let digest = match digest {
             Some(Ok(digest)) if said.digest.is_none_or(|said| said == *digest) => *digest,
             Some(Ok(_)) => {
@@ -341,7 +341,9 @@ fn adopt(
         at: draft.started,
         vanished: 0,
     };
-    ledger.begin_run(&start, &[]).map_err(failure)?;
+    ledger
+        .begin_run(&start, &mut std::iter::empty())
+        .map_err(failure)?;
     for group in entries.chunks(GROUP) {
         ledger.write(group).map_err(failure)?;
     }

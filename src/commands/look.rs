@@ -161,10 +161,10 @@ pub(super) fn look(
         let mut last: Option<(SidecarNeed, SidecarFound)> = None;
         for need in selection.sidecars(&basis) {
             let taken = &selection.taken[need.file];
-            let root = &basis.manifest.rules[taken.rule].root;
-            let first = sidecars.entry(taken.rule);
-            let file = &basis.candidate(taken).relative;
-            first.or_insert_with(|| (file.clone(), need.path.clone()));
+            let root = &basis.manifest.rules[taken.rule()].root;
+            let first = sidecars.entry(taken.rule());
+            let file = || RelativePath::new(basis.found(taken).0);
+            first.or_insert_with(|| (file(), need.path.clone()));
             // One that many files share is read once, where they follow each other.
             let beside = match last {
                 Some((last, found)) if (last.root, &last.path) == (need.root, &need.path) => found,

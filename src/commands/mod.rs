@@ -23,7 +23,7 @@ mod status;
 mod stream;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::panic::AssertUnwindSafe;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -101,8 +101,18 @@ fn say(text: &str) -> Result<(), Failure> {
 
 /// As [`say`].
 fn say_bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    say_with(|out| out.write_all(bytes))
+}
+
+/// As [`say`], of what is too long to be made as a whole.
+fn say_with(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    said(write(&mut stdout).and_then(|()| stdout.flush()))
+}
+
+/// What became of writing to stdout.
+fn said(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::new(

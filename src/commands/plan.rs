@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io;
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::draft::{Draft, Telling, in_use, ledger_failure, sources, warn_of_other_targets};
@@ -14,12 +16,10 @@ use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, SqliteLedger};
 use crate::model::{
-    ContentType, DatasetId, HumanBytes, InDoubt, Known, Metadata, OrganizationId, Origin,
-    RemoteName, RuleName, SourcePath, count, schema_of,
+    ContentType, DatasetId, HumanBytes, Metadata, OrganizationId, Origin, RemoteName, RuleName,
+    SourcePath, count, schema_of,
 };
-use crate::plan::{
-    Action, Decision, Plan, PlannedFile, Reason, Refusal, SkipReason, Tally, UploadReason,
-};
+use crate::plan::{Action, Note, Plan, PlannedFile, Reason, Refusal, Tally};
 
 /// The version of the printed plan's form.
 const FORMAT: u32 = 1;
@@ -55,42 +55,43 @@ fn plan_one(settings: &PlanSettings, manifest: (&Path, &Source)) -> Result<Exit,
         Some(ledger) => ledger.doubts().map_err(|error| ledger_failure(&error))?,
         None => Vec::new(),
     };
-    let plan = draft.plan(&doubts, |targets, stream| match &ledger {
-        Some(ledger) => ledger.known(targets, stream),
-        None => Ok(Known::default()),
-    })?;
+    let known = ledger.as_ref().map(|ledger| ledger as &dyn Ledger);
+    let plan = draft.plan(&doubts, known)?;
     if let Some(ledger) = &ledger {
         warn_of_other_targets(&plan, ledger)?;
     }
     if let Some(holder) = draft.state.holder().map_err(|e| ledger_failure(&e))? {
         super::narrate(&in_use(&holder));
     }
-    super::say(&match settings.format {
-        PlanFormat::Text => text(&plan),
-        PlanFormat::Json => json(&plan, &draft.origin)?,
-        PlanFormat::Jsonl => json_lines(&plan, &draft.origin)?,
+    super::say_with(|out| match settings.format {
+        PlanFormat::Text => out.write_all(text(&plan).as_bytes()),
+        PlanFormat::Json => json(out, &plan, &draft.origin),
+        PlanFormat::Jsonl => json_lines(out, &plan, &draft.origin),
     })?;
+    let is_pending = || (0..plan.len()).any(|row| plan.asks_service(row));
     Ok(match settings.exit {
-        PlanExit::Detailed if plan.files.iter().any(PlannedFile::asks_service) => Exit::Pending,
+        PlanExit::Detailed if is_pending() => Exit::Pending,
         PlanExit::Detailed | PlanExit::Plain => Exit::Done,
     })
 }
 
 /// The plan for people: by rule, with counts, bytes and samples.
-fn text(plan: &Plan) -> String {
+fn text(plan: &Plan<'_>) -> String {
     let mut text = String::new();
     for (index, rule) in plan.rules.iter().enumerate() {
         let _ = writeln!(text, "{} → {}", rule.name, rule.target);
-        let mut kinds: BTreeMap<(Rank, &str), Vec<&PlannedFile>> = BTreeMap::new();
-        for file in plan.of_rule(index) {
-            let key = (rank(&file.decision), label(&file.decision));
-            kinds.entry(key).or_default().push(file);
+        let mut kinds: BTreeMap<(Rank, &str), Kind> = BTreeMap::new();
+        for row in plan.of_rule(index) {
+            kinds
+                .entry(rank_and_label(plan, row))
+                .or_default()
+                .add(plan, row);
         }
         if kinds.is_empty() {
             text.push_str("  no files\n");
         }
-        for ((rank, label), files) in kinds {
-            kind(&mut text, rank, label, &files);
+        for ((rank, label), found) in kinds {
+            kind(&mut text, plan, (rank, label), &found);
         }
         for (refusal, files) in plan.left_out.get(index).into_iter().flatten() {
             let why = left_out(plan, *refusal);
@@ -98,7 +99,7 @@ fn text(plan: &Plan) -> String {
         }
         text.push('\n');
     }
-    let upload = plan.tally(PlannedFile::is_upload);
+    let upload = plan.tally(Action::Upload);
     let rest: Vec<String> = [
         ("to skip", Action::Skip),
         ("in doubt", Action::Hold),
@@ -108,7 +109,7 @@ fn text(plan: &Plan) -> String {
     ]
     .into_iter()
     .filter_map(|(words, action)| {
-        let tally = plan.tally(|file| file.decision.action() == action);
+        let tally = plan.tally(action);
         (tally.files > 0).then(|| format!("{} {words}", tally.files))
     })
     .collect();
@@ -116,7 +117,7 @@ fn text(plan: &Plan) -> String {
         text,
         "{}: {} planned, {} to upload ({})",
         crate::model::shown(&plan.manifest),
-        count(plan.files.len(), "file"),
+        count(plan.len(), "file"),
         upload.files,
         HumanBytes(upload.bytes)
     );
@@ -137,90 +138,102 @@ enum Rank {
     NeedsALook,
 }
 
-fn rank(decision: &Decision) -> Rank {
-    match decision {
-        Decision::Upload(_) | Decision::Skip(_) => Rank::Expected,
-        Decision::Hold(_)
-        | Decision::Conflict(_)
-        | Decision::ChangeRefused
-        | Decision::Unusable(_) => Rank::NeedsALook,
+/// What a rule's files of one kind come to, and the first of them.
+#[derive(Default)]
+struct Kind {
+    files: usize,
+    bytes: u64,
+    first: Vec<usize>,
+    /// What is worth knowing of them, by kind.
+    noted: BTreeMap<&'static str, Noted>,
+}
+
+/// How many rows have a note of one kind, and the first of them.
+#[derive(Default)]
+struct Noted {
+    files: usize,
+    first: Vec<(usize, Note)>,
+}
+
+impl Kind {
+    fn add(&mut self, plan: &Plan<'_>, row: usize) {
+        self.files += 1;
+        self.bytes += plan.size(row);
+        if self.first.len() < PROBLEMS {
+            self.first.push(row);
+        }
+        for note in plan.notes_of(row) {
+            let noted = self.noted.entry(note.kind()).or_default();
+            noted.files += 1;
+            if noted.first.len() < SAMPLES {
+                noted.first.push((row, note));
+            }
+        }
     }
 }
 
-fn label(decision: &Decision) -> &'static str {
-    match decision {
-        Decision::Upload(UploadReason::New) => "new",
-        Decision::Upload(UploadReason::Changed) => "changed",
-        Decision::Upload(UploadReason::Retry) => "tried before, not stored",
-        Decision::Upload(UploadReason::MetadataChanged) => "with changed metadata",
-        Decision::Upload(UploadReason::Resend(_)) => "in doubt, to be sent again all the same",
-        Decision::Skip(skip) => match skip.why {
-            SkipReason::Unchanged | SkipReason::Touched => "stored and unchanged",
-            SkipReason::Moved(_) => "stored before at another path",
-            SkipReason::ChangeIgnored => "changed since stored, left alone",
-        },
-        Decision::Hold(held) => match held.policy {
-            InDoubt::Verify => "in doubt, to be looked up",
-            InDoubt::Hold | InDoubt::Resend => "in doubt, held back",
-        },
-        Decision::ChangeRefused => "changed since stored, refused",
-        Decision::Conflict(_) => "in conflict, not sent",
-        Decision::Unusable(_) => "unusable, not sent",
+fn rank_and_label(plan: &Plan<'_>, row: usize) -> (Rank, &'static str) {
+    let label = match (plan.action(row), plan.reason(row)) {
+        (Action::Upload, Reason::New) => "new",
+        (Action::Upload, Reason::Changed) => "changed",
+        (Action::Upload, Reason::Retry) => "tried before, not stored",
+        (Action::Upload, Reason::MetadataChanged) => "with changed metadata",
+        (Action::Upload, _) => "in doubt, to be sent again all the same",
+        (Action::Skip, Reason::Moved) => "stored before at another path",
+        (Action::Skip, Reason::ChangeIgnored) => "changed since stored, left alone",
+        (Action::Skip, _) => "stored and unchanged",
+        (Action::Hold, _) if plan.asks_service(row) => "in doubt, to be looked up",
+        (Action::Hold, _) => "in doubt, held back",
+        (Action::Refuse, _) => "changed since stored, refused",
+        (Action::Conflict, _) => "in conflict, not sent",
+        (Action::Unusable, _) => "unusable, not sent",
+    };
+    match plan.action(row) {
+        Action::Upload | Action::Skip => (Rank::Expected, label),
+        Action::Hold | Action::Conflict | Action::Refuse | Action::Unusable => {
+            (Rank::NeedsALook, label)
+        }
     }
 }
 
-fn kind(text: &mut String, rank: Rank, label: &str, files: &[&PlannedFile]) {
-    let Some(first) = files.first() else { return };
-    let bytes: u64 = files
-        .iter()
-        .filter_map(|file| file.stat)
-        .map(|stat| stat.size)
-        .sum();
+fn kind(text: &mut String, plan: &Plan<'_>, (rank, label): (Rank, &str), found: &Kind) {
+    let Some(&first) = found.first.first() else {
+        return;
+    };
+    let files = found.files;
     let _ = writeln!(
         text,
-        "  {} {} {label} ({})",
-        first.decision.sign(),
-        files.len(),
-        HumanBytes(bytes)
+        "  {} {files} {label} ({})",
+        plan.decision(first).sign(),
+        HumanBytes(found.bytes)
     );
-    let shown = match (rank, &first.decision) {
-        (Rank::NeedsALook, _) => PROBLEMS,
-        (Rank::Expected, Decision::Skip(skip)) => match skip.why {
-            SkipReason::Unchanged | SkipReason::Touched => 0,
-            SkipReason::Moved(_) | SkipReason::ChangeIgnored => SAMPLES,
-        },
-        (Rank::Expected, _) => SAMPLES,
+    let shown = match (rank, plan.action(first), plan.reason(first)) {
+        (Rank::NeedsALook, ..) => PROBLEMS,
+        (Rank::Expected, Action::Skip, Reason::Unchanged) => 0,
+        (Rank::Expected, ..) => SAMPLES,
     };
-    for file in files.iter().take(shown) {
-        let _ = writeln!(text, "      {}", file.path);
+    for &row in found.first.iter().take(shown) {
+        let _ = writeln!(text, "      {}", plan.path(row));
         if rank == Rank::NeedsALook {
-            let _ = writeln!(text, "        {}", file.decision);
+            let _ = writeln!(text, "        {}", plan.decision(row));
         }
     }
-    if shown > 0 && files.len() > shown {
-        let _ = writeln!(text, "      … and {} more", files.len() - shown);
+    if shown > 0 && files > shown {
+        let _ = writeln!(text, "      … and {} more", files - shown);
     }
-    let mut noted: BTreeMap<&str, Vec<&PlannedFile>> = BTreeMap::new();
-    for file in files {
-        for note in &file.notes {
-            noted.entry(note.kind()).or_default().push(file);
+    for (kind, Noted { files, first }) in &found.noted {
+        let _ = writeln!(text, "    note: {files} {kind}");
+        for (row, note) in first {
+            let _ = writeln!(text, "      {}: {note}", plan.path(*row));
         }
-    }
-    for (kind, files) in noted {
-        let _ = writeln!(text, "    note: {} {kind}", files.len());
-        for file in files.iter().take(SAMPLES) {
-            let note = file.notes.iter().find(|note| note.kind() == kind);
-            let note = note.map(ToString::to_string).unwrap_or_default();
-            let _ = writeln!(text, "      {}: {note}", file.path);
-        }
-        if files.len() > SAMPLES {
-            let _ = writeln!(text, "      … and {} more", files.len() - SAMPLES);
+        if *files > SAMPLES {
+            let _ = writeln!(text, "      … and {} more", files - SAMPLES);
         }
     }
 }
 
 /// Why a rule leaves files out that its patterns match.
-pub(super) fn left_out(plan: &Plan, refusal: Refusal) -> String {
+pub(super) fn left_out(plan: &Plan<'_>, refusal: Refusal) -> String {
     match refusal {
         Refusal::NotIncluded => "no `include` pattern matches".to_owned(),
         Refusal::Excluded(_) => "an `exclude` pattern matches".to_owned(),
@@ -245,7 +258,9 @@ struct Document<'a> {
     /// What is said of the plan as a whole.
     header: Header<'a>,
     /// One row for each planned file: by rule, then by path.
-    files: Vec<Row<'a>>,
+    #[serde(serialize_with = "each_row")]
+    #[schemars(with = "Vec<Row<'a>>")]
+    files: &'a Plan<'a>,
 }
 
 /// What is said of a plan as a whole.
@@ -340,13 +355,13 @@ pub(super) fn schema() -> Value {
     schema_of::<Document<'_>>()
 }
 
-fn header<'a>(plan: &'a Plan, origin: &'a Origin) -> Header<'a> {
-    let upload = plan.tally(PlannedFile::is_upload);
+fn header<'a>(plan: &'a Plan<'_>, origin: &'a Origin) -> Header<'a> {
+    let upload = plan.tally(Action::Upload);
     Header {
         format: FORMAT,
         manifest: &plan.manifest,
         origin,
-        planned: plan.files.len(),
+        planned: plan.len(),
         upload_files: upload.files,
         upload_bytes: upload.bytes,
         vanished: plan.vanished,
@@ -364,7 +379,7 @@ fn header<'a>(plan: &'a Plan, origin: &'a Origin) -> Header<'a> {
     }
 }
 
-fn left_outs(plan: &Plan) -> Vec<LeftOut<'_>> {
+fn left_outs<'a>(plan: &'a Plan<'_>) -> Vec<LeftOut<'a>> {
     let rules = plan.rules.iter().zip(&plan.left_out);
     rules
         .flat_map(|(rule, left_out)| {
@@ -377,7 +392,7 @@ fn left_outs(plan: &Plan) -> Vec<LeftOut<'_>> {
         .collect()
 }
 
-fn row<'a>(plan: &'a Plan, file: &'a PlannedFile) -> Row<'a> {
+fn row<'a>(plan: &'a Plan<'_>, file: &'a PlannedFile) -> Row<'a> {
     let rule = &plan.rules[file.rule];
     let sending = file.sending.as_ref();
     Row {
@@ -398,41 +413,50 @@ fn row<'a>(plan: &'a Plan, file: &'a PlannedFile) -> Row<'a> {
     }
 }
 
-fn json(plan: &Plan, origin: &Origin) -> Result<String, Failure> {
+fn each_row<S: Serializer>(plan: &Plan<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut rows = serializer.serialize_seq(Some(plan.len()))?;
+    for file in plan.files() {
+        rows.serialize_element(&row(plan, &file))?;
+    }
+    rows.end()
+}
+
+fn json(out: &mut dyn io::Write, plan: &Plan<'_>, origin: &Origin) -> io::Result<()> {
     let document = Document {
         header: header(plan, origin),
-        files: plan.files.iter().map(|file| row(plan, file)).collect(),
+        files: plan,
     };
-    let text = serde_json::to_string_pretty(&document).map_err(|error| internal(&error))?;
-    Ok(text + "\n")
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    out.write_all(b"\n")
 }
 
-fn json_lines(plan: &Plan, origin: &Origin) -> Result<String, Failure> {
-    let mut text = serde_json::to_string(&header(plan, origin)).map_err(|e| internal(&e))?;
-    text.push('\n');
-    for file in &plan.files {
-        text.push_str(&serde_json::to_string(&row(plan, file)).map_err(|e| internal(&e))?);
-        text.push('\n');
+fn json_lines(out: &mut dyn io::Write, plan: &Plan<'_>, origin: &Origin) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &header(plan, origin))?;
+    out.write_all(b"\n")?;
+    for file in plan.files() {
+        serde_json::to_writer(&mut *out, &row(plan, &file))?;
+        out.write_all(b"\n")?;
     }
-    Ok(text)
-}
-
-fn internal(error: &serde_json::Error) -> Failure {
-    Failure::new(Exit::Internal, error.to_string())
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
     use serde_json::json;
 
     use super::*;
+    use crate::diagnostic::Source;
+    use crate::manifest::{Given, read};
     use crate::model::{
-        AttemptId, Digest, FileId, HIDDEN, RelativePath, RootId, Secrecy, Stat, Target,
+        AttemptId, Candidate, Candidates, Digest, Entry, Environment, FileId, HIDDEN, InDoubt,
+        RelativePath, RootCandidates, RootId, RunId, Stat,
     };
-    use crate::plan::{Held, Note, OnChange, PlannedRule, Sending, Skip, StoredBefore};
+    use crate::plan::{
+        Basis, Decision, Held, Inputs, Selection, Skip, SkipReason, StoredBefore, UploadReason,
+        first_plan,
+    };
 
     fn every_decision() -> Vec<Decision> {
         let skip = |why| {
@@ -465,57 +489,69 @@ mod tests {
 
     const SECRET: &str = "hunter2";
 
-    fn metadata() -> Metadata {
-        let mut metadata = Metadata::open([("year".to_owned(), "2025".to_owned())]);
-        metadata.push("token".to_owned(), SECRET.to_owned(), Secrecy::Hidden);
-        metadata
-    }
+    const METADATA: &str = r#"{"year":"2025","token":"hunter2"}"#;
 
-    fn planned(decision: Decision) -> PlannedFile {
-        let is_usable = !matches!(decision, Decision::Unusable(_));
-        let sending = is_usable.then(|| Sending {
-            remote_name: RemoteName::new("a.txt").expect("a name"),
-            content_type: ContentType::of_name("a.txt"),
-            metadata: metadata(),
+    fn with_every_decision<T>(then: impl FnOnce(&Plan<'_>, &Origin) -> T) -> T {
+        let source = Source {
+            name: "m.yaml".to_owned(),
+            text: "version: 1\nuploads:\n- {name: r, root: in, include: '*', dataset_id: d, \
+                   metadata: {year: 2025, token: '${{ env.TOKEN }}'}}\n"
+                .to_owned(),
+        };
+        let environment = Environment::new([("TOKEN".to_owned(), SECRET.to_owned())]);
+        let given = Given::environment(&environment);
+        let manifest = read(&source, Path::new("m.yaml"), given).manifest;
+        let decisions = every_decision();
+        let files = 0..decisions.len();
+        let found = files.map(|at| Candidate {
+            relative: RelativePath::new(format!("{at:02}.txt")),
+            entry: if decisions[at].action() == Action::Unusable {
+                Entry::unusable("a named pipe")
+            } else {
+                let (size, mtime_ns, inode) = (0, 0, 0);
+                Entry::File(Stat {
+                    size,
+                    mtime_ns,
+                    inode,
+                })
+            },
         });
-        PlannedFile {
-            rule: 0,
-            root: RootId(0),
-            relative: RelativePath::new("a.txt"),
-            path: SourcePath::new("in/a.txt"),
-            stat: sending.is_some().then_some(Stat {
-                size: 5,
-                mtime_ns: 0,
-                inode: 0,
-            }),
-            sending,
-            decision,
-            notes: vec![Note::Empty],
+        let candidates = Candidates {
+            roots: vec![RootCandidates::of("in/".to_owned(), None, found.collect())],
+            rule_roots: vec![Some(RootId(0))],
+        };
+        let (origin, run) = (Origin::new("sandbox"), RunId::new("run"));
+        let basis = Basis {
+            manifest: &manifest,
+            candidates: &candidates,
+            origin: &origin,
+            organization: None,
+            run: (&run, jiff::Timestamp::UNIX_EPOCH),
+        };
+        let selection = Selection::new(&basis);
+        let mut plan = first_plan(&Inputs {
+            basis,
+            selection: &selection,
+            in_doubt: InDoubt::Verify,
+            doubts: &[],
+        });
+        plan.vanished = 1;
+        for (at, decision) in decisions.into_iter().enumerate() {
+            if decision.action() != Action::Unusable {
+                plan.decide(at, decision);
+            }
         }
+        then(&plan, &origin)
     }
 
-    fn plan_with_every_decision() -> Plan {
-        Plan {
-            manifest: "m".to_owned(),
-            rules: vec![PlannedRule {
-                name: RuleName::new("r"),
-                target: Arc::new(Target {
-                    origin: Origin::new("sandbox"),
-                    organization_id: None,
-                    dataset_id: Some(DatasetId::new("d")),
-                }),
-                on_change: OnChange::Upload,
-            }],
-            files: every_decision().into_iter().map(planned).collect(),
-            problems: Vec::new(),
-            left_out: Vec::new(),
-            vanished: 1,
-        }
+    fn made(form: impl FnOnce(&mut dyn io::Write, &Plan<'_>, &Origin) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        with_every_decision(|plan, origin| form(&mut out, plan, origin)).expect("written");
+        String::from_utf8(out).expect("UTF-8")
     }
 
     fn printed() -> Value {
-        let text = json(&plan_with_every_decision(), &Origin::new("sandbox")).expect("JSON");
-        serde_json::from_str(&text).expect("JSON")
+        serde_json::from_str(&made(json)).expect("JSON")
     }
 
     /// The words that a definition of the schema has.
@@ -551,18 +587,17 @@ mod tests {
 
     #[test]
     fn a_hidden_value_is_in_no_form_of_a_plan() {
-        let (plan, origin) = (plan_with_every_decision(), Origin::new("sandbox"));
         let forms = [
-            text(&plan),
-            json(&plan, &origin).expect("JSON"),
-            json_lines(&plan, &origin).expect("JSON"),
+            with_every_decision(|plan, _| text(plan)),
+            made(json),
+            made(json_lines),
         ];
         for form in forms {
             assert!(!form.contains(SECRET), "{form}");
         }
         let (first, last) = (&printed()["files"][0], &printed()["files"][11]);
         assert_eq!(first["metadata"], json!({"year": "2025", "token": HIDDEN}));
-        assert_eq!(first["metadata_bytes"], metadata().to_json().len());
+        assert_eq!(first["metadata_bytes"], METADATA.len());
         assert_eq!(last["metadata_bytes"], Value::Null);
     }
 

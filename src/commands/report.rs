@@ -1,38 +1,44 @@
 //! `report`: any run's report, or the map of all files, from the ledger.
 
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
 use super::draft::{in_use, ledger_failure};
 use super::reports::report_failure;
-use super::say_bytes;
+use super::said;
 use super::stream::Stream;
 use crate::cli::{ReportSettings, Which};
 use crate::error::{Exit, Failure};
-use crate::ledger::{Ledger, RunRecord};
-use crate::model::{ReportFormat, shown};
-use crate::report::{self, About, Counts, Header, rows_of_ledger};
+use crate::ledger::{Ledger, RunRecord, RunRow, SqliteLedger};
+use crate::model::{ReportFormat, RunId, shown};
+use crate::report::{About, Counts, Header, Printout, Reports, Row, row_of_ledger};
 
 /// Rebuilds a report.
 pub(super) fn report(settings: &ReportSettings) -> Result<Exit, Failure> {
     let stream = Stream::of(&settings.stream)?;
     let ledger = stream.read()?;
-    let (about, found) = match &settings.which {
+    let (about, run) = match &settings.which {
         Which::All => {
             let about = About {
                 manifest: stream.name.clone(),
                 ..About::default()
             };
-            (about, ledger.files())
+            (about, None)
         }
         Which::Latest | Which::Run(_) => {
             let run = chosen(&stream.applied(&ledger)?, &settings.which)?;
-            (about(&run), ledger.rows(&run.run))
+            (about(&run), Some(run.run))
         }
     };
-    let found = found.map_err(|error| ledger_failure(&error))?;
     if let Some(holder) = stream.state.holder().map_err(|e| ledger_failure(&e))? {
         super::narrate(&in_use(&holder));
     }
-    let rows = rows_of_ledger(&found);
-    let header = Header::new(about, &Counts::of(&rows));
+    let found = Found {
+        ledger: &ledger,
+        run,
+        about,
+    };
     if let Some(path) = &settings.out {
         let Some(format) = settings.format.or_else(|| format_of(path)) else {
             return Err(
@@ -40,19 +46,65 @@ pub(super) fn report(settings: &ReportSettings) -> Result<Exit, Failure> {
                     .hint("end the path with .csv, .json or .jsonl, or say --format"),
             );
         };
-        report::write(path, format, &header, &rows)
-            .map_err(|error| report_failure(path, &error))?;
+        found.write(path, format)?;
     } else {
-        let format = settings.format.unwrap_or(ReportFormat::Csv);
-        let mut text = Vec::new();
-        report::render(&mut text, format, &header, &rows)
-            .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
-        say_bytes(&text)?;
+        found.print(settings.format.unwrap_or(ReportFormat::Csv))?;
     }
     Ok(Exit::Done)
 }
 
-fn format_of(path: &std::path::Path) -> Option<ReportFormat> {
+/// What the report is of.
+struct Found<'a> {
+    ledger: &'a SqliteLedger,
+    /// None for all files.
+    run: Option<RunId>,
+    about: About,
+}
+
+impl Found<'_> {
+    fn write(self, path: &Path, format: ReportFormat) -> Result<(), Failure> {
+        let mut reports = Reports::begin(&[(path.to_owned(), format)]);
+        let header = self.rows(|row| {
+            reports.row(row);
+            ControlFlow::Continue(())
+        })?;
+        for (path, result) in reports.finish(&header) {
+            result.map_err(|error| report_failure(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    fn print(self, format: ReportFormat) -> Result<(), Failure> {
+        let mut printout = Printout::begin(io::stdout().lock(), format);
+        let mut result = Ok(());
+        let header = self.rows(|row| {
+            result = printout.row(row);
+            match result {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        })?;
+        said(result.and_then(|()| printout.finish(&header).map(drop)))
+    }
+
+    /// Hands over the rows, and counts them.
+    fn rows(self, mut take: impl FnMut(&Row<'_>) -> ControlFlow<()>) -> Result<Header, Failure> {
+        let mut counts = Counts::default();
+        let mut each = |row: RunRow| {
+            let row = row_of_ledger(&row);
+            counts.add(&row);
+            take(&row)
+        };
+        match &self.run {
+            Some(run) => self.ledger.each_row(run, &mut each),
+            None => self.ledger.each_file(&mut each),
+        }
+        .map_err(|error| ledger_failure(&error))?;
+        Ok(Header::new(self.about, &counts))
+    }
+}
+
+fn format_of(path: &Path) -> Option<ReportFormat> {
     ReportFormat::of_path(&path.to_string_lossy())
 }
 

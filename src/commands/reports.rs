@@ -1,18 +1,24 @@
 //! Where reports go, and what a run's summary says.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use crate::cli::ApplySettings;
 use crate::error::{Exit, Failure};
+use crate::execute::RowEnd;
+use crate::ledger::{Ledger, LedgerError};
 use crate::manifest;
 use crate::model::{
-    Difference, Gravity, HumanBytes, Outcome, ReportFormat, RuleName, SourcePath, StopCause, count,
-    shown,
+    AttemptId, Difference, Gravity, HumanBytes, JobEnd, Outcome, ReportFormat, RunId, StopCause,
+    count, shown,
 };
-use crate::report::{Counts, Header, Row};
+use crate::plan::Plan;
+use crate::report::{self, Counts, Header, Reports, Row, row_of_ledger, row_of_plan};
 use crate::template::Values;
 
 /// Files that are named on the screen for each way of not being stored.
@@ -72,31 +78,221 @@ pub(super) fn report_failure(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
+/// Where the rows of a run's report are read from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RowsOf<'a> {
+    /// What the ledger has of it.
+    Ledger(&'a dyn Ledger, &'a RunId),
+    /// Its plan alone, where the ledger cannot be read.
+    Plan(&'a Plan<'a>),
+}
+
+/// How rows ended, for all that is known beside where they are read from.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    /// Rows of which more is known here than there, by their place in the plan.
+    told: HashMap<usize, JobEnd>,
+    /// Of each row, whether it is stored and all that there is to say of it is in the ledger.
+    written: Vec<bool>,
+}
+
+impl Overlay {
+    pub(super) fn of(ends: Vec<RowEnd>) -> Self {
+        let written = ends.iter().map(|end| *end == RowEnd::Written).collect();
+        let told = ends.into_iter().enumerate();
+        let told = told.filter_map(|(row, end)| match end {
+            RowEnd::Told(end) => Some((row, *end)),
+            RowEnd::Written | RowEnd::AsPlanned => None,
+        });
+        Self {
+            told: told.collect(),
+            written,
+        }
+    }
+
+    /// How a row ended, where the ledger cannot be read; none where it was left as planned.
+    fn without_ledger(&self, row: usize) -> Option<Cow<'_, JobEnd>> {
+        if self.written.get(row) == Some(&true) {
+            let why = "its id is in the ledger, which cannot be read".to_owned();
+            let end = JobEnd::without_attempt(Outcome::Stored, Some(why));
+            return Some(Cow::Owned(end));
+        }
+        self.told.get(&row).map(Cow::Borrowed)
+    }
+}
+
+/// What became of a run, row by row: its reports, which lack only their headers, and what its
+/// summary says.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub counts: Counts,
+    pub reports: Reports,
+    /// Attempts in doubt that no row tells of.
+    pub unplanned: HashSet<AttemptId>,
+    told: Told,
+}
+
+/// The rows that a summary names.
+#[derive(Debug, Default)]
+struct Told {
+    /// Rows with a file's id, by outcome.
+    ids: BTreeMap<Outcome, usize>,
+    /// The first of those that need a look.
+    named: BTreeMap<Outcome, Vec<String>>,
+    /// The first of those that are stored, but not as sent.
+    astray: Vec<String>,
+}
+
+/// Goes through the rows of a run once, and begins to write its reports. `unplanned` is what is in
+/// doubt at its targets.
+///
+/// # Errors
+///
+/// The ledger cannot be read; nothing is written then.
+pub(super) fn gather(
+    rows: RowsOf<'_>,
+    overlay: &Overlay,
+    causes: &[StopCause],
+    unplanned: HashSet<AttemptId>,
+    places: &[(PathBuf, ReportFormat)],
+) -> Result<Gathered, LedgerError> {
+    let mut gathered = Gathered {
+        counts: Counts::default(),
+        reports: Reports::begin(places),
+        unplanned,
+        told: Told::default(),
+    };
+    let causes: Vec<String> = causes.iter().map(ToString::to_string).collect();
+    let unattempted = match causes.as_slice() {
+        [] => JobEnd::BEFORE_ITS_TURN.to_owned(),
+        causes => causes.join("; "),
+    };
+    match rows {
+        RowsOf::Ledger(ledger, run) => {
+            let mut index = 0;
+            ledger.each_row(run, &mut |mut row| {
+                match overlay.told.get(&index) {
+                    Some(end) => row.end.clone_from(end),
+                    // That the run ends is not written down yet.
+                    None if row.end.reason.as_deref() == Some(JobEnd::BEFORE_ITS_TURN) => {
+                        row.end.reason = Some(unattempted.clone());
+                    }
+                    None => {}
+                }
+                gathered.add(&row_of_ledger(&row));
+                index += 1;
+                ControlFlow::Continue(())
+            })?;
+        }
+        RowsOf::Plan(plan) => {
+            for (index, file) in plan.files().enumerate() {
+                if let Some(end) = overlay.without_ledger(index) {
+                    gathered.add(&row_of_plan(&plan.rules, &file, &end));
+                    continue;
+                }
+                let mut end = report::unattempted(&file);
+                if end.outcome == Outcome::NotAttempted {
+                    end.reason = Some(unattempted.clone());
+                }
+                gathered.add(&row_of_plan(&plan.rules, &file, &end));
+            }
+        }
+    }
+    Ok(gathered)
+}
+
+impl Gathered {
+    fn add(&mut self, row: &Row<'_>) {
+        self.counts.add(row);
+        self.reports.row(row);
+        self.told.add(row);
+        if !self.unplanned.is_empty()
+            && let Some(attempt) = row.request_id
+        {
+            self.unplanned.remove(attempt);
+        }
+    }
+
+    /// Puts the reports in their places, and says what the run came to.
+    pub(super) fn finish(self, header: &Header, causes: &[StopCause], drifted: usize) -> Concluded {
+        let summary = summary(
+            header,
+            &self.told,
+            &self.counts,
+            causes,
+            Beside {
+                unplanned_doubts: self.unplanned.len(),
+                drifted,
+            },
+        );
+        let mut concluded = Concluded {
+            summary,
+            failures: Vec::new(),
+        };
+        for (path, result) in self.reports.finish(header) {
+            match result {
+                Ok(()) => {
+                    let _ = writeln!(concluded.summary, "report: {}", near(&path));
+                }
+                Err(error) => concluded.failures.push(report_failure(&path, &error)),
+            }
+        }
+        concluded
+    }
+}
+
+/// What is said of a run that is over.
+#[derive(Debug)]
+pub(super) struct Concluded {
+    pub summary: String,
+    /// The reports that could not be written.
+    pub failures: Vec<Failure>,
+}
+
+impl Told {
+    fn add(&mut self, row: &Row<'_>) {
+        if row.file_id.is_some() {
+            *self.ids.entry(row.outcome).or_default() += 1;
+        }
+        let why = || shown(row.reason.unwrap_or_default());
+        if matches!(
+            row.outcome,
+            Outcome::Rejected | Outcome::Failed | Outcome::InDoubt
+        ) {
+            let named = self.named.entry(row.outcome).or_default();
+            if named.len() < NAMED {
+                let label = row.outcome.label();
+                named.push(format!("{label}: {}: {}", named_row(row), why()));
+            }
+        }
+        let gravity = row.difference.map(Difference::gravity);
+        if gravity == Some(Gravity::FailsRun) && self.astray.len() < NAMED {
+            self.astray.push(format!("{}: {}", named_row(row), why()));
+        }
+    }
+}
+
 /// What a summary says beside a run's outcomes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Beside {
+struct Beside {
     /// Files in doubt that are no longer in the plan.
-    pub unplanned_doubts: usize,
+    unplanned_doubts: usize,
     /// Skipped files of which something changed.
-    pub drifted: usize,
+    drifted: usize,
 }
 
 /// What the run came to, for people.
-pub(super) fn summary(
+fn summary(
     header: &Header,
-    rows: &[Row<'_>],
+    told: &Told,
     counts: &Counts,
     causes: &[StopCause],
     beside: Beside,
-    reports: &[&Path],
 ) -> String {
     let mut text = String::new();
     let name = shown(&header.manifest);
     let _ = writeln!(text, "{name}: {} planned", count(header.planned, "file"));
-    let ids = |outcome| {
-        let with_id = |row: &&Row<'_>| row.outcome == outcome && row.file_id.is_some();
-        count(rows.iter().filter(with_id).count(), "file ID")
-    };
+    let ids = |outcome| count(told.ids.get(&outcome).copied().unwrap_or(0), "file ID");
     for outcome in Outcome::ALL {
         let files = counts.files(outcome);
         if files == 0 {
@@ -136,26 +332,16 @@ pub(super) fn summary(
         let _ = writeln!(text, "ended early: {cause}");
     }
     for outcome in [Outcome::Rejected, Outcome::Failed, Outcome::InDoubt] {
-        let of_kind: Vec<&Row<'_>> = rows.iter().filter(|row| row.outcome == outcome).collect();
-        for row in of_kind.iter().take(NAMED) {
-            let why = shown(row.reason.as_deref().unwrap_or_default());
-            let _ = writeln!(
-                text,
-                "{}: {}: {why}",
-                outcome.label(),
-                named(row.rule, row.path)
-            );
+        for line in told.named.get(&outcome).into_iter().flatten() {
+            let _ = writeln!(text, "{line}");
         }
-        if of_kind.len() > NAMED {
-            let more = of_kind.len() - NAMED;
+        if counts.files(outcome) > NAMED {
+            let more = counts.files(outcome) - NAMED;
             let _ = writeln!(text, "{}: … and {more} more in the report", outcome.label());
         }
     }
-    let astray =
-        |row: &&Row<'_>| row.difference.map(Difference::gravity) == Some(Gravity::FailsRun);
-    for row in rows.iter().filter(astray).take(NAMED) {
-        let why = shown(row.reason.as_deref().unwrap_or_default());
-        let _ = writeln!(text, "{}: {why}", named(row.rule, row.path));
+    for line in &told.astray {
+        let _ = writeln!(text, "{line}");
     }
     if counts.astray() > NAMED {
         let more = counts.astray() - NAMED;
@@ -174,9 +360,6 @@ pub(super) fn summary(
     if counts.files(Outcome::InDoubt) + beside.unplanned_doubts > 0 {
         text.push_str("`roe-batch resolve MANIFEST` lists what is in doubt, and settles it\n");
     }
-    for path in reports {
-        let _ = writeln!(text, "report: {}", near(path));
-    }
     text
 }
 
@@ -187,6 +370,6 @@ pub(super) fn near(path: &Path) -> String {
     shown(&path.to_string_lossy()).into_owned()
 }
 
-fn named(rule: &RuleName, path: &SourcePath) -> String {
-    format!("{rule}: {path}")
+fn named_row(row: &Row<'_>) -> String {
+    format!("{}: {}", row.rule, row.path)
 }

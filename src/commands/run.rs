@@ -1,5 +1,6 @@
 //! What a run takes from the outside world: time, chance, signals, a runtime.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -11,9 +12,10 @@ use jiff::Timestamp;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::{Builder, Runtime};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{self, SignalKind};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::error::{Exit, Failure};
 use crate::execute::{Chance, StopLight};
@@ -39,7 +41,14 @@ pub(super) struct SystemChance;
 
 impl Chance for SystemChance {
     fn attempt_id(&self) -> AttemptId {
-        AttemptId::new(Uuid::now_v7().to_string())
+        let now = SystemClock.now().as_millisecond();
+        let random: [u8; 16] = random();
+        let mut chance = [0; 10];
+        chance.copy_from_slice(&random[..10]);
+        // The time leads, so that ids of one run lie together (RFC 9562 section 5.7).
+        let id = Builder::from_unix_timestamp_millis(u64::try_from(now).unwrap_or(0), &chance);
+        let mut text = Uuid::encode_buffer();
+        AttemptId::new(&*id.into_uuid().hyphenated().encode_lower(&mut text))
     }
 
     fn fraction(&self) -> f64 {
@@ -47,8 +56,38 @@ impl Chance for SystemChance {
     }
 
     fn boundary(&self) -> u128 {
-        Uuid::new_v4().as_u128()
+        u128::from_ne_bytes(random())
     }
+}
+
+/// Random bytes that were drawn from the operating system and not given out yet.
+struct Drawn {
+    bytes: [u8; DRAWN_MAX],
+    left: usize,
+}
+
+/// As many as the system gives at once in any case (getrandom(2)).
+const DRAWN_MAX: usize = 256;
+
+thread_local! {
+    static DRAWN: RefCell<Drawn> = const { RefCell::new(Drawn { bytes: [0; DRAWN_MAX], left: 0 }) };
+}
+
+/// Sixteen of the operating system's random bytes, drawn many at a time: a system call for each
+/// would cost more than the rest of an identity.
+fn random() -> [u8; 16] {
+    DRAWN.with_borrow_mut(|drawn| {
+        const EACH: usize = 16;
+        if drawn.left < EACH {
+            let got = getrandom(&mut drawn.bytes, GetRandomFlags::empty());
+            assert_eq!(got, Ok(DRAWN_MAX), "the operating system has random bytes");
+            drawn.left = DRAWN_MAX;
+        }
+        drawn.left -= EACH;
+        let mut random = [0; EACH];
+        random.copy_from_slice(&drawn.bytes[drawn.left..][..EACH]);
+        random
+    })
 }
 
 /// A runtime takes so many pairs of descriptors, three of the six for signals.
@@ -62,7 +101,7 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
         .collect::<io::Result<Vec<_>>>()
         .and_then(|spare| {
             drop(spare);
-            Builder::new_current_thread().enable_all().build()
+            runtime::Builder::new_current_thread().enable_all().build()
         })
         .map_err(|error| Failure::new(Exit::Internal, format!("no runtime: {error}")))
 }

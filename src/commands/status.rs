@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io::{self, BufWriter, Write as _};
+use std::ops::ControlFlow;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::ser::{Error, SerializeSeq};
+use serde::{Serialize, Serializer};
 
 use super::draft::{in_use, ledger_failure};
-use super::say;
 use super::stream::Stream;
+use super::{said, say};
 use crate::cli::{StatusFormat, StatusSettings};
 use crate::error::{Exit, Failure};
-use crate::ledger::{Ledger, RunRecord, RunRow};
+use crate::ledger::{Ledger, RunRecord, RunRow, SqliteLedger};
 use crate::model::{
     AttemptId, Doubt, FileId, JobEnd, Outcome, RuleName, RunId, SourcePath, count, shown,
 };
@@ -30,25 +33,107 @@ pub(super) fn status(settings: &StatusSettings) -> Result<Exit, Failure> {
     let stream = Stream::of(&settings.stream)?;
     let ledger = stream.read()?;
     let runs = stream.applied(&ledger)?;
-    let rows = match runs.first() {
-        Some(run) => ledger
-            .rows(&run.run)
-            .map_err(|error| ledger_failure(&error))?,
-        None => Vec::new(),
+    let last = match runs.first() {
+        Some(run) => LastRun::of(&ledger, &run.run)?,
+        None => LastRun::default(),
     };
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     let holder = stream.state.holder();
     let holder = holder.map_err(|error| ledger_failure(&error))?;
-    let status = Status::new(&stream.name, &runs, &rows, &doubts, holder.as_deref());
-    say(&match settings.format {
-        StatusFormat::Text => status.text(),
-        StatusFormat::Json => {
-            let text = serde_json::to_string_pretty(&status)
-                .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
-            text + "\n"
-        }
-    })?;
+    let not_stored = runs.first().map(|run| NotStored {
+        ledger: &ledger,
+        run: &run.run,
+    });
+    let status = Status::new(
+        (&stream.name, &runs),
+        &last,
+        not_stored,
+        &doubts,
+        holder.as_deref(),
+    );
+    match settings.format {
+        StatusFormat::Text => say(&status.text(&last))?,
+        StatusFormat::Json => status.print()?,
+    }
     Ok(Exit::Done)
+}
+
+/// What the last run's rows came to.
+#[derive(Default)]
+struct LastRun {
+    /// By rule in the plan's order.
+    rules: Vec<(RuleName, Outcomes)>,
+    not_stored: usize,
+    /// The first of those, for people.
+    named: Vec<RunRow>,
+}
+
+impl LastRun {
+    fn of(ledger: &SqliteLedger, run: &RunId) -> Result<Self, Failure> {
+        let mut last = Self::default();
+        let each = ledger.each_row(run, &mut |row| {
+            last.add(row);
+            ControlFlow::Continue(())
+        });
+        each.map_err(|error| ledger_failure(&error))?;
+        Ok(last)
+    }
+
+    fn add(&mut self, row: RunRow) {
+        let mut rules = self.rules.iter();
+        let at = rules.rposition(|(rule, _)| *rule == row.rule);
+        let at = at.unwrap_or_else(|| {
+            self.rules.push((row.rule.clone(), no_outcomes()));
+            self.rules.len() - 1
+        });
+        *self.rules[at].1.entry(row.end.outcome.word()).or_default() += 1;
+        if is_not_stored(&row) {
+            self.not_stored += 1;
+            if self.named.len() < NAMED {
+                self.named.push(row);
+            }
+        }
+    }
+}
+
+fn is_not_stored(row: &RunRow) -> bool {
+    matches!(
+        row.end.outcome,
+        Outcome::Rejected | Outcome::Failed | Outcome::NotAttempted
+    )
+}
+
+/// The files of the last run that are not stored: read while they are written, since they may be
+/// all.
+struct NotStored<'a> {
+    ledger: &'a SqliteLedger,
+    run: &'a RunId,
+}
+
+impl Serialize for NotStored<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        let mut result = Ok(());
+        let each = self.ledger.each_row(self.run, &mut |row| {
+            if !is_not_stored(&row) {
+                return ControlFlow::Continue(());
+            }
+            result = list.serialize_element(&FileStatus {
+                rule: &row.rule,
+                path: &row.path,
+                outcome: row.end.outcome,
+                reason: row.end.reason.as_deref(),
+                file_id: row.end.file_id.as_ref(),
+            });
+            match result {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        });
+        result?;
+        each.map_err(S::Error::custom)?;
+        list.end()
+    }
 }
 
 #[derive(Serialize)]
@@ -60,7 +145,8 @@ struct Status<'a> {
     total: Outcomes,
     /// Of the whole ledger, other manifests' too.
     in_doubt: Vec<DoubtStatus<'a>>,
-    not_stored: Vec<FileStatus<'a>>,
+    #[serde(serialize_with = "none_as_empty")]
+    not_stored: Option<NotStored<'a>>,
     vanished: usize,
     /// Who uses the ledger now.
     in_use_by: Option<&'a str>,
@@ -72,7 +158,7 @@ type Outcomes = BTreeMap<&'static str, usize>;
 #[derive(Serialize)]
 struct RuleStatus<'a> {
     rule: &'a RuleName,
-    outcomes: Outcomes,
+    outcomes: &'a Outcomes,
 }
 
 #[derive(Serialize)]
@@ -111,49 +197,36 @@ fn no_outcomes() -> Outcomes {
         .collect()
 }
 
+#[expect(clippy::ref_option, reason = "serde hands the field over by reference")]
+fn none_as_empty<S: Serializer>(
+    list: &Option<NotStored<'_>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match list {
+        Some(list) => list.serialize(serializer),
+        None => serializer.serialize_seq(Some(0))?.end(),
+    }
+}
+
 impl<'a> Status<'a> {
     fn new(
-        manifest: &'a str,
-        runs: &'a [RunRecord],
-        rows: &'a [RunRow],
+        (manifest, runs): (&'a str, &'a [RunRecord]),
+        last: &'a LastRun,
+        not_stored: Option<NotStored<'a>>,
         doubts: &'a [Doubt],
         holder: Option<&'a str>,
     ) -> Self {
-        let mut rules: Vec<RuleStatus<'a>> = Vec::new();
         let mut total = no_outcomes();
-        for row in rows {
-            let known = rules.iter().position(|rule| *rule.rule == row.rule);
-            let at = known.unwrap_or_else(|| {
-                rules.push(RuleStatus {
-                    rule: &row.rule,
-                    outcomes: no_outcomes(),
-                });
-                rules.len() - 1
-            });
-            let word = row.end.outcome.word();
-            *rules[at].outcomes.entry(word).or_default() += 1;
-            *total.entry(word).or_default() += 1;
+        for (word, files) in last.rules.iter().flat_map(|(_, outcomes)| outcomes) {
+            *total.entry(word).or_default() += files;
         }
-        let not_stored = rows
-            .iter()
-            .filter(|row| {
-                matches!(
-                    row.end.outcome,
-                    Outcome::Rejected | Outcome::Failed | Outcome::NotAttempted
-                )
-            })
-            .map(|row| FileStatus {
-                rule: &row.rule,
-                path: &row.path,
-                outcome: row.end.outcome,
-                reason: row.end.reason.as_deref(),
-                file_id: row.end.file_id.as_ref(),
-            })
-            .collect();
+        let rules = last.rules.iter();
         Self {
             format: FORMAT,
             manifest,
-            rules,
+            rules: rules
+                .map(|(rule, outcomes)| RuleStatus { rule, outcomes })
+                .collect(),
             total,
             in_doubt: doubts
                 .iter()
@@ -172,7 +245,20 @@ impl<'a> Status<'a> {
         }
     }
 
-    fn text(&self) -> String {
+    fn print(&self) -> Result<(), Failure> {
+        let mut stdout = BufWriter::new(io::stdout().lock());
+        match serde_json::to_writer_pretty(&mut stdout, self) {
+            Err(error) if !error.is_io() => Err(Failure::new(Exit::LocalIo, error.to_string())),
+            written => said(
+                written
+                    .map_err(io::Error::from)
+                    .and_then(|()| stdout.write_all(b"\n"))
+                    .and_then(|()| stdout.flush()),
+            ),
+        }
+    }
+
+    fn text(&self, rows: &LastRun) -> String {
         let mut text = String::new();
         let Some(last) = self.runs.first() else {
             return format!("{}: no runs yet\n", shown(self.manifest));
@@ -204,14 +290,14 @@ impl<'a> Status<'a> {
         let cells =
             |outcomes: &Outcomes| Outcome::ALL.map(|outcome| outcomes[outcome.word()].to_string());
         for rule in &self.rules {
-            line(&rule.rule.to_string(), &cells(&rule.outcomes));
+            line(&rule.rule.to_string(), &cells(rule.outcomes));
         }
         if self.rules.len() > 1 {
             line("total", &cells(&self.total));
         }
         // What is said of files while they are on their way is over before it is read.
         if !self.is_under_way(last) {
-            self.files_text(&mut text);
+            self.files_text(&mut text, rows);
         }
         text.push_str("runs, the latest first\n");
         for run in &self.runs {
@@ -237,7 +323,7 @@ impl<'a> Status<'a> {
         holder.ends_with(&format!("run {}", run.run_id))
     }
 
-    fn files_text(&self, text: &mut String) {
+    fn files_text(&self, text: &mut String, last: &LastRun) {
         if self.vanished > 0 {
             let _ = writeln!(
                 text,
@@ -254,17 +340,17 @@ impl<'a> Status<'a> {
             text.push('\n');
         }
         more(text, "in doubt", self.in_doubt.len());
-        for file in self.not_stored.iter().take(NAMED) {
+        for row in &last.named {
             let _ = writeln!(
                 text,
                 "{}: {}: {}: {}",
-                file.outcome.label(),
-                file.rule,
-                file.path,
-                file.reason.map_or("".into(), shown)
+                row.end.outcome.label(),
+                row.rule,
+                row.path,
+                row.end.reason.as_deref().map_or("".into(), shown)
             );
         }
-        more(text, "not stored", self.not_stored.len());
+        more(text, "not stored", last.not_stored);
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use super::{Run, Turn};
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
@@ -21,7 +22,7 @@ use crate::model::{
     shown_bounded,
 };
 use crate::plan::Upload;
-use crate::source::{Changed, OpenFile, ReadError};
+use crate::source::{Piece, ReadError, Wanted, stream};
 use crate::verify::{Sample, tells};
 
 /// Files up to this size are read whole and sent in one write; larger ones are streamed.
@@ -264,17 +265,19 @@ impl<'a> Attempt<'a> {
             content_type,
         } = envelope;
         let stat = self.upload.stat;
-        let open = self.opener();
-        let read = blocking(move || {
-            let mut file = open()?;
-            head.reserve_exact(usize::try_from(stat.size).unwrap_or(0) + tail.len() + 1);
-            let digest = file.read_whole(stat.size, &mut head)?;
-            file.check(&stat)?;
-            head.extend_from_slice(&tail);
-            Ok((Bytes::from(head), digest))
+        head.reserve_exact(usize::try_from(stat.size).unwrap_or(0) + tail.len());
+        let file = self.upload.file;
+        let read = self.run.parts.readers.ask(Wanted {
+            root: file.root,
+            relative: file.relative.clone(),
+            stat,
+            buffer: head,
         });
-        let (bytes, digest) = match read.await {
-            Ok(read) => read,
+        let (bytes, digest) = match read.await.unwrap_or_else(|_| Err(no_reader())) {
+            Ok((mut bytes, digest)) => {
+                bytes.extend_from_slice(&tail);
+                (Bytes::from(bytes), digest)
+            }
             Err(error) => return (Attempted::Unreadable(error), turn),
         };
         self.digest.set(Some(digest));
@@ -345,37 +348,31 @@ impl<'a> Attempt<'a> {
 
     /// Feeds head, file and tail; the last chunk and the tail only through the gate.
     async fn feed(&self, feeder: Feeder, head: Bytes, tail: Bytes) -> Result<(), FeedError> {
-        let stat = self.upload.stat;
-        let mut file = blocking(self.opener()).await?;
+        let file = self.upload.file;
+        let mut pieces = stream(
+            self.run.parts.roots,
+            (file.root, file.relative.clone()),
+            self.upload.stat,
+            &self.run.buffers,
+        );
+        let mut next = next_piece(&mut pieces).await?;
         feeder.begun().await;
         let hold = self.run.parts.client.round_trip().unwrap_or(HOLD);
         feeder.held_for(hold.clamp(HOLD_LEAST, HOLD_MOST)).await;
         self.pass_on(&feeder, head).await?;
-        let mut hasher = blake3::Hasher::new();
-        let mut left = stat.size;
         let mut withheld: Option<Bytes> = None;
-        loop {
-            let (file_back, hasher_back, chunk) = blocking(move || {
-                let chunk = file.read_chunk(&mut hasher)?;
-                Ok((file, hasher, chunk))
-            })
-            .await?;
-            (file, hasher) = (file_back, hasher_back);
-            if chunk.is_empty() {
-                break;
+        let digest = loop {
+            match next {
+                Piece::Chunk(chunk) => {
+                    if let Some(earlier) = withheld.replace(chunk) {
+                        self.pass_on(&feeder, earlier).await?;
+                    }
+                }
+                Piece::End(digest) => break digest,
             }
-            left = left
-                .checked_sub(chunk.len() as u64)
-                .ok_or(ReadError::Changed(Changed::Size))?;
-            if let Some(earlier) = withheld.replace(chunk) {
-                self.pass_on(&feeder, earlier).await?;
-            }
-        }
-        if left > 0 {
-            return Err(ReadError::Changed(Changed::Size).into());
-        }
-        blocking(move || file.check(&stat)).await?;
-        self.digest.set(Some(Digest(*hasher.finalize().as_bytes())));
+            next = next_piece(&mut pieces).await?;
+        };
+        self.digest.set(Some(digest));
         feeder.check()?;
         let mut last = withheld.unwrap_or_default();
         let piece = self.run.piece();
@@ -419,12 +416,6 @@ impl<'a> Attempt<'a> {
         }
         Ok(())
     }
-
-    fn opener(&self) -> impl FnOnce() -> Result<OpenFile, ReadError> + Send + use<> {
-        let roots = self.run.parts.roots.clone();
-        let (root, relative) = (self.upload.file.root, self.upload.file.relative.clone());
-        move || Ok(roots.open(root, &relative)?)
-    }
 }
 
 /// An attempt that may leave and has not. Nobody waits for what an abort drops; if it cannot be
@@ -447,11 +438,13 @@ fn judged((delivery, ending): (Delivery, Ending)) -> Attempted {
     Attempted::Judged(verdict(delivery, &ending), status)
 }
 
-/// Runs file work where it may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
-) -> Result<T, ReadError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(ReadError::Io(io::Error::other(error))))
+/// The next piece of a streamed file.
+async fn next_piece(
+    pieces: &mut mpsc::Receiver<Result<Piece, ReadError>>,
+) -> Result<Piece, ReadError> {
+    pieces.recv().await.unwrap_or_else(|| Err(no_reader()))
+}
+
+fn no_reader() -> ReadError {
+    ReadError::Io(io::Error::other("the thread that read it is gone"))
 }

@@ -8,13 +8,16 @@ mod attempt;
 mod preflight;
 mod settle;
 mod stop;
+mod stored;
 mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
+use std::future::poll_fn;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -29,13 +32,13 @@ use crate::model::{
     AttemptId, Clock, Digest, FailureBudget, JobEnd, Outcome, RunId, StopCause, Tag, Target, count,
 };
 use crate::pace::{Backoff, Pace, PaceSettings, exceeded};
-use crate::plan::{Decision, Plan, PlannedFile, Upload, UploadReason};
-use crate::source::Roots;
+use crate::plan::{Action, Decision, Plan, PlannedFile, Upload, UploadReason};
+use crate::source::{Buffers, Readers, Roots};
 
 use self::attempt::{Attempt, Attempted, WITHDRAWN, is_read_whole};
-use self::settle::Stored;
 pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
+use self::stored::Stored;
 use self::wire::{Order, STREAMS_MAX, Turn};
 
 /// How a run is to be carried out.
@@ -68,9 +71,11 @@ pub trait Chance {
 /// Everything a run needs.
 pub struct Parts<'a> {
     /// What to do.
-    pub plan: &'a Plan,
+    pub plan: &'a Plan<'a>,
     /// To open files by.
     pub roots: &'a Roots,
+    /// To read small ones with.
+    pub readers: &'a Readers,
     /// To send with.
     pub client: &'a Client,
     /// To write down what happens.
@@ -93,21 +98,16 @@ pub struct Parts<'a> {
 
 impl fmt::Debug for Parts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Parts({} files)", self.plan.files.len())
+        write!(f, "Parts({} files)", self.plan.len())
     }
 }
 
 /// Carries out all uploads of a plan, settles what can be settled of doubt, and says how each row
-/// ended: one entry for each row of the plan, none for rows of which there is nothing to say.
-pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
+/// ended: one entry for each row of the plan.
+pub async fn execute(parts: Parts<'_>) -> Vec<RowEnd> {
     let plan = parts.plan;
-    let jobs: Vec<(usize, Upload<'_>)> = plan
-        .files
-        .iter()
-        .enumerate()
-        .filter_map(|(index, file)| Some((index, file.as_upload()?)))
-        .collect();
-    let total = parts.plan.tally(PlannedFile::is_upload);
+    let jobs = (0..plan.len()).filter(|index| plan.is_upload(*index));
+    let total = parts.plan.tally(Action::Upload);
     (parts.events)(&Event::Began {
         files: total.files,
         bytes: total.bytes,
@@ -121,11 +121,12 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         hands: Mutex::new(()),
         in_hand: Cell::new(0),
         streams: Semaphore::new(STREAMS_MAX),
+        buffers: Buffers::default(),
         news: Notify::new(),
         answered: RefCell::default(),
         failing: RefCell::default(),
-        ends: RefCell::new(vec![None; parts.plan.files.len()]),
-        phases: RefCell::new(vec![Phase::Waiting; parts.plan.files.len()]),
+        ends: RefCell::new(vec![None; parts.plan.len()]),
+        phases: RefCell::new(vec![Phase::Waiting; parts.plan.len()]),
         refused: RefCell::new(HashSet::new()),
         stored: RefCell::default(),
         released: RefCell::default(),
@@ -135,23 +136,32 @@ pub async fn execute(parts: Parts<'_>) -> Vec<Option<JobEnd>> {
         failed: Cell::new(0),
         parts,
     };
-    let uploads =
-        futures::stream::iter(&jobs).for_each_concurrent(run.in_hand_max(), |&(index, upload)| {
-            let run = &run;
-            async move {
-                let standing = unsent(upload.file);
-                let end = run.job(index, upload, Order::of(upload), standing).await;
-                run.ended(index, upload, end);
-            }
-        });
+    let uploads = futures::stream::iter(jobs).for_each_concurrent(run.in_hand_max(), |index| {
+        let run = &run;
+        async move {
+            let file = plan.file(index);
+            let Some(upload) = file.as_upload() else {
+                return;
+            };
+            let standing = unsent(upload.file);
+            let end = run.job(index, upload, Order::of(upload), standing).await;
+            run.ended(index, upload, end);
+        }
+    });
     let work = async {
         run.preflight().await;
         run.settling(uploads).await;
     };
     tokio::select! {
+        // The last one hands on what the others asked for in this turn.
+        biased;
         () = work => {}
         () = run.follow_the_day() => {}
         () = run.parts.stop.aborted() => {}
+        () = poll_fn(|_| {
+            run.parts.readers.send();
+            Poll::Pending
+        }) => {}
     }
     run.close()
 }
@@ -167,6 +177,20 @@ enum Phase {
     Started(Box<JobEnd>),
     /// The gate is open for the attempt under way: the service may store the file.
     Released(Box<JobEnd>),
+    /// It is stored, and the ledger has all that there is to say of it.
+    Written,
+}
+
+/// How a row of the plan ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowEnd {
+    /// As it was planned to end if nothing is done about it.
+    AsPlanned,
+    /// It is stored as it was sent, under an id that the ledger has: rows by the million are not kept
+    /// here as well.
+    Written,
+    /// So.
+    Told(Box<JobEnd>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,13 +217,15 @@ struct Run<'a> {
     in_hand: Cell<usize>,
     /// Places for streamed files.
     streams: Semaphore,
+    /// What streamed files are read into.
+    buffers: Buffers,
     /// An attempt or a probe ended.
     news: Notify,
     /// What the service was first asked about and answered: what it is asked again after it failed.
     answered: RefCell<Option<Arc<Target>>>,
     /// What the service's last failure was.
     failing: RefCell<String>,
-    ends: RefCell<Vec<Option<JobEnd>>>,
+    ends: RefCell<Vec<Option<Box<JobEnd>>>>,
     phases: RefCell<Vec<Phase>>,
     /// Targets that the service refused (403, 404).
     refused: RefCell<HashSet<Arc<Target>>>,
@@ -216,6 +242,15 @@ struct Run<'a> {
     planned: u64,
     /// Of them, those that failed so far in whatever way.
     failed: Cell<u64>,
+}
+
+/// Whether the ledger says all that there is to say of a job's end: that it is written down was
+/// waited for.
+fn is_told_by_the_ledger(end: &JobEnd) -> bool {
+    end.outcome == Outcome::Stored
+        && end.file_id.is_some()
+        && end.reason.is_none()
+        && end.difference.is_none()
 }
 
 /// How a row stands that is to be sent and was not.
@@ -273,7 +308,11 @@ impl Run<'_> {
             size: upload.stat.size,
             end: end.clone(),
         });
-        self.keep(index, end);
+        if is_told_by_the_ledger(&end) {
+            self.leave_to_the_ledger(index);
+        } else {
+            self.keep(index, end);
+        }
     }
 
     /// Ends the run once more failed than it may have.
@@ -302,45 +341,51 @@ impl Run<'_> {
         if end.is_named() {
             self.released.borrow_mut().remove(&index);
         }
-        self.ends.borrow_mut()[index] = Some(end);
+        self.ends.borrow_mut()[index] = Some(Box::new(end));
         self.phases.borrow_mut()[index] = Phase::Waiting;
     }
 
+    /// Lets go of what the ledger has of a job that ended well.
+    fn leave_to_the_ledger(&self, index: usize) {
+        self.released.borrow_mut().remove(&index);
+        self.ends.borrow_mut()[index] = None;
+        self.phases.borrow_mut()[index] = Phase::Written;
+    }
+
     /// Gives every job that did not end its end: after an abort some are cut off in the middle.
-    fn close(self) -> Vec<Option<JobEnd>> {
-        let mut ends = self.ends.into_inner();
-        let phases = self.phases.into_inner();
-        for (index, phase) in phases.iter().enumerate() {
-            if *phase == Phase::Waiting && !self.parts.plan.files[index].is_upload() {
-                continue;
-            }
-            ends[index].get_or_insert_with(|| match phase {
-                Phase::Waiting => unsent(&self.parts.plan.files[index]),
-                Phase::Reading(reading) => reading.before.clone(),
-                Phase::Started(end) => JobEnd {
-                    outcome: Outcome::Failed,
-                    reason: end
-                        .reason
-                        .clone()
-                        .or(Some(JobEnd::CUT_BEFORE_SENT.to_owned())),
-                    ..JobEnd::clone(end)
-                },
-                Phase::Released(end) => JobEnd {
-                    outcome: Outcome::InDoubt,
-                    reason: Some(JobEnd::CUT_BEFORE_ANSWER.to_owned()),
-                    ..JobEnd::clone(end)
-                },
-            });
-        }
+    fn close(self) -> Vec<RowEnd> {
         // Why is known only now: what comes to light at the end counts too.
         let causes = self.parts.stop.causes();
         let why: Vec<String> = causes.iter().map(ToString::to_string).collect();
-        for end in ends.iter_mut().flatten() {
-            if end.outcome == Outcome::NotAttempted {
-                end.reason = Some(why.join("; "));
+        let why = why.join("; ");
+        let rows = self.ends.into_inner().into_iter();
+        let rows = rows.zip(self.phases.into_inner());
+        rows.map(|(end, phase)| match (end, phase) {
+            (Some(mut end), _) => {
+                if end.outcome == Outcome::NotAttempted {
+                    end.reason = Some(why.clone());
+                }
+                RowEnd::Told(end)
             }
-        }
-        ends
+            (None, Phase::Written) => RowEnd::Written,
+            (None, Phase::Waiting) => RowEnd::AsPlanned,
+            (None, Phase::Reading(reading)) => match reading.before.outcome {
+                Outcome::NotAttempted => RowEnd::AsPlanned,
+                _ => RowEnd::Told(Box::new(reading.before)),
+            },
+            (None, Phase::Started(mut end)) => {
+                end.outcome = Outcome::Failed;
+                end.reason
+                    .get_or_insert_with(|| JobEnd::CUT_BEFORE_SENT.to_owned());
+                RowEnd::Told(end)
+            }
+            (None, Phase::Released(mut end)) => {
+                end.outcome = Outcome::InDoubt;
+                end.reason = Some(JobEnd::CUT_BEFORE_ANSWER.to_owned());
+                RowEnd::Told(end)
+            }
+        })
+        .collect()
     }
 
     /// Sends a file, as often as it takes; `standing` is how its row stands before.
@@ -494,7 +539,7 @@ impl Run<'_> {
         let end = match phase {
             Phase::Reading(reading) => &reading.end,
             Phase::Started(end) => end,
-            Phase::Waiting | Phase::Released(_) => return,
+            Phase::Waiting | Phase::Released(_) | Phase::Written => return,
         };
         *phase = Phase::Released(Box::new(JobEnd {
             digest,

@@ -11,7 +11,6 @@ use crate::client::Preflight;
 use crate::event::Event;
 use crate::model::{StopCause, Target};
 use crate::pace::retry_after_wait;
-use crate::plan::PlannedFile;
 
 /// Targets that are asked about; of further ones the uploads tell.
 const ASKED: usize = 16;
@@ -30,9 +29,10 @@ impl Run<'_> {
     /// no endpoint for, the uploads will tell.
     pub(super) async fn preflight(&self) {
         let plan = self.parts.plan;
-        let files = plan.files.iter().filter(|file| file.asks_service());
-        let target = |file: &PlannedFile| Arc::clone(&plan.rules[file.rule].target);
-        let targets: BTreeSet<Arc<Target>> = files.map(target).collect();
+        let rows = (0..plan.len()).filter(|row| plan.asks_service(*row));
+        let rules: BTreeSet<usize> = rows.map(|row| plan.rule(row)).collect();
+        let target = |rule: usize| Arc::clone(&plan.rules[rule].target);
+        let targets: BTreeSet<Arc<Target>> = rules.into_iter().map(target).collect();
         let mut targets = targets.iter().take(ASKED);
         let Some(first) = targets.next() else {
             return;

@@ -4,7 +4,7 @@
 //! again; everything else stays as it is.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::client::Receipt;
 use crate::event::Event;
 use crate::ledger::{self, Entry, Finding, LedgerError, Settlement, Settler};
 use crate::model::{AttemptId, Digest, Doubt, FileId, InDoubt, JobEnd, Outcome, StopCause, Target};
-use crate::plan::{Decision, StoredBefore, Upload};
+use crate::plan::{Action, Decision, StoredBefore, Upload};
 use crate::verify::{LocalFiles, Look, Parts, Sample, Verifier};
 
 /// The wait before a page of a listing is asked for again.
@@ -67,13 +67,6 @@ pub trait Past {
     fn samples(&self, target: &Target) -> Vec<Sample>;
 }
 
-/// What a run stored: to learn from, and not to take for something else.
-#[derive(Debug, Default)]
-pub(super) struct Stored {
-    ids: HashSet<(Arc<Target>, FileId)>,
-    samples: HashMap<Arc<Target>, Vec<Sample>>,
-}
-
 /// A file in doubt, and the rows of the plan that wait for its end.
 struct Case {
     doubt: Doubt,
@@ -103,7 +96,7 @@ impl Run<'_> {
         self.work_and_settle(work).await;
         // Where a file was accepted it is the listing that cannot be had, not the key that is bad.
         if let Some(why) = self.key_refused.take()
-            && self.stored.borrow().ids.is_empty()
+            && self.stored.borrow().is_empty()
         {
             let cause = format!("the service refused the API key ({why})");
             self.parts.stop.note(StopCause::Credentials(cause));
@@ -157,12 +150,13 @@ impl Run<'_> {
     /// Earlier runs' doubts, with the rows that wait for their end: none where the file has left the
     /// plan.
     fn held(&self) -> Vec<Case> {
-        let mut rows: HashMap<&AttemptId, Vec<usize>> = HashMap::new();
-        for (index, file) in self.parts.plan.files.iter().enumerate() {
-            if let Decision::Hold(held) = &file.decision
+        let plan = self.parts.plan;
+        let mut rows: HashMap<AttemptId, Vec<usize>> = HashMap::new();
+        for index in (0..plan.len()).filter(|row| plan.action(*row) == Action::Hold) {
+            if let Decision::Hold(held) = plan.decision(index)
                 && held.policy == InDoubt::Verify
             {
-                rows.entry(&held.attempt).or_default().push(index);
+                rows.entry(held.attempt).or_default().push(index);
             }
         }
         let earlier = self.parts.doubts.earlier.iter();
@@ -173,7 +167,7 @@ impl Run<'_> {
                     return None;
                 }
                 let before = rows.iter().map(|&row| {
-                    let why = self.parts.plan.files[row].decision.to_string();
+                    let why = plan.decision(row).to_string();
                     JobEnd {
                         request_id: Some(doubt.attempt.clone()),
                         ..JobEnd::without_attempt(Outcome::InDoubt, Some(why))
@@ -181,7 +175,7 @@ impl Run<'_> {
                 });
                 // Where the file was moved, its bytes lie where the plan has it now.
                 let path = match rows.first() {
-                    Some(&row) => self.parts.plan.files[row].path.clone(),
+                    Some(&row) => plan.path(row),
                     None => doubt.path.clone(),
                 };
                 Some(Case {
@@ -208,7 +202,7 @@ impl Run<'_> {
             Some(Case {
                 doubt: self.doubt(index, end)?,
                 rows: vec![index],
-                before: vec![end.clone()],
+                before: vec![JobEnd::clone(end)],
                 looked: Cell::new(Looked::NotYet),
             })
         })
@@ -216,7 +210,7 @@ impl Run<'_> {
     }
 
     fn doubt(&self, index: usize, end: &JobEnd) -> Option<Doubt> {
-        let file = &self.parts.plan.files[index];
+        let file = self.parts.plan.file(index);
         let upload = file.sendable()?;
         let began = end.started?;
         Some(Doubt {
@@ -428,14 +422,14 @@ impl Run<'_> {
             });
         }
         for (&row, before) in case.rows.iter().zip(&case.before) {
-            let file = &self.parts.plan.files[row];
+            let file = self.parts.plan.file(row);
             if let Some(upload) = file.sendable()
                 && self.parts.plan.rules[file.rule].sends_changes()
                 && case.rows.len() == 1
                 && self.has_changed(case, upload).await
             {
                 // The present version is a file of its own: nothing of it is stored yet.
-                let standing = unsent(file);
+                let standing = unsent(&file);
                 let end = self.job(row, upload, Order::WireFirst, standing).await;
                 self.set(row, end);
                 continue;
@@ -507,7 +501,7 @@ impl Run<'_> {
             });
             return;
         };
-        let file = &self.parts.plan.files[*row];
+        let file = self.parts.plan.file(*row);
         if let Decision::Hold(held) = &file.decision
             && held.stored == StoredBefore::Yes
         {
@@ -525,7 +519,7 @@ impl Run<'_> {
         let Some(upload) = file.sendable() else {
             return;
         };
-        let standing = self.ends.borrow()[*row].clone();
+        let standing = self.ends.borrow()[*row].as_deref().cloned();
         let standing = standing.unwrap_or_else(|| case.before[0].clone());
         let end = self.job(*row, upload, order, standing.clone()).await;
         if end != standing {
@@ -551,10 +545,10 @@ impl Run<'_> {
 
     /// How a row stands now.
     fn set(&self, row: usize, end: JobEnd) {
-        let file = &self.parts.plan.files[row];
+        let (rule, path) = (self.parts.plan.rule(row), self.parts.plan.path(row));
         (self.parts.events)(&Event::Settled {
-            rule: self.parts.plan.rules[file.rule].name.clone(),
-            path: file.path.clone(),
+            rule: self.parts.plan.rules[rule].name.clone(),
+            path,
             end: end.clone(),
         });
         self.keep(row, end);
@@ -566,25 +560,23 @@ impl Run<'_> {
             return;
         };
         let mut stored = self.stored.borrow_mut();
-        let target = attempt.target();
-        stored.ids.insert((Arc::clone(target), id.clone()));
-        let samples = stored.samples.entry(Arc::clone(target)).or_default();
-        if let Some(sample) = attempt.sample(id, digest)
-            && samples.len() < SAMPLES
+        let there = stored.at(attempt.target());
+        there.ids.insert(id);
+        if there.samples.len() < SAMPLES
+            && let Some(sample) = attempt.sample(id, digest)
         {
-            samples.push(sample);
+            there.samples.push(sample);
         }
     }
 
     fn samples(&self, target: &Target) -> Vec<Sample> {
         let stored = self.stored.borrow();
-        let own = stored.samples.get(target).cloned().unwrap_or_default();
+        let own = stored.samples(target).to_vec();
         let earlier = self.parts.doubts.past.samples(target);
         own.into_iter().chain(earlier).collect()
     }
 
     fn is_known(&self, target: &Target, id: &FileId) -> bool {
-        let key = (Arc::new(target.clone()), id.clone());
-        self.stored.borrow().ids.contains(&key) || self.parts.doubts.past.has(target, id)
+        self.stored.borrow_mut().has(target, id) || self.parts.doubts.past.has(target, id)
     }
 }

@@ -1,5 +1,6 @@
 //! What is written to a ledger, and what is read from it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -54,27 +55,25 @@ impl RunKind {
 /// One row of a plan, as the ledger keeps it for the run's report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedRow<'a> {
-    /// The rule's place in the manifest.
-    pub rule_index: usize,
     /// The rule.
     pub rule: &'a RuleName,
     /// Where the file goes.
     pub target: &'a Arc<Target>,
     /// The file.
-    pub path: &'a SourcePath,
+    pub path: SourcePath,
     /// The decision's word.
     pub decision: &'static str,
     /// How the row ends if nothing is attempted.
     pub unattempted: JobEnd,
     /// The name it was, or would be, sent under.
-    pub remote_name: Option<&'a str>,
+    pub remote_name: Option<Cow<'a, str>>,
     /// Bytes.
     pub size: Option<u64>,
     /// The media type.
-    pub content_type: Option<&'a str>,
+    pub content_type: Option<Cow<'a, str>>,
     /// What goes with it. The ledger keeps it as it may be shown; what was sent it knows by its
     /// digest, in the attempt.
-    pub metadata: Option<&'a Metadata>,
+    pub metadata: Option<Metadata>,
 }
 
 /// The end of a run.
@@ -319,9 +318,9 @@ pub struct RunRow {
     /// Bytes.
     pub size: Option<u64>,
     /// The media type.
-    pub content_type: Option<String>,
+    pub content_type: Option<Arc<str>>,
     /// What goes with it, as it may be shown.
-    pub metadata: Option<Metadata>,
+    pub metadata: Option<Arc<Metadata>>,
     /// What became of it.
     pub end: JobEnd,
 }

@@ -11,12 +11,13 @@ mod writer;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::{Bound, ControlFlow};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{AttemptId, Doubt, FileId, Known, RunId, SourcePath, Target};
+use crate::model::{AttemptId, Doubt, FileId, Known, KnownFile, RunId, SourcePath, Target};
 
 pub use self::entry::{
     AdoptedFrom, Adoption, Entry, Finding, Forgotten, Look, PlannedRow, Refreshed, RunEnd, RunKind,
@@ -27,14 +28,21 @@ pub use self::sqlite::SqliteLedger;
 pub use self::state::{Relation, State};
 pub use self::writer::{Handle, Writer};
 
+/// Files whose state is asked for at a time.
+const PAGE: usize = 1000;
+
 /// Where durable state is kept. Every method that writes returns only when the write is durable.
 pub trait Ledger: Send + fmt::Debug {
-    /// Writes down that a run begins, and what it planned.
+    /// Writes down that a run begins, and what it planned, in the plan's order.
     ///
     /// # Errors
     ///
     /// The storage refused; nothing was written.
-    fn begin_run(&mut self, run: &RunStart, plan: &[PlannedRow<'_>]) -> Result<(), LedgerError>;
+    fn begin_run(
+        &mut self,
+        run: &RunStart,
+        plan: &mut dyn Iterator<Item = PlannedRow<'_>>,
+    ) -> Result<(), LedgerError>;
 
     /// Writes down that a run ended.
     ///
@@ -80,14 +88,47 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage cannot be read.
     fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError>;
 
-    /// What is known of these targets' files, as a stream of runs sees it.
+    /// What is known of a target's files from a path on, as a stream of runs sees it: in the order
+    /// of the paths' bytes, so many at the most, and fewer only where there are no more.
     ///
     /// # Errors
     ///
     /// The storage cannot be read, or holds what no version of this tool wrote.
-    fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError>;
+    fn known_from(
+        &self,
+        target: &Target,
+        stream: &str,
+        from: Bound<&SourcePath>,
+        limit: usize,
+    ) -> Result<Vec<(SourcePath, KnownFile)>, LedgerError>;
 
-    /// How many of these paths a stream of runs has stored at each other target than these.
+    /// All that is known of these targets' files, as a stream of runs sees it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::known_from`].
+    fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError> {
+        let mut known = Known::default();
+        for target in targets {
+            let mut last: Option<SourcePath> = None;
+            loop {
+                let from = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                let page = self.known_from(target, stream, from, PAGE)?;
+                let is_last = page.len() < PAGE;
+                last = page.last().map(|(path, _)| path.clone());
+                for (path, file) in page {
+                    known.insert(target, path, file);
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// How many of the paths that are meant a stream of runs has stored at each other target than
+    /// these.
     ///
     /// # Errors
     ///
@@ -96,7 +137,7 @@ pub trait Ledger: Send + fmt::Debug {
         &self,
         targets: &[Arc<Target>],
         stream: &str,
-        paths: &HashSet<&SourcePath>,
+        is_meant: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<(Target, usize)>, LedgerError>;
 
     /// The runs of a stream, the latest first.
@@ -106,21 +147,24 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage cannot be read.
     fn runs(&self, stream: &str) -> Result<Vec<RunRecord>, LedgerError>;
 
-    /// What a run planned and what became of it, in plan order: the rows of its report. A doubt
-    /// that was settled since shows as it was settled.
+    /// Hands over what a run planned and what became of it, in plan order, row by row: the rows of
+    /// its report. A doubt that was settled since shows as it was settled.
     ///
     /// # Errors
     ///
     /// The storage cannot be read, or holds what no version of this tool wrote.
-    fn rows(&self, run: &RunId) -> Result<Vec<RunRow>, LedgerError>;
+    fn each_row(&self, run: &RunId, take: Take<'_>) -> Result<(), LedgerError>;
 
-    /// The latest of every file, by target and path.
+    /// Hands over the latest of every file, by target and path.
     ///
     /// # Errors
     ///
-    /// As [`Ledger::rows`].
-    fn files(&self) -> Result<Vec<RunRow>, LedgerError>;
+    /// As [`Ledger::each_row`].
+    fn each_file(&self, take: Take<'_>) -> Result<(), LedgerError>;
 }
+
+/// What takes rows as they are read, and says when it has enough.
+pub type Take<'a> = &'a mut dyn FnMut(RunRow) -> ControlFlow<()>;
 
 /// Why the ledger cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -209,6 +253,12 @@ pub enum LedgerError {
         path: PathBuf,
         /// What the operating system says.
         cause: String,
+    },
+    /// A step of a run after which another one began.
+    #[error("run {run} is over: another one began since")]
+    Superseded {
+        /// The run.
+        run: RunId,
     },
     /// The thread that owns the ledger is gone.
     #[error("the ledger is closed")]

@@ -1,5 +1,6 @@
 //! The content type that a file is sent with.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -46,7 +47,7 @@ const OVERLAY: [(&str, &str); 25] = [
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline)]
-pub struct ContentType(String);
+pub struct ContentType(Cow<'static, str>);
 
 /// Why a text is no media type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,14 +60,19 @@ impl ContentType {
     #[must_use]
     pub fn of_name(name: &str) -> Self {
         let extension = match name.rsplit_once('.') {
-            Some((stem, extension)) if !stem.is_empty() => extension.to_ascii_lowercase(),
-            _ => return Self(UNKNOWN.to_owned()),
+            Some((stem, extension)) if !stem.is_empty() => extension,
+            _ => return Self(UNKNOWN.into()),
         };
-        let known = match OVERLAY.binary_search_by_key(&extension.as_str(), |(e, _)| e) {
+        let lower: Cow<'_, str> = if extension.bytes().any(|b| b.is_ascii_uppercase()) {
+            extension.to_ascii_lowercase().into()
+        } else {
+            extension.into()
+        };
+        let known = match OVERLAY.binary_search_by_key(&&*lower, |(e, _)| e) {
             Ok(at) => Some(OVERLAY[at].1),
-            Err(_) => mime_guess::from_ext(&extension).first_raw(),
+            Err(_) => mime_guess::from_ext(&lower).first_raw(),
         };
-        Self(known.unwrap_or(UNKNOWN).to_owned())
+        Self(known.unwrap_or(UNKNOWN).into())
     }
 
     /// Takes a type from a manifest: `type/subtype`, parameters allowed.
@@ -92,7 +98,7 @@ impl ContentType {
         };
         match essence.split_once('/') {
             Some((kind, subtype)) if is_token(kind) && is_token(subtype) => {
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.to_owned().into()))
             }
             _ => Err(refuse("is not of the form type/subtype")),
         }
@@ -102,6 +108,12 @@ impl ContentType {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<ContentType> for Cow<'static, str> {
+    fn from(content_type: ContentType) -> Self {
+        content_type.0
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
@@ -25,9 +26,18 @@ pub enum Secrecy {
 /// A file's metadata in the manifest's order. The API takes strings only.
 ///
 /// Whatever serializes or prints it has [`HIDDEN`] in place of hidden values; only
-/// [`Metadata::to_json`] and [`Metadata::digest`] are of the values themselves.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Metadata(Vec<(String, String, Secrecy)>);
+/// [`Metadata::sent_json`] and [`Metadata::digest`] are of the values themselves. A clone is the same
+/// metadata: many files share one, and what is made of it is made once.
+#[derive(Clone, Default)]
+pub struct Metadata(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    fields: Vec<(String, String, Secrecy)>,
+    digest: OnceLock<Digest>,
+    sent: OnceLock<Box<str>>,
+    shown: OnceLock<Box<str>>,
+}
 
 impl Metadata {
     /// Metadata that may be shown.
@@ -39,7 +49,9 @@ impl Metadata {
 
     /// Adds a value.
     pub fn push(&mut self, key: String, value: String, secrecy: Secrecy) {
-        self.0.push((key, value, secrecy));
+        let mut fields = self.0.fields.clone();
+        fields.push((key, value, secrecy));
+        *self = fields.into_iter().collect();
     }
 
     /// The same, and one more that may be shown.
@@ -53,20 +65,34 @@ impl Metadata {
     /// Whether there is none: then no `metadata` part is sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.fields.is_empty()
     }
 
     /// The JSON object that is sent as the `metadata` part, hidden values too: for the service
     /// and nobody else.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(&Sent(self)).unwrap_or_default()
+    pub fn sent_json(&self) -> &str {
+        let json = || serde_json::to_string(&Sent(self)).unwrap_or_default();
+        self.0.sent.get_or_init(|| json().into())
     }
 
     /// The same object as it may be shown.
     #[must_use]
+    pub fn shown_json(&self) -> &str {
+        let json = || serde_json::to_string(self).unwrap_or_default();
+        self.0.shown.get_or_init(|| json().into())
+    }
+
+    /// [`Metadata::sent_json`], as a text of its own.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.sent_json().to_owned()
+    }
+
+    /// [`Metadata::shown_json`], as a text of its own.
+    #[must_use]
     pub fn to_shown_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        self.shown_json().to_owned()
     }
 
     /// The size of the `metadata` part in bytes.
@@ -75,7 +101,7 @@ impl Metadata {
         if self.is_empty() {
             0
         } else {
-            self.to_json().len()
+            self.sent_json().len()
         }
     }
 
@@ -99,6 +125,10 @@ impl Metadata {
     /// is sent, whether or not that may be shown.
     #[must_use]
     pub fn digest(&self) -> Digest {
+        *self.0.digest.get_or_init(|| self.made_digest())
+    }
+
+    fn made_digest(&self) -> Digest {
         let mut sorted: Vec<_> = self.sent().collect();
         sorted.sort_unstable();
         let mut hasher = blake3::Hasher::new();
@@ -112,11 +142,16 @@ impl Metadata {
     }
 
     fn sent(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value, _)| (&**key, &**value))
+        self.0
+            .fields
+            .iter()
+            .map(|(key, value, _)| (&**key, &**value))
     }
 
-    fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value, secrecy)| match secrecy {
+    /// Keys and values as they may be shown.
+    pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.0.fields.iter();
+        fields.map(|(key, value, secrecy)| match secrecy {
             Secrecy::Open => (&**key, &**value),
             Secrecy::Hidden => (&**key, HIDDEN),
         })
@@ -125,9 +160,20 @@ impl Metadata {
 
 impl FromIterator<(String, String, Secrecy)> for Metadata {
     fn from_iter<T: IntoIterator<Item = (String, String, Secrecy)>>(fields: T) -> Self {
-        Self(fields.into_iter().collect())
+        Self(Arc::new(Shared {
+            fields: fields.into_iter().collect(),
+            ..Shared::default()
+        }))
     }
 }
+
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.fields == other.0.fields
+    }
+}
+
+impl Eq for Metadata {}
 
 /// As the service gets it.
 struct Sent<'a>(&'a Metadata);

@@ -10,6 +10,7 @@ mod content_type;
 mod doubt;
 mod fields;
 mod glob;
+mod known;
 mod metadata;
 mod outcome;
 mod remote_name;
@@ -29,18 +30,19 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use self::budget::{Bandwidth, FailureBudget, Rate, size};
 pub use self::candidate::{
-    Candidate, Candidates, Digests, Entry, Known, KnownFile, KnownState, Owner, RootCandidates,
-    RootId, StoredVersion,
+    Candidate, CandidateId, Candidates, Digests, Entry, Piece, RootCandidates, RootId, Stretch,
 };
 pub use self::capture::{Capture, CaptureError};
 pub use self::concurrency::{CONCURRENCY_MAX, Concurrency};
 pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::fields::Fields;
-pub use self::glob::{Glob, GlobError, GlobIndex, Globs};
+pub use self::glob::{Glob, GlobError, GlobIndex, Globs, Reached};
+pub use self::known::{Known, KnownFile, KnownState, Owner, StoredVersion};
 pub use self::metadata::{HIDDEN, Metadata, Secrecy};
 pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
 pub use self::remote_name::{RemoteName, StoredName};
@@ -100,6 +102,18 @@ text_newtype! {
     /// The id that Roe returned for a stored file.
     FileId
 }
+
+impl FileId {
+    /// The UUID that it is, where it is written in the usual form (RFC 9562 section 4, in small
+    /// letters): then, and only then, the number stands for the text.
+    #[must_use]
+    pub fn as_uuid(&self) -> Option<u128> {
+        let text = self.as_str();
+        let id = Uuid::try_parse(text).ok()?;
+        let mut usual = Uuid::encode_buffer();
+        (id.hyphenated().encode_lower(&mut usual) == text).then(|| id.as_u128())
+    }
+}
 text_newtype! {
     /// Scheme, host and port of the API, or the word `sandbox` for the embedded one, whose
     /// port differs from run to run.
@@ -131,16 +145,27 @@ impl SourcePath {
     /// What a further copy of the file is known by, sent to the same target by another rule.
     #[must_use]
     pub fn copy_of(&self, rule: &RuleName) -> Self {
-        Self::new(format!("{}{COPY}{}", self.file(), rule.as_str()))
+        let mut path = self.file().to_owned();
+        Self::write_copy(&mut path, rule);
+        Self::new(path)
     }
 
     /// The file's own path, whichever copy of it is meant.
     #[must_use]
     pub fn file(&self) -> &str {
-        match self.0.split_once(COPY) {
-            Some((file, _)) => file,
-            None => &self.0,
-        }
+        Self::file_of(&self.0)
+    }
+
+    /// The same of a source path that is not kept.
+    #[must_use]
+    pub fn file_of(path: &str) -> &str {
+        path.split_once(COPY).map_or(path, |(file, _)| file)
+    }
+
+    /// Makes a file's own path in a text that of the copy that a rule sends.
+    pub fn write_copy(path: &mut String, rule: &RuleName) {
+        path.push_str(COPY);
+        path.push_str(rule.as_str());
     }
 }
 

@@ -137,6 +137,9 @@ impl JobEnd {
     /// Why a file is in doubt whose attempt was cut off behind the gate.
     pub const CUT_BEFORE_ANSWER: &str = "the run ended before the service answered";
 
+    /// Why a file was not attempted, where nothing more is known.
+    pub const BEFORE_ITS_TURN: &str = "the run ended before its turn";
+
     /// Whether it is known what the service has of it: nothing new, or a file by its id.
     #[must_use]
     pub fn is_named(&self) -> bool {

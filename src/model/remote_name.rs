@@ -5,6 +5,7 @@
 //! (`MultiPartParser.sanitize_file_name`). So we send what comes out right, and say beforehand
 //! where it cannot.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use schemars::JsonSchema;
@@ -55,6 +56,9 @@ impl RemoteName {
     /// Says why no file could be stored under this name: nothing printable is left of it, or it
     /// is too long for the service to read.
     pub fn new(wanted: &str) -> Result<Self, String> {
+        if Self::is_plain(wanted) {
+            return Ok(Self(wanted.to_owned()));
+        }
         let name = Self(wanted.replace(['/', '\\', '\r', '\n', '\0'], "_"));
         if let "" | "." | ".." = name.stored().as_str() {
             return Err(format!(
@@ -72,6 +76,29 @@ impl RemoteName {
         Ok(name)
     }
 
+    /// Says what [`RemoteName::new`] says of a wanted name, without making it.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn check(wanted: &str) -> Result<(), String> {
+        if Self::is_plain(wanted) {
+            return Ok(());
+        }
+        Self::new(wanted).map(drop)
+    }
+
+    /// Whether a name is sent and stored as it is, with nothing about it to be looked at closely: short
+    /// and printable ASCII, but for what has a meaning in headers, paths and HTML.
+    #[must_use]
+    pub fn is_plain(name: &str) -> bool {
+        let is_plain =
+            |b: u8| (b' '..=b'~').contains(&b) && !matches!(b, b'/' | b'\\' | b'"' | b'&');
+        (1..=STORED_CHARS_MAX).contains(&name.len())
+            && !matches!(name, "." | "..")
+            && name.bytes().all(is_plain)
+    }
+
     /// The name as sent, before encoding.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -82,6 +109,9 @@ impl RemoteName {
     /// more than 255 characters are cut before the extension (`UploadedFile._set_name`).
     #[must_use]
     pub fn stored(&self) -> StoredName {
+        if Self::is_plain(&self.0) {
+            return StoredName(self.0.clone());
+        }
         let printable: String = self.0.chars().filter(|c| is_printable(*c)).collect();
         let length = printable.chars().count();
         if length <= STORED_CHARS_MAX {
@@ -103,10 +133,10 @@ impl RemoteName {
     #[must_use]
     pub fn header_parameters(&self) -> String {
         let plain = self.plain_parameter();
-        let escaped = escape_ampersands(&self.0);
-        if escaped.is_ascii() {
+        if self.0.is_ascii() {
             return plain;
         }
+        let escaped = escape_ampersands(&self.0);
         let mut both = plain.clone();
         both.push_str("; filename*=UTF-8''");
         for byte in escaped.bytes() {
@@ -124,8 +154,17 @@ impl RemoteName {
     }
 
     fn plain_parameter(&self) -> String {
-        let escaped = escape_ampersands(&self.0).replace('"', "\\\"");
-        format!("filename=\"{escaped}\"")
+        let quoted = |name: &str| ["filename=\"", name, "\""].concat();
+        if !self.0.contains(['&', '"']) {
+            return quoted(&self.0);
+        }
+        quoted(&escape_ampersands(&self.0).replace('"', "\\\""))
+    }
+}
+
+impl From<RemoteName> for Cow<'static, str> {
+    fn from(name: RemoteName) -> Self {
+        Self::Owned(name.0)
     }
 }
 
@@ -259,6 +298,27 @@ mod tests {
             parameters("é 1.txt"),
             "filename=\"é 1.txt\"; filename*=UTF-8''%C3%A9%201.txt"
         );
+    }
+
+    #[test]
+    fn a_plain_name_is_what_every_rule_makes_of_it() {
+        let long = "n".repeat(STORED_CHARS_MAX);
+        for name in ["a.txt", " ", "...", "a b'(1)~.pdf", &long] {
+            assert!(RemoteName::is_plain(name), "{name}");
+            let made = RemoteName::new(name).expect(name);
+            let escaped = format!("filename=\"{name}\"");
+            let printable: String = name.chars().filter(|c| is_printable(*c)).collect();
+            assert_eq!(
+                (made.as_str(), &*made.stored().0, made.header_parameters()),
+                (name, &*printable, escaped)
+            );
+        }
+        let longer = "n".repeat(STORED_CHARS_MAX + 1);
+        for name in [
+            "", ".", "..", "é", "a&b", "a\"b", "a\\b", "a/b", "a\tb", "\x7f", &longer,
+        ] {
+            assert!(!RemoteName::is_plain(name), "{name:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Basis;
-use super::select::{Problem, Selection, Taken, Told, captured, values};
+use super::select::{Extra, Problem, Selection, Taken, Told, captured, values};
 use crate::diagnostic::{Diagnostic, Excerpt, Severity, excerpt};
 use crate::manifest::{Reaction, Rule, Span, TableRule};
 use crate::model::{Entry, RelativePath, RootId, closest, count, shown, shown_bounded};
@@ -92,18 +92,19 @@ impl Selection {
                 needs[at].shared = true;
             }
         }
-        for (at, taken) in self.taken.iter_mut().enumerate() {
-            match (of_rule[taken.rule], row_key(basis, taken)) {
+        for at in 0..self.taken.len() {
+            let taken = &self.taken[at];
+            match (of_rule[taken.rule()], row_key(basis, taken)) {
                 (Some(need), Some(Ok(key))) => {
                     needs[need].files.push(at);
                     needs[need].keys.push(key);
                 }
-                (_, Some(Err(problem))) => taken.problem = Some(Box::new(problem)),
+                (_, Some(Err(problem))) => self.extra_mut(at).problem = Some(Arc::new(problem)),
                 _ => {}
             }
         }
         for taken in &self.beside {
-            if let (Some(need), Some(Ok(key))) = (of_rule[taken.rule], row_key(basis, taken)) {
+            if let (Some(need), Some(Ok(key))) = (of_rule[taken.rule()], row_key(basis, taken)) {
                 needs[need].keys.push(key);
             }
         }
@@ -122,11 +123,13 @@ impl Selection {
         for (position, (row, &at)) in rows.zip(&need.files).enumerate() {
             if row.is_none() {
                 without
-                    .entry(self.taken[at].rule)
+                    .entry(self.taken[at].rule())
                     .or_default()
                     .push(position);
             }
-            self.taken[at].row = row;
+            if row.is_some() {
+                self.extra_mut(at).row = row;
+            }
         }
         let rules = need.rules.iter();
         let tables: Vec<(&Rule, &TableRule)> = rules
@@ -140,18 +143,15 @@ impl Selection {
             ..Problem::new(message)
         };
         if !is_sound {
-            for &at in &need.files {
-                self.taken[at].problem = Some(Box::new(untold("its table cannot be used")));
-            }
+            let all = need.files.iter().copied();
+            self.refuse(all, untold("its table cannot be used"));
             return diagnostics;
         }
         for (rule, positions) in &without {
             let table = basis.manifest.rules[*rule].table.as_ref();
             if table.is_some_and(|table| table.files_without_row == Reaction::Error) {
-                for position in positions {
-                    let problem = untold("it has no row in the table");
-                    self.taken[need.files[*position]].problem = Some(Box::new(problem));
-                }
+                let these = positions.iter().map(|position| need.files[*position]);
+                self.refuse(these, untold("it has no row in the table"));
             }
         }
         diagnostics.extend(unknown_columns(&tables, &joined.columns));
@@ -161,14 +161,14 @@ impl Selection {
             let rule = &basis.manifest.rules[rule];
             let Some(table) = &rule.table else { continue };
             let first = &self.taken[need.files[positions[0]]];
-            let path = basis.candidate(first).relative.as_str();
+            let (path, _) = basis.found(first);
             let key = &need.keys[positions[0]];
             let message = match positions.len() {
-                1 => format!("`{}` has no row in the table", shown_bounded(path)),
+                1 => format!("`{}` has no row in the table", shown_bounded(&path)),
                 more => format!(
                     "{} have no row in the table, `{}` the first of them",
                     count(more, "file"),
-                    shown_bounded(path)
+                    shown_bounded(&path)
                 ),
             };
             let Some(diagnostic) = reacting(
@@ -217,22 +217,31 @@ impl Selection {
         diagnostics
     }
 
+    /// Says of files that they cannot be sent, for one reason.
+    fn refuse(&mut self, files: impl Iterator<Item = usize>, problem: Problem) {
+        let problem = Arc::new(problem);
+        for at in files {
+            self.extra_mut(at).problem = Some(Arc::clone(&problem));
+        }
+    }
+
     /// The sidecars that the rules name.
     #[must_use]
     pub fn sidecars(&mut self, basis: &Basis<'_>) -> Vec<SidecarNeed> {
         let mut needs = Vec::new();
-        for (at, taken) in self.taken.iter_mut().enumerate() {
-            let rule = &basis.manifest.rules[taken.rule];
+        for at in 0..self.taken.len() {
+            let taken = &self.taken[at];
+            let rule = &basis.manifest.rules[taken.rule()];
             let Some(sidecar) = &rule.sidecar else {
                 continue;
             };
-            let candidate = basis.candidate(taken);
-            let Entry::File(stat) = candidate.entry else {
+            let (path, entry) = basis.found(taken);
+            let Entry::File(stat) = entry else {
                 continue;
             };
-            let capture = captured(rule, &candidate.relative);
-            let file = (&candidate.relative, stat);
-            let values = values(basis, rule, taken, file, capture.as_ref());
+            let capture = captured(rule, &path);
+            let file = (path.as_str(), stat);
+            let values = values(basis, rule, self.extra(taken), file, capture.as_ref());
             let path = match sidecar.path.value.render(&values) {
                 Ok(path) => RelativePath::parse(&path).map_err(|why| Problem {
                     span: Some(sidecar.path.span.clone()),
@@ -244,10 +253,10 @@ impl Selection {
             match path {
                 Ok(path) => needs.push(SidecarNeed {
                     file: at,
-                    root: taken.root,
+                    root: basis.root_of(taken),
                     path,
                 }),
-                Err(problem) => taken.problem = Some(Box::new(problem)),
+                Err(problem) => self.extra_mut(at).problem = Some(Arc::new(problem)),
             }
         }
         needs
@@ -255,14 +264,14 @@ impl Selection {
 
     /// Gives a file what was found beside it.
     pub fn beside(&mut self, basis: &Basis<'_>, need: &SidecarNeed, found: SidecarFound) {
-        let taken = &mut self.taken[need.file];
-        let Some(rule) = &basis.manifest.rules[taken.rule].sidecar else {
+        let rule = self.taken[need.file].rule();
+        let Some(rule) = &basis.manifest.rules[rule].sidecar else {
             return;
         };
         let mut help = None;
         let (message, beside) = match found {
             SidecarFound::Read(sidecar) => {
-                taken.sidecar = Some(sidecar);
+                self.extra_mut(need.file).sidecar = Some(sidecar);
                 return;
             }
             SidecarFound::Missing if rule.on_missing == Reaction::Error => {
@@ -275,7 +284,7 @@ impl Selection {
                 beside,
             ),
         };
-        taken.problem = Some(Box::new(Problem {
+        self.extra_mut(need.file).problem = Some(Arc::new(Problem {
             span: Some(rule.path.span.clone()),
             help,
             beside,
@@ -286,15 +295,17 @@ impl Selection {
 
 /// What a file's row has in the key column; none where the rule has no table, or there is no file.
 fn row_key(basis: &Basis<'_>, taken: &Taken) -> Option<Result<String, Problem>> {
-    let rule = &basis.manifest.rules[taken.rule];
+    let rule = &basis.manifest.rules[taken.rule()];
     let table = rule.table.as_ref()?;
-    let candidate = basis.candidate(taken);
-    let Entry::File(stat) = candidate.entry else {
+    let (path, entry) = basis.found(taken);
+    let Entry::File(stat) = entry else {
         return None;
     };
-    let capture = captured(rule, &candidate.relative);
-    let file = (&candidate.relative, stat);
-    let values = values(basis, rule, taken, file, capture.as_ref());
+    let capture = captured(rule, &path);
+    let file = (path.as_str(), stat);
+    // Its row is what is looked for, and its sidecar comes after that.
+    let extra = Extra::default();
+    let values = values(basis, rule, &extra, file, capture.as_ref());
     let rendered = table.matching.value.render(&values);
     Some(
         rendered.map_err(|error| Problem::rendering("the table's `match`", &table.matching, error)),

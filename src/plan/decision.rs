@@ -1,36 +1,16 @@
 //! What a plan says: rows, decisions, notes, counts.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::select::{Problem, Refusal};
 use crate::manifest::OnChange;
 use crate::model::{
-    AttemptId, ContentType, Digest, Doubt, FileId, InDoubt, Metadata, RelativePath, RemoteName,
-    RootId, RuleName, SourcePath, Stat, Target, count, shown,
+    AttemptId, ContentType, Digest, FileId, InDoubt, Metadata, RelativePath, RemoteName, RootId,
+    RuleName, SourcePath, Stat, Target, count, shown,
 };
-
-/// All planned files with, for each, what to do and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The manifest's name.
-    pub manifest: String,
-    /// The rules in order.
-    pub rules: Vec<PlannedRule>,
-    /// The rows: by rule, then by path.
-    pub files: Vec<PlannedFile>,
-    /// Why the rows that cannot be sent cannot: the row's index, and the problem with its place.
-    pub problems: Vec<(usize, Problem)>,
-    /// For each rule, how many of the files that its patterns match it leaves out, and why.
-    pub left_out: Vec<BTreeMap<Refusal, usize>>,
-    /// Files stored by earlier runs of this manifest whose source is gone. They are counted, and
-    /// never touched.
-    pub vanished: usize,
-}
 
 /// A rule as planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +34,7 @@ impl PlannedRule {
 /// One row of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedFile {
-    /// Index of its rule in [`Plan::rules`].
+    /// Index of its rule in [`Plan::rules`](super::Plan::rules).
     pub rule: usize,
     /// Its root, to open it by.
     pub root: RootId,
@@ -390,9 +370,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, file: &PlannedFile) {
+    pub(super) fn add(&mut self, bytes: u64) {
         self.files += 1;
-        self.bytes += file.stat.map_or(0, |stat| stat.size);
+        self.bytes += bytes;
     }
 }
 
@@ -441,50 +421,5 @@ impl PlannedFile {
             Decision::Hold(held) => held.policy == InDoubt::Verify,
             _ => false,
         }
-    }
-}
-
-impl Plan {
-    /// Whether a doubt is this manifest's own, at a target that it still has, of a file that is to
-    /// be looked up although no row waits for it.
-    #[must_use]
-    pub fn left_behind(&self, doubt: &Doubt) -> bool {
-        let is_held = |file: &PlannedFile| match &file.decision {
-            Decision::Hold(held) => held.attempt == doubt.attempt,
-            Decision::Upload(UploadReason::Resend(attempt)) => *attempt == doubt.attempt,
-            _ => false,
-        };
-        doubt.stream == self.manifest
-            && self.rules.iter().any(|rule| *rule.target == doubt.target)
-            && !self.files.iter().any(is_held)
-    }
-
-    /// The rows of one rule.
-    #[must_use]
-    pub fn of_rule(&self, rule: usize) -> &[PlannedFile] {
-        let start = self.files.partition_point(|file| file.rule < rule);
-        let end = self.files.partition_point(|file| file.rule <= rule);
-        &self.files[start..end]
-    }
-
-    /// Counts of all rows that a condition takes.
-    #[must_use]
-    pub fn tally(&self, wanted: impl Fn(&PlannedFile) -> bool) -> Tally {
-        let mut tally = Tally::default();
-        for file in self.files.iter().filter(|file| wanted(file)) {
-            tally.add(file);
-        }
-        tally
-    }
-
-    /// Counts by (action, reason), in a fixed order.
-    #[must_use]
-    pub fn tallies(&self) -> BTreeMap<(Action, Reason), Tally> {
-        let mut tallies: BTreeMap<_, Tally> = BTreeMap::new();
-        for file in &self.files {
-            let key = (file.decision.action(), file.decision.reason());
-            tallies.entry(key).or_default().add(file);
-        }
-        tallies
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use serde::Serializer;
 
-use super::select::{Problem, Taken};
+use super::select::{Extra, Problem};
 use crate::manifest::{CaptureMetadata, Columns, Layer, Rule, Span};
 use crate::model::{Fields, Metadata, Secrecy, TAG_KEY, shown};
 use crate::template::Values;
@@ -49,7 +49,7 @@ pub enum Origin {
 /// give, the last counts.
 pub(super) fn layered(
     rule: &Rule,
-    taken: &Taken,
+    extra: &Extra,
     values: &Values<'_>,
     capture: Option<&Fields>,
 ) -> Result<Vec<Layered>, Problem> {
@@ -91,7 +91,7 @@ pub(super) fn layered(
             layers.open(key, value, Origin::Capture(rule.span.clone()));
         }
     }
-    if let (Some(table), Some(row)) = (&rule.table, &taken.row) {
+    if let (Some(table), Some(row)) = (&rule.table, &extra.row) {
         let of = |column: &str| Origin::Table {
             line: row.line,
             column: column.to_owned(),
@@ -113,7 +113,7 @@ pub(super) fn layered(
             }
         }
     }
-    if let Some(beside) = &taken.sidecar {
+    if let Some(beside) = &extra.sidecar {
         let (_, sidecar) = &**beside;
         for ((key, value), line) in sidecar.fields.iter().zip(&sidecar.lines) {
             layers.open(key, value, Origin::Sidecar { line: *line });
@@ -146,6 +146,15 @@ pub(super) fn metadata(layered: Vec<Layered>) -> Metadata {
         .into_iter()
         .map(|layered| (layered.key, layered.value, layered.secrecy))
         .collect()
+}
+
+/// Whether the JSON object that is sent may have more bytes than so many: each byte of a text is six
+/// of them at the most, and between texts there are six.
+pub(super) fn may_exceed(layered: &[Layered], bytes: usize) -> bool {
+    let texts = layered
+        .iter()
+        .map(|one| one.key.len() + one.value.len() + 1);
+    texts.sum::<usize>().saturating_mul(6) > bytes.saturating_sub(2)
 }
 
 /// Bytes of the JSON object that is sent.
@@ -202,5 +211,23 @@ impl Origin {
             Self::Table { .. } => "table",
             Self::Sidecar { .. } => "sidecar",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_metadata_is_longer_than_it_may_be() {
+        for (key, value) in [("", ""), ("k", "\u{1}\u{1}"), ("\"", "\\\n"), ("é", "abc")] {
+            let mut layers = Layers::default();
+            for number in 0..3 {
+                layers.open(&format!("{key}{number}"), value, Origin::Rule(0..0));
+                let length = length(&layers.0);
+                assert!(may_exceed(&layers.0, length - 1), "{key:?} {value:?}");
+            }
+        }
+        assert!(!may_exceed(&[], 2));
     }
 }

@@ -1,88 +1,19 @@
 //! Files whose source is gone, and where they may have gone to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
 
-use super::decision::{
-    Decision, Held, PlannedFile, PlannedRule, Skip, SkipReason, StoredBefore, UploadReason,
-};
-use super::{Inputs, by_rule, for_each_taken};
-use crate::model::{
-    Doubt, InDoubt, KnownFile, KnownState, Owner, SourcePath, StoredVersion, Target,
-};
-
-/// Files stored by this manifest's earlier runs, or in doubt, that no rule takes now, in order:
-/// their sources may be gone.
-#[must_use]
-pub fn absent(inputs: &Inputs<'_>) -> Vec<SourcePath> {
-    let targets = by_rule(&inputs.basis);
-    let mut taken: HashMap<&Target, HashSet<SourcePath>> = HashMap::new();
-    for_each_taken(inputs, |file, _, _, path, _| {
-        let paths = taken.entry(&*targets[file.rule]).or_default();
-        paths.insert(path.clone());
-    });
-    let is_taken = |target: &Target, path: &SourcePath| {
-        taken.get(target).is_some_and(|paths| paths.contains(path))
-    };
-    let stored = inputs
-        .known
-        .iter()
-        .filter(|(target, path, file)| is_ours_and_stored(file) && !is_taken(target, path));
-    let doubtful = inputs.doubts.iter().map(|doubt| &doubt.path);
-    let mut paths: BTreeSet<SourcePath> = stored.map(|(_, path, _)| path.clone()).collect();
-    paths.extend(doubtful.cloned());
-    paths.into_iter().collect()
-}
-
-/// Whatever became of later attempts: what is stored is stored.
-fn is_ours_and_stored(file: &KnownFile) -> bool {
-    let is_settled = !matches!(file.state, KnownState::InDoubt(..));
-    file.owner == Owner::ThisStream && is_settled && file.stored.is_some()
-}
-
-/// The stored files whose source is gone, by what a file moved from there looks like.
-pub(super) type Orphans<'a> = BTreeMap<(&'a Target, u64), Vec<(&'a SourcePath, &'a StoredVersion)>>;
-
-pub(super) fn orphans<'a>(inputs: &Inputs<'a>) -> Orphans<'a> {
-    let mut orphans = Orphans::new();
-    if inputs.gone.is_empty() {
-        return orphans;
-    }
-    for (target, path, file) in inputs.known.iter() {
-        if let Some(stored) = &file.stored
-            && is_ours_and_stored(file)
-            && inputs.gone.contains(path)
-        {
-            let key = (target, stored.stat.size);
-            orphans.entry(key).or_default().push((path, stored));
-        }
-    }
-    for list in orphans.values_mut() {
-        list.sort_by_key(|(path, _)| *path);
-    }
-    orphans
-}
-
-/// Files in doubt whose source is gone, by what a file moved from there looks like: sent as a new
-/// one, it might be stored twice.
-pub(super) fn moved_doubts<'a>(inputs: &Inputs<'a>) -> HashMap<(&'a Target, u64), Vec<&'a Doubt>> {
-    let mut moved: HashMap<_, Vec<&Doubt>> = HashMap::new();
-    for doubt in inputs.doubts {
-        if inputs.gone.contains(&doubt.path) {
-            let key = (&doubt.target, doubt.stat.size);
-            moved.entry(key).or_default().push(doubt);
-        }
-    }
-    moved
-}
+use super::decision::{Decision, Held, Skip, SkipReason, StoredBefore};
+use super::rows::Kind;
+use super::sketch::{Before, Gone, Sketch};
+use crate::model::{Digest, Digests, Doubt, InDoubt, KnownFile, SourcePath, StoredVersion, Target};
 
 /// Files to be sent that are in doubt at another target of the same service, to which no row of the
 /// plan sends them any more: with a dataset or an organization named otherwise they may be stored
 /// there, which may be here.
-pub(super) fn hold_retargeted(
-    inputs: &Inputs<'_>,
-    rules: &[PlannedRule],
-    files: &mut [PlannedFile],
-) {
+pub(super) fn hold_retargeted(sketch: &mut Sketch<'_>) {
+    let inputs = sketch.inputs;
     if inputs.in_doubt == InDoubt::Resend {
         return;
     }
@@ -97,106 +28,149 @@ pub(super) fn hold_retargeted(
     if left.is_empty() {
         return;
     }
-    for file in files.iter() {
-        if let Some(doubts) = left.get_mut(file.path.file()) {
-            doubts.retain(|doubt| doubt.target != *rules[file.rule].target);
+    let plan = &mut sketch.plan;
+    let mut text = String::new();
+    let mut meant = Vec::new();
+    for index in 0..plan.len() {
+        let file = SourcePath::file_of(plan.write_path(index, &mut text));
+        if let Some(doubts) = left.get_mut(file) {
+            let target = &plan.rules[plan.rule(index)].target;
+            doubts.retain(|doubt| doubt.target != **target);
+            meant.push(index);
         }
     }
-    for file in files {
-        let (Decision::Upload(UploadReason::New | UploadReason::Retry), Some(doubt)) = (
-            &file.decision,
-            left.get(file.path.file()).and_then(|doubts| doubts.first()),
-        ) else {
-            continue;
-        };
-        file.decision = Decision::Hold(Held {
-            attempt: doubt.attempt.clone(),
-            why: Some(format!("at {}", doubt.target)),
-            // What is found there is no proof of what is here.
-            policy: InDoubt::Hold,
-            stored: StoredBefore::No,
-        });
-        file.notes.clear();
+    for index in meant {
+        let file = SourcePath::file_of(plan.write_path(index, &mut text));
+        let doubt = left.get(file).and_then(|doubts| doubts.first());
+        if let (Kind::New | Kind::Retry, Some(doubt)) = (plan.rows[index].kind, doubt) {
+            let held = Held {
+                attempt: doubt.attempt.clone(),
+                why: Some(format!("at {}", doubt.target)),
+                // What is found there is no proof of what is here.
+                policy: InDoubt::Hold,
+                stored: StoredBefore::No,
+            };
+            plan.decide(index, Decision::Hold(held));
+        }
     }
 }
 
 /// New files with the content of one that is in doubt and gone from its path: they wait for the end
 /// of that doubt.
-pub(super) fn hold_moved(inputs: &Inputs<'_>, rules: &[PlannedRule], files: &mut [PlannedFile]) {
-    let mut doubts = moved_doubts(inputs);
-    if doubts.is_empty() || inputs.in_doubt == InDoubt::Resend {
+pub(super) fn hold_moved(sketch: &mut Sketch<'_>, gone: &Gone, digests: &Digests) {
+    if sketch.inputs.in_doubt == InDoubt::Resend {
         return;
     }
-    for file in files {
-        let (Decision::Upload(UploadReason::New), Some(stat)) = (&file.decision, file.stat) else {
+    // Files in doubt whose source is gone, by what a file moved from there looks like: sent as a
+    // new one, it might be stored twice.
+    let mut doubts: HashMap<(Arc<Target>, u64), Vec<&Doubt>> = HashMap::new();
+    for doubt in sketch.gone_doubts(gone) {
+        let key = (Arc::new(doubt.target.clone()), doubt.stat.size);
+        doubts.entry(key).or_default().push(doubt);
+    }
+    if doubts.is_empty() {
+        return;
+    }
+    for (index, digest) in new_and_read(sketch, digests) {
+        let target = Arc::clone(&sketch.plan.rules[sketch.plan.rule(index)].target);
+        let Some(list) = doubts.get_mut(&(target, sketch.plan.size(index))) else {
             continue;
         };
-        let Some(Ok(digest)) = inputs.digests.get(&(file.root, file.relative.clone())) else {
-            continue;
-        };
-        let target: &Target = &rules[file.rule].target;
-        let Some(list) = doubts.get_mut(&(target, stat.size)) else {
-            continue;
-        };
-        let same = |doubt: &&Doubt| doubt.digest == Some(*digest);
+        let same = |doubt: &&Doubt| doubt.digest == Some(digest);
         if let Some(at) = list.iter().position(same) {
             let doubt = list.remove(at);
-            file.decision = Decision::Hold(Held {
+            let held = Held {
                 attempt: doubt.attempt.clone(),
                 why: doubt.reason.clone(),
-                policy: inputs.in_doubt,
+                policy: sketch.inputs.in_doubt,
                 stored: StoredBefore::No,
-            });
-            file.notes.clear();
+            };
+            sketch.plan.decide(index, Decision::Hold(held));
         }
     }
+}
+
+/// The new files that were read, in the order of the plan.
+fn new_and_read(sketch: &Sketch<'_>, digests: &Digests) -> Vec<(usize, Digest)> {
+    if digests.is_empty() {
+        return Vec::new();
+    }
+    let plan = &sketch.plan;
+    let new = (0..plan.len()).filter(|index| plan.rows[*index].kind == Kind::New);
+    let read = new.filter_map(|index| match digests.get(plan.candidate(index)) {
+        Some(Ok(digest)) => Some((index, *digest)),
+        _ => None,
+    });
+    read.collect()
+}
+
+/// A stored file whose source is gone.
+struct Orphan {
+    path: SourcePath,
+    stored: StoredVersion,
 }
 
 /// New files that are stored already, under a path that is gone, with the same content, name and
 /// metadata: moved, not new. Each stored file is adopted once. Gives the number of stored files
 /// whose source is gone and was not found again.
-pub(super) fn adopt_moved(
-    inputs: &Inputs<'_>,
-    rules: &[PlannedRule],
-    files: &mut [PlannedFile],
-) -> usize {
-    let orphans = orphans(inputs);
-    let mut left: usize = orphans.values().map(Vec::len).sum();
-    let mut by_kind: HashMap<_, VecDeque<_>> = HashMap::new();
-    for ((target, _), list) in &orphans {
-        for (path, stored) in list {
-            if let Some(digest) = stored.digest {
-                let kind = (
-                    *target,
-                    digest,
-                    stored.metadata,
-                    stored.remote_name.as_str(),
-                );
-                by_kind.entry(kind).or_default().push_back((*path, *stored));
-            }
+pub(super) fn adopt_moved<B: Before>(
+    sketch: &mut Sketch<'_>,
+    gone: &Gone,
+    digests: &Digests,
+    before: &B,
+) -> Result<usize, B::Error> {
+    let orphans: Vec<usize> = (0..sketch.left.len()).filter(|at| gone.has(*at)).collect();
+    let mut left = orphans.len();
+    let new = new_and_read(sketch, digests);
+    let plan = &sketch.plan;
+    let looks: HashSet<(u32, u64)> = new
+        .iter()
+        .map(|(index, _)| (sketch.target_of[plan.rule(*index)], plan.size(*index)))
+        .collect();
+    let mut by_kind: HashMap<(u32, Digest, Digest, String), VecDeque<Orphan>> = HashMap::new();
+    for at in orphans {
+        let (target, size) = sketch.left.look(at);
+        if !looks.contains(&(target, size)) {
+            continue;
+        }
+        let path = SourcePath::new(sketch.left.path(at));
+        let found = known_of(before, &sketch.targets[target as usize], &path)?;
+        if let Some(stored) = found.and_then(|found| found.stored)
+            && let Some(digest) = stored.digest
+        {
+            let kind = (target, digest, stored.metadata, stored.remote_name.clone());
+            let orphan = Orphan { path, stored };
+            by_kind.entry(kind).or_default().push_back(orphan);
         }
     }
-    for file in files {
-        let (Decision::Upload(UploadReason::New), Some(sending)) = (&file.decision, &file.sending)
-        else {
+    for (index, digest) in new {
+        let plan = &mut sketch.plan;
+        let Some(sending) = plan.sending(index) else {
             continue;
         };
-        let Some(Ok(digest)) = inputs.digests.get(&(file.root, file.relative.clone())) else {
-            continue;
-        };
-        let target: &Target = &rules[file.rule].target;
-        let name = sending.remote_name.as_str();
-        let kind = (target, *digest, sending.metadata.digest(), name);
+        let target = sketch.target_of[plan.rule(index)];
+        let name = sending.remote_name.as_str().to_owned();
+        let kind = (target, digest, sending.metadata.digest(), name);
         let same = by_kind.get_mut(&kind).and_then(VecDeque::pop_front);
-        if let Some((from, stored)) = same {
+        if let Some(Orphan { path, stored }) = same {
             left -= 1;
-            file.decision = Decision::Skip(Skip {
-                file_id: stored.file_id.clone(),
+            let skip = Skip {
+                file_id: stored.file_id,
                 digest: stored.digest,
-                why: SkipReason::Moved(from.clone()),
-            });
-            file.notes.clear();
+                why: SkipReason::Moved(path),
+            };
+            plan.decide(index, Decision::Skip(skip));
         }
     }
-    left
+    Ok(left)
+}
+
+fn known_of<B: Before>(
+    before: &B,
+    target: &Target,
+    path: &SourcePath,
+) -> Result<Option<KnownFile>, B::Error> {
+    let found = before.known_from(target, Bound::Included(path), 1)?;
+    let is_it = |(known, _): &(SourcePath, KnownFile)| known == path;
+    Ok(found.into_iter().find(is_it).map(|(_, file)| file))
 }

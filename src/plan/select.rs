@@ -19,28 +19,77 @@ use crate::template::{RenderError, Values};
 /// How far another machine's clock may be ahead before the times it writes say nothing of an age.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 
-/// A candidate that a rule takes, with what lies beside it.
-#[derive(Debug, Clone)]
+/// A candidate that a rule takes. There may be millions: what few of them have is kept elsewhere
+/// ([`Selection::extra`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
-    /// Index of the rule.
-    pub rule: usize,
-    /// Where it was found.
-    pub root: RootId,
-    /// Its index among what was found there.
-    pub candidate: usize,
+    rule: u32,
+    candidate: u32,
+    /// The place of what lies beside it, from 1; and whether it is a further copy.
+    rest: u32,
+}
+
+/// The bit of [`Taken::rest`] that marks a further copy.
+const FURTHER: u32 = 1 << 31;
+
+/// What belongs to a file that is taken, beside what was found.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
     /// Its row in the rule's table.
     pub row: Option<Arc<Row>>,
     /// Its sidecar, and that one's path below the root.
     pub sidecar: Option<Arc<(RelativePath, Sidecar)>>,
     /// Why it cannot be sent, whatever else is found.
-    pub problem: Option<Box<Problem>>,
+    pub problem: Option<Arc<Problem>>,
+}
+
+/// What belongs to most files.
+static NO_EXTRA: Extra = Extra {
+    row: None,
+    sidecar: None,
+    problem: None,
+};
+
+impl Taken {
+    fn new(rule: usize, candidate: usize) -> Self {
+        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            rule: small(rule),
+            candidate: small(candidate),
+            rest: 0,
+        }
+    }
+
+    /// Index of the rule.
+    #[must_use]
+    pub fn rule(&self) -> usize {
+        self.rule as usize
+    }
+
+    /// Its index among what was found in the rule's root.
+    #[must_use]
+    pub fn candidate(&self) -> usize {
+        self.candidate as usize
+    }
+
     /// Whether an earlier rule sends it to the same target too.
-    pub copy: Copy,
+    #[must_use]
+    pub fn copy(&self) -> Copies {
+        if self.rest & FURTHER == 0 {
+            Copies::First
+        } else {
+            Copies::Further
+        }
+    }
+
+    fn extra(&self) -> Option<usize> {
+        (self.rest & !FURTHER).checked_sub(1).map(|at| at as usize)
+    }
 }
 
 /// Whether an earlier rule sends the same file to the same target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Copy {
+pub enum Copies {
     /// No: it is known by its path.
     First,
     /// Yes, and `overlap: all` says that both are wanted: it is known by its path and its rule.
@@ -141,6 +190,7 @@ pub struct Selection {
     pub left_out: Vec<BTreeMap<Refusal, usize>>,
     /// Those of rules with a table: their rows are not without a file.
     pub(super) beside: Vec<Taken>,
+    extras: Vec<Extra>,
 }
 
 impl Selection {
@@ -156,12 +206,12 @@ impl Selection {
             }
         }
         let mut selection = Self {
-            taken: Vec::new(),
             left_out: vec![BTreeMap::new(); rules.len()],
-            beside: Vec::new(),
+            ..Self::default()
         };
         let tells_copies = basis.manifest.overlap == Overlap::All;
         let mut seen = Vec::new();
+        let mut path = String::new();
         for (root, of_root) in by_root {
             let Some(candidates) = basis.candidates.roots.get(root.0) else {
                 continue;
@@ -171,63 +221,93 @@ impl Selection {
             let (listed, of_root): (Vec<usize>, Vec<usize>) =
                 of_root.into_iter().partition(is_listed);
             let index = GlobIndex::new(of_root.iter().map(|rule| &rules[*rule].include));
-            for (at, candidate) in candidates.found.iter().enumerate() {
-                let path = candidate.relative.as_str();
-                let mut look = |rule: usize| {
-                    if selection.look(basis, rule, root, at, candidate) && tells_copies {
-                        seen.push((rule, root, at));
+            let mut taking = Vec::new();
+            for stretch in candidates.stretches() {
+                let reached = index.reach(stretch.folder);
+                for (at, name, entry) in stretch.iter() {
+                    path.clear();
+                    path.push_str(stretch.folder);
+                    path.push_str(name);
+                    let mut look = |rule: usize, is_included: Included| {
+                        let file = (root, at, path.as_str(), &entry);
+                        if selection.look(basis, rule, file, is_included) && tells_copies {
+                            seen.push((rule, root, at));
+                        }
+                    };
+                    if path.ends_with('/') || may_hold_files(&entry) {
+                        for &rule in of_root.iter().chain(&listed) {
+                            look(rule, Included::Unknown);
+                        }
+                        continue;
                     }
-                };
-                if path.ends_with('/') || may_hold_files(candidate) {
-                    for &rule in of_root.iter().chain(&listed) {
-                        look(rule);
+                    taking.clear();
+                    index.any_taking_in(&reached, name, |here| {
+                        taking.push(here);
+                        false
+                    });
+                    if taking.len() > 1 {
+                        taking.sort_unstable();
+                        taking.dedup();
                     }
-                    continue;
-                }
-                for here in index.taking(path) {
-                    look(of_root[here]);
-                }
-                for &rule in &listed {
-                    look(rule);
+                    for here in &taking {
+                        look(of_root[*here], Included::Yes);
+                    }
+                    for &rule in &listed {
+                        look(rule, Included::Unknown);
+                    }
                 }
             }
         }
+        // Where one rule comes after the other, and that is so for most, they are sorted.
         selection
             .taken
-            .sort_by_key(|taken| (taken.rule, taken.candidate));
+            .sort_unstable_by_key(|taken| (taken.rule, taken.candidate));
+        selection.taken.shrink_to_fit();
         if tells_copies {
             selection.tell_copies(basis, &seen);
         }
         selection
     }
 
-    /// What is taken of some files alone.
+    /// What belongs to a file that is taken, beside what was found.
     #[must_use]
-    pub fn only(&self, is_meant: impl Fn(&Taken) -> bool) -> Self {
-        let taken = self.taken.iter().filter(|taken| is_meant(taken));
-        Self {
-            taken: taken.cloned().collect(),
-            ..Self::default()
-        }
+    pub fn extra(&self, taken: &Taken) -> &Extra {
+        taken.extra().map_or(&NO_EXTRA, |at| &self.extras[at])
     }
 
-    /// The first file that a rule takes.
+    /// The same, to be changed.
+    pub(super) fn extra_mut(&mut self, at: usize) -> &mut Extra {
+        let taken = &mut self.taken[at];
+        Self::extra_of(&mut self.extras, taken)
+    }
+
+    fn extra_of<'e>(extras: &'e mut Vec<Extra>, taken: &mut Taken) -> &'e mut Extra {
+        let at = taken.extra().unwrap_or_else(|| {
+            extras.push(Extra::default());
+            let place = u32::try_from(extras.len()).unwrap_or(u32::MAX);
+            taken.rest = taken.rest & FURTHER | place & !FURTHER;
+            extras.len() - 1
+        });
+        &mut extras[at]
+    }
+
+    /// The place of a candidate of its root that a rule takes, if it does.
     #[must_use]
-    pub fn of_rule(&self, rule: usize) -> Option<&Taken> {
-        let start = self.taken.partition_point(|taken| taken.rule < rule);
-        self.taken.get(start).filter(|taken| taken.rule == rule)
+    pub fn position(&self, rule: usize, candidate: usize) -> Option<usize> {
+        let wanted = (rule, candidate);
+        let key = |taken: &Taken| (taken.rule(), taken.candidate());
+        self.taken.binary_search_by_key(&wanted, key).ok()
     }
 
     fn look(
         &mut self,
         basis: &Basis<'_>,
         index: usize,
-        root: RootId,
-        at: usize,
-        candidate: &Candidate,
+        (root, at, path, entry): (RootId, usize, &str, &Entry),
+        is_included: Included,
     ) -> bool {
         let rule = &basis.manifest.rules[index];
-        let refusal = refusal(basis, rule, candidate);
+        let refusal = refusal_of(basis, rule, (path, entry), is_included);
         let is_listed = rule.select.files_from.is_some();
         match refusal {
             Some(Refusal::NotIncluded | Refusal::Excluded(_)) => {
@@ -241,15 +321,8 @@ impl Selection {
             Some(Refusal::TooDeep) if !is_listed => return false,
             _ => {}
         }
-        let mut taken = Taken {
-            rule: index,
-            root,
-            candidate: at,
-            row: None,
-            sidecar: None,
-            problem: None,
-            copy: Copy::First,
-        };
+        debug_assert_eq!(basis.candidates.rule_roots[index], Some(root));
+        let mut taken = Taken::new(index, at);
         if let Some(refusal) = refusal {
             *self.left_out[index].entry(refusal).or_default() += 1;
         } else if asks_beside(rule) || self.holds(basis, &mut taken) {
@@ -264,30 +337,27 @@ impl Selection {
 
     /// Whether `when` is true of a file; where it cannot be said, the file stays, with its problem.
     fn holds(&mut self, basis: &Basis<'_>, taken: &mut Taken) -> bool {
-        let rule = &basis.manifest.rules[taken.rule];
+        let rule = &basis.manifest.rules[taken.rule()];
         let Some(when) = &rule.select.when else {
             return true;
         };
-        let candidate = basis.candidate(taken);
-        let Entry::File(stat) = candidate.entry else {
+        let (path, entry) = basis.found(taken);
+        let Entry::File(stat) = entry else {
             return true;
         };
-        let capture = captured(rule, &candidate.relative);
-        let values = values(
-            basis,
-            rule,
-            taken,
-            (&candidate.relative, stat),
-            capture.as_ref(),
-        );
+        let capture = captured(rule, &path);
+        let file = (path.as_str(), stat);
+        let values = values(basis, rule, self.extra(taken), file, capture.as_ref());
         match when.value.holds(&values) {
             Ok(true) => true,
             Ok(false) => {
-                *self.left_out[taken.rule].entry(Refusal::When).or_default() += 1;
+                let left_out = &mut self.left_out[taken.rule()];
+                *left_out.entry(Refusal::When).or_default() += 1;
                 false
             }
             Err(error) => {
-                taken.problem = Some(Box::new(Problem::rendering("`when`", when, error)));
+                let problem = Problem::rendering("`when`", when, error);
+                Self::extra_of(&mut self.extras, taken).problem = Some(Arc::new(problem));
                 true
             }
         }
@@ -300,7 +370,8 @@ impl Selection {
         if rules.iter().any(asks_beside) {
             let taken = std::mem::take(&mut self.taken);
             for mut file in taken {
-                let is_open = asks_beside(&rules[file.rule]) && file.problem.is_none();
+                let has_problem = self.extra(&file).problem.is_some();
+                let is_open = asks_beside(&rules[file.rule()]) && !has_problem;
                 if !is_open || self.holds(basis, &mut file) {
                     self.taken.push(file);
                 }
@@ -314,14 +385,14 @@ impl Selection {
     /// Leaves each file to the first rule that takes it.
     fn leave_to_first(&mut self, basis: &Basis<'_>) {
         let targets = by_rule(basis);
-        let mut first: HashMap<(&Target, SourcePath), usize> = HashMap::new();
+        let mut first: HashMap<(&Target, SourcePath), u32> = HashMap::new();
         let left_out = &mut self.left_out;
         self.taken.retain(|taken| {
-            let key = (&*targets[taken.rule], basis.source_path(taken));
+            let key = (&*targets[taken.rule()], basis.source_path(taken));
             let earlier = *first.entry(key).or_insert(taken.rule);
             if earlier != taken.rule {
-                let refusal = Refusal::TakenBy(earlier);
-                *left_out[taken.rule].entry(refusal).or_default() += 1;
+                let refusal = Refusal::TakenBy(earlier as usize);
+                *left_out[taken.rule()].entry(refusal).or_default() += 1;
             }
             earlier == taken.rule
         });
@@ -332,9 +403,10 @@ impl Selection {
     fn tell_copies(&mut self, basis: &Basis<'_>, seen: &[(usize, RootId, usize)]) {
         let targets = by_rule(basis);
         let rules = &basis.manifest.rules;
-        let path = |root: RootId, candidate: usize| {
+        let mut text = String::new();
+        let mut path = |root: RootId, candidate: usize| {
             let root = &basis.candidates.roots[root.0];
-            root.source_path(&root.found[candidate].relative)
+            SourcePath::new(root.write_source_path(candidate, &mut text))
         };
         let mut first: HashMap<(&Target, SourcePath), usize> = HashMap::new();
         for (rule, root, candidate) in seen {
@@ -345,9 +417,10 @@ impl Selection {
             }
         }
         for taken in &mut self.taken {
-            let key = (&*targets[taken.rule], path(taken.root, taken.candidate));
-            if first.get(&key) != Some(&taken.rule) {
-                taken.copy = Copy::Further;
+            let root = basis.root_of(taken);
+            let key = (&*targets[taken.rule()], path(root, taken.candidate()));
+            if first.get(&key) != Some(&taken.rule()) {
+                taken.rest |= FURTHER;
             }
         }
     }
@@ -361,10 +434,26 @@ fn asks_beside(rule: &Rule) -> bool {
     })
 }
 
+/// Whether it is known that an include of a rule takes a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Included {
+    Yes,
+    Unknown,
+}
+
 /// Why a rule does not take a candidate, as far as patterns, depth, size and time say so.
 #[must_use]
 pub fn refusal(basis: &Basis<'_>, rule: &Rule, candidate: &Candidate) -> Option<Refusal> {
-    let path = candidate.relative.as_str();
+    let found = (candidate.relative.as_str(), &candidate.entry);
+    refusal_of(basis, rule, found, Included::Unknown)
+}
+
+fn refusal_of(
+    basis: &Basis<'_>,
+    rule: &Rule,
+    (path, entry): (&str, &Entry),
+    is_included: Included,
+) -> Option<Refusal> {
     let select = &rule.select;
     if let Some(folder) = path.strip_suffix('/') {
         // What cannot be listed may hide files that are wanted.
@@ -373,8 +462,10 @@ pub fn refusal(basis: &Basis<'_>, rule: &Rule, candidate: &Candidate) -> Option<
         let is_deep = select.max_depth.is_some_and(|max| depth(folder) >= max);
         return (!hides || folder != "." && is_deep).then_some(Refusal::NotIncluded);
     }
-    let is_included = rule.include.patterns().is_empty() || rule.include.matches(path);
-    if may_hold_files(candidate) {
+    let is_included = is_included == Included::Yes
+        || rule.include.patterns().is_empty()
+        || rule.include.matches(path);
+    if may_hold_files(entry) {
         let hides = rule.include.may_match_below(path) && !rule.exclude.covers(path);
         let is_taken = is_included && !rule.exclude.matches(path);
         return (!hides && !is_taken).then_some(Refusal::NotIncluded);
@@ -382,13 +473,15 @@ pub fn refusal(basis: &Basis<'_>, rule: &Rule, candidate: &Candidate) -> Option<
     if !is_included {
         return Some(Refusal::NotIncluded);
     }
-    if let Some(pattern) = rule.exclude.matching(path).next() {
+    if !rule.exclude.patterns().is_empty()
+        && let Some(pattern) = rule.exclude.matching(path).next()
+    {
         return Some(Refusal::Excluded(pattern));
     }
     if select.max_depth.is_some_and(|max| depth(path) > max) {
         return Some(Refusal::TooDeep);
     }
-    let Entry::File(stat) = &candidate.entry else {
+    let Entry::File(stat) = entry else {
         return None;
     };
     if select.min_size.is_some_and(|min| stat.size < min) {
@@ -409,8 +502,8 @@ pub fn refusal(basis: &Basis<'_>, rule: &Rule, candidate: &Candidate) -> Option<
 }
 
 /// Whether there may be files behind it that a rule wants: it must not pass in silence.
-fn may_hold_files(candidate: &Candidate) -> bool {
-    matches!(&candidate.entry, Entry::Other(kind) if kind.may_hold_files())
+fn may_hold_files(entry: &Entry) -> bool {
+    matches!(entry, Entry::Other(kind) if kind.may_hold_files())
 }
 
 fn depth(path: &str) -> usize {
@@ -418,16 +511,16 @@ fn depth(path: &str) -> usize {
 }
 
 /// What a rule's capture finds in a path.
-pub(super) fn captured(rule: &Rule, path: &RelativePath) -> Option<Fields> {
-    rule.capture.as_ref()?.capture.find(path.as_str())
+pub(super) fn captured(rule: &Rule, path: &str) -> Option<Fields> {
+    rule.capture.as_ref()?.capture.find(path)
 }
 
 /// What templates of one file may use.
 pub(super) fn values<'a>(
     basis: &Basis<'a>,
     rule: &'a Rule,
-    taken: &'a Taken,
-    file: (&'a RelativePath, Stat),
+    extra: &'a Extra,
+    file: (&'a str, Stat),
     capture: Option<&'a Fields>,
 ) -> Values<'a> {
     Values {
@@ -436,8 +529,8 @@ pub(super) fn values<'a>(
         rule: Some(&rule.name),
         file: Some(file),
         capture,
-        row: taken.row.as_ref().map(|row| &row.fields),
-        sidecar: taken.sidecar.as_ref().map(|beside| &beside.1.fields),
+        row: extra.row.as_ref().map(|row| &row.fields),
+        sidecar: extra.sidecar.as_ref().map(|beside| &beside.1.fields),
     }
 }
 
@@ -476,11 +569,11 @@ mod tests {
             }),
         };
         Candidates {
-            roots: vec![RootCandidates {
-                prefix: "in/".to_owned(),
-                home_below: None,
-                found: files.iter().map(file).collect(),
-            }],
+            roots: vec![RootCandidates::of(
+                "in/".to_owned(),
+                None,
+                files.iter().map(file).collect(),
+            )],
             rule_roots: vec![Some(RootId(0)); rules],
         }
     }
@@ -502,8 +595,8 @@ mod tests {
         let mut selection = Selection::new(&basis);
         selection.finish(&basis);
         let rows = selection.taken.iter().map(|taken| {
-            let path = basis.candidate(taken).relative.as_str().to_owned();
-            (taken.rule, path, taken.copy == Copy::Further)
+            let (path, _) = basis.found(taken);
+            (taken.rule(), path, taken.copy() == Copies::Further)
         });
         rows.collect()
     }

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+use std::fmt::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -6,9 +8,9 @@ use super::*;
 use crate::diagnostic::Source;
 use crate::manifest::{Given, read};
 use crate::model::{
-    AttemptId, Candidate, DatasetId, Environment, FileId, RootCandidates, RuleName, shown,
+    AttemptId, Candidate, DatasetId, Digest, Environment, FileId, KnownFile, KnownState, Metadata,
+    Owner, RelativePath, RootCandidates, RuleName, shown,
 };
-use crate::model::{Metadata, Owner};
 
 const RULE: &str = "version: 1\nuploads:\n- {name: all, root: in, include: '**', dataset_id: d}\n";
 
@@ -46,11 +48,7 @@ fn file(relative: &str, stat: Stat) -> Candidate {
 
 fn candidates(rules: usize, found: Vec<Candidate>) -> Candidates {
     Candidates {
-        roots: vec![RootCandidates {
-            prefix: "in/".to_owned(),
-            home_below: None,
-            found,
-        }],
+        roots: vec![RootCandidates::of("in/".to_owned(), None, found)],
         rule_roots: vec![Some(RootId(0)); rules],
     }
 }
@@ -91,10 +89,19 @@ struct Case {
     manifest: Manifest,
     candidates: Candidates,
     known: Known,
+    /// Paths that are gone.
     gone: HashSet<SourcePath>,
-    digests: Digests,
+    digests: Vec<(CandidateId, Result<Digest, Arc<str>>)>,
     in_doubt: InDoubt,
     doubts: Vec<Doubt>,
+}
+
+/// A plan, all of it made.
+#[derive(Debug, PartialEq)]
+struct Made {
+    files: Vec<PlannedFile>,
+    vanished: usize,
+    tallied: usize,
 }
 
 impl Case {
@@ -104,13 +111,13 @@ impl Case {
             manifest,
             known: Known::default(),
             gone: HashSet::new(),
-            digests: Digests::new(),
+            digests: Vec::new(),
             in_doubt: InDoubt::default(),
             doubts: Vec::new(),
         }
     }
 
-    fn with_inputs<T>(&self, then: impl FnOnce(&Inputs<'_>) -> T) -> T {
+    fn with_sketch<T>(&self, then: impl FnOnce(Sketch<'_>, Gone) -> T) -> T {
         let (origin, run) = (Origin::new("sandbox"), RunId::new("run"));
         let basis = Basis {
             manifest: &self.manifest,
@@ -121,19 +128,53 @@ impl Case {
         };
         let mut selection = Selection::new(&basis);
         selection.finish(&basis);
-        then(&Inputs {
+        let inputs = Inputs {
             basis,
             selection: &selection,
-            known: &self.known,
-            gone: &self.gone,
-            digests: &self.digests,
             in_doubt: self.in_doubt,
             doubts: &self.doubts,
+        };
+        let Ok(sketch) = Sketch::new(&inputs, &self.known);
+        let is_gone = |path: &str| self.gone.contains(&SourcePath::new(path));
+        let gone = Gone::new(sketch.absent().map(is_gone));
+        then(sketch, gone)
+    }
+
+    fn undecided(&self) -> Vec<CandidateId> {
+        self.with_sketch(|sketch, gone| sketch.undecided(&gone))
+    }
+
+    fn absent(&self) -> BTreeSet<SourcePath> {
+        self.with_sketch(|sketch, _| sketch.absent().map(SourcePath::new).collect())
+    }
+
+    fn plan(&self) -> Made {
+        let digests = self.digests.iter().cloned().collect();
+        self.with_sketch(|sketch, gone| {
+            let Ok(plan) = sketch.finish(&gone, &digests, &self.known);
+            let files: Vec<PlannedFile> = plan.files().collect();
+            for (row, file) in files.iter().enumerate() {
+                assert_eq!(plan.action(row), file.decision.action());
+                assert_eq!(plan.reason(row), file.decision.reason());
+                assert_eq!(plan.is_upload(row), file.is_upload());
+                assert_eq!(plan.asks_service(row), file.asks_service());
+                assert_eq!(plan.notes_of(row), file.notes);
+                assert_eq!(plan.sending(row), file.sending);
+                assert_eq!(plan.stat(row), file.stat);
+                assert!(plan.of_rule(file.rule).contains(&row));
+            }
+            Made {
+                files,
+                vanished: plan.vanished,
+                tallied: plan.tallies().values().map(|tally| tally.files).sum(),
+            }
         })
     }
 
-    fn plan(&self) -> Plan {
-        self.with_inputs(plan)
+    fn read(&mut self, content: &str) {
+        for id in self.undecided() {
+            self.digests.push((id, Ok(digest(content))));
+        }
     }
 
     fn decisions(&self) -> Vec<(String, &'static str, &'static str)> {
@@ -149,6 +190,12 @@ impl Case {
         .collect()
     }
 }
+
+/// The first of all candidates.
+const FIRST: CandidateId = CandidateId {
+    root: RootId(0),
+    index: 0,
+};
 
 fn one_known(file_stat: Stat, known_file: KnownFile) -> Case {
     let mut case = Case::new(manifest(RULE), vec![file("a.txt", file_stat)]);
@@ -174,11 +221,11 @@ fn what_the_ledger_knows_decides() {
         let case = one_known(same, known(state, same, "abc"));
         let decided = &case.decisions()[0];
         assert_eq!((decided.1, decided.2), expected);
-        assert_eq!(case.with_inputs(undecided), []);
+        assert_eq!(case.undecided(), []);
     }
     let grown = one_known(stat(4, 0), known(KnownState::Stored, same, "abc"));
     assert_eq!(grown.decisions()[0].2, "changed");
-    assert_eq!(grown.with_inputs(undecided), []);
+    assert_eq!(grown.undecided(), []);
 }
 
 #[test]
@@ -223,14 +270,13 @@ fn another_time_or_inode_makes_the_content_decide() {
     };
     for now in [stat(3, 5), other_inode] {
         let mut case = one_known(now, known(KnownState::Stored, stat(3, 0), "abc"));
-        let asked = case.with_inputs(undecided);
-        assert_eq!(asked, [(RootId(0), RelativePath::new("a.txt"))]);
+        assert_eq!(case.undecided(), [FIRST]);
         for (content, reason) in [
             (Ok(digest("abc")), "unchanged"),
             (Ok(digest("abd")), "changed"),
-            (Err("gone".to_owned()), "unusable"),
+            (Err("gone".into()), "unusable"),
         ] {
-            case.digests.insert(asked[0].clone(), content);
+            case.digests = vec![(FIRST, content)];
             assert_eq!(case.decisions()[0].2, reason);
         }
     }
@@ -240,10 +286,10 @@ fn another_time_or_inode_makes_the_content_decide() {
 fn a_time_too_close_to_the_reading_proves_nothing() {
     let recent = stat(3, NOW - 1);
     let case = one_known(recent, known(KnownState::Stored, recent, "abc"));
-    assert_eq!(case.with_inputs(undecided).len(), 1);
+    assert_eq!(case.undecided().len(), 1);
     let settled = stat(3, NOW - 3);
     let case = one_known(settled, known(KnownState::Stored, settled, "abc"));
-    assert_eq!(case.with_inputs(undecided).len(), 0);
+    assert_eq!(case.undecided().len(), 0);
 }
 
 #[test]
@@ -289,8 +335,8 @@ fn names_that_the_service_changes_or_that_clash_are_noted() {
         manifest(RULE),
         vec![
             file("a/x.txt", stat(1, 0)),
-            file("b/x.txt", stat(1, 0)),
             file("b/odd\u{a0}name", stat(0, 0)),
+            file("b/x.txt", stat(1, 0)),
             file("c/back\\slash", stat(1 << 31, 0)),
         ],
     );
@@ -302,9 +348,9 @@ fn names_that_the_service_changes_or_that_clash_are_noted() {
         .collect();
     let shared = "1 other file of this plan with the same name there";
     assert_eq!(notes[0], [shared]);
-    assert_eq!(notes[1], [shared]);
+    assert_eq!(notes[2], [shared]);
     assert_eq!(
-        notes[2],
+        notes[1],
         [
             "the service will store it as \"oddname\"",
             "it is empty; a service may refuse it"
@@ -378,13 +424,14 @@ proptest! {
             let path = SourcePath::new(format!("in/{name}"));
             case.known.insert(&target(), path, known(state, stat(*size, *time), content));
         }
-        for key in case.with_inputs(undecided) {
-            let content = &files[key.1.as_str()].2;
-            case.digests.insert(key, Ok(digest(content)));
+        for id in case.undecided() {
+            let path = case.candidates.roots[0].relative(id.index);
+            let content = &files[path.as_str()].2;
+            case.digests.push((id, Ok(digest(content))));
         }
         let plan = case.plan();
         prop_assert_eq!(plan.files.len(), files.len());
-        prop_assert_eq!(plan.tallies().values().map(|t| t.files).sum::<usize>(), files.len());
+        prop_assert_eq!(plan.tallied, files.len());
         for row in &plan.files {
             let (size, time, content) = &files[row.relative.as_str()];
             let expected = match stored.get(row.relative.as_str()) {
@@ -413,10 +460,7 @@ fn found_again(keys: &str, now: Stat, content: &str) -> (&'static str, &'static 
     let path = SourcePath::new("in/a");
     let before = known(KnownState::Stored, stat(5, 100), "bytes");
     case.known.insert(&target(), path, before);
-    for (root, relative) in case.with_inputs(undecided) {
-        let read = Ok(digest(content));
-        case.digests.insert((root, relative), read);
-    }
+    case.read(content);
     let (_, action, reason) = case.decisions().remove(0);
     (action, reason)
 }
@@ -512,7 +556,7 @@ fn nothing_is_read_where_size_and_time_are_believed() {
     let before = known(KnownState::Stored, stat(5, 100), "bytes");
     case.known
         .insert(&target(), SourcePath::new("in/a"), before);
-    assert_eq!(case.with_inputs(undecided), []);
+    assert_eq!(case.undecided(), []);
     assert_eq!(case.decisions()[0].1, "skip");
 }
 
@@ -545,11 +589,9 @@ fn moved(keys: &str, remote_name: &str, found: &[&str]) -> (Vec<&'static str>, u
     }
     let path = SourcePath::new("in/old/a");
     case.known.insert(&target(), path.clone(), before);
-    assert_eq!(case.with_inputs(absent), std::slice::from_ref(&path));
+    assert_eq!(case.absent(), BTreeSet::from([path.clone()]));
     case.gone.insert(path);
-    for (root, relative) in case.with_inputs(undecided) {
-        case.digests.insert((root, relative), Ok(digest("bytes")));
-    }
+    case.read("bytes");
     let vanished = case.plan().vanished;
     let reasons = case.decisions().into_iter().map(|(_, _, reason)| reason);
     (reasons.collect(), vanished)
@@ -585,7 +627,7 @@ fn what_is_still_there_or_another_streams_is_not_moved_nor_vanished() {
     };
     case.known.insert(&target(), theirs.clone(), other);
     case.gone.insert(theirs);
-    assert_eq!(case.with_inputs(undecided), []);
+    assert_eq!(case.undecided(), []);
     assert_eq!(case.decisions()[0].2, "new");
     assert_eq!(case.plan().vanished, 0);
 }
@@ -613,20 +655,88 @@ fn a_file_in_doubt_that_was_moved_is_held_and_not_sent_as_a_new_one() {
         reason: None,
         last_look: None,
     });
-    assert_eq!(case.with_inputs(absent), std::slice::from_ref(&path));
+    assert_eq!(case.absent(), BTreeSet::from([path.clone()]));
     let reasons = |case: &Case| -> Vec<&'static str> {
         let rows = case.decisions().into_iter();
         rows.map(|(_, _, reason)| reason).collect()
     };
-    assert_eq!(case.with_inputs(undecided), []);
+    assert_eq!(case.undecided(), []);
     assert_eq!(reasons(&case), ["new", "new"], "its source is still there");
     case.gone.insert(path);
-    for (root, relative) in case.with_inputs(undecided) {
-        case.digests.insert((root, relative), Ok(digest("bytes")));
-    }
+    case.read("bytes");
     assert_eq!(reasons(&case), ["in_doubt", "new"]);
-    for read in case.digests.values_mut() {
+    for (_, read) in &mut case.digests {
         *read = Ok(digest("other"));
     }
     assert_eq!(reasons(&case), ["new", "new"]);
+}
+
+/// What a ledger may know of `name`: of which target, how it stands, whose it is.
+type Past = (String, u8, u8, bool);
+
+proptest! {
+    /// A map of all that is known is the oracle, whatever the rules, copies and pages.
+    #[test]
+    fn the_ordered_join_agrees_with_a_map(
+        names in prop::collection::btree_set("[ab]{1,2}(![ab])?", 0..8),
+        rules in prop::collection::vec(("(\\*|a\\*|b\\*)", 0_u8..2), 1..4),
+        past in prop::collection::vec(
+            ("[ab]{1,2}(![ab])?(//r[0-2])?", 0_u8..3, 0_u8..3, any::<bool>()), 0..12,
+        ),
+        overlap in prop::sample::select(&["error", "all"][..]),
+    ) {
+        let mut text = format!("version: 1\noverlap: {overlap}\nuploads:\n");
+        for (index, (include, dataset)) in rules.iter().enumerate() {
+            let _ = writeln!(
+                text,
+                "- {{name: r{index}, root: in, include: '{include}', dataset_id: d{dataset}}}"
+            );
+        }
+        let same = stat(3, 0);
+        let found = names.iter().map(|name| file(name, same)).collect();
+        let mut case = Case::new(manifest(&text), found);
+        let target = |dataset: u8| Target {
+            dataset_id: Some(DatasetId::new(format!("d{dataset}"))),
+            ..target()
+        };
+        let mut left = BTreeSet::new();
+        for past in &past {
+            let (name, dataset, state, ours): &Past = past;
+            let state = [KnownState::Stored, KnownState::NotStored, in_doubt()][*state as usize].clone();
+            let before = KnownFile {
+                owner: if *ours { Owner::ThisStream } else { Owner::AnotherStream },
+                ..known(state, same, "abc")
+            };
+            let path = SourcePath::new(format!("in/{name}"));
+            case.known.insert(&target(*dataset), path, before);
+        }
+        let plan = case.plan();
+        for row in &plan.files {
+            let target = target(rules[row.rule].1);
+            let is_conflict = matches!(row.decision, Decision::Conflict(_));
+            let expected = match case.known.get(&target, &row.path).map(|known| &known.state) {
+                Some(KnownState::Stored) => "unchanged",
+                Some(KnownState::InDoubt(..)) => "in_doubt",
+                _ if is_conflict => "same_file",
+                Some(KnownState::NotStored) => "retry",
+                None => "new",
+            };
+            prop_assert_eq!(row.decision.reason().word(), expected, "{:?}", row.path);
+            let twins = plan.files.iter().filter(|other| {
+                other.path == row.path && rules[other.rule].1 == rules[row.rule].1
+            });
+            let is_sent = matches!(row.decision.reason(), Reason::New | Reason::Retry);
+            prop_assert!(!is_sent || twins.count() == 1, "{:?}", row.path);
+        }
+        for (other, path, known) in case.known.iter() {
+            let mut takers = plan.files.iter();
+            let is_taken = takers.any(|row| row.path == *path && target(rules[row.rule].1) == *other);
+            let is_asked = rules.iter().any(|(_, dataset)| target(*dataset) == *other);
+            let is_ours = known.owner == Owner::ThisStream && known.state == KnownState::Stored;
+            if is_asked && is_ours && !is_taken {
+                left.insert(path.clone());
+            }
+        }
+        prop_assert_eq!(case.absent(), left);
+    }
 }

@@ -1,8 +1,9 @@
 //! One row for each planned file, in plan order, as CSV, JSON or JSON Lines.
 //!
-//! Written beside its destination, synced and renamed: a reader sees the old report or the new
-//! one, never half of one.
+//! Rows are written as they come, to all reports of a run at once. A report grows beside its
+//! destination, is synced and renamed: a reader sees the old one or the new one, never half of one.
 
+mod form;
 mod row;
 mod write;
 
@@ -15,8 +16,9 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{Difference, Gravity, Outcome, RunId};
 
-pub use self::row::{Row, planned_rows, rows, rows_of_ledger, unattempted};
-pub use self::write::{probe, render, schema, write};
+pub use self::form::schema;
+pub use self::row::{Row, planned_rows, row_of_ledger, row_of_plan, unattempted};
+pub use self::write::{Printout, Reports, probe};
 
 /// The version of the report's form; grows when a field changes its meaning.
 const FORMAT: u32 = 1;
@@ -69,18 +71,13 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts files and bytes.
-    #[must_use]
-    pub fn of(rows: &[Row<'_>]) -> Self {
-        let mut counts = Self::default();
-        for row in rows {
-            let entry = counts.outcomes.entry(row.outcome).or_default();
-            entry.0 += 1;
-            entry.1 += row.size.unwrap_or(0);
-            let gravity = row.difference.map(Difference::gravity);
-            counts.astray += usize::from(gravity == Some(Gravity::FailsRun));
-        }
-        counts
+    /// Counts one more row.
+    pub fn add(&mut self, row: &Row<'_>) {
+        let entry = self.outcomes.entry(row.outcome).or_default();
+        entry.0 += 1;
+        entry.1 += row.size.unwrap_or(0);
+        let gravity = row.difference.map(Difference::gravity);
+        self.astray += usize::from(gravity == Some(Gravity::FailsRun));
     }
 
     /// Files by outcome.

@@ -9,7 +9,7 @@ use crate::model::{
     AttemptId, DatasetId, Difference, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome,
     RuleName, SourcePath, Target,
 };
-use crate::plan::{Decision, Note, Plan, PlannedFile, UploadReason};
+use crate::plan::{Decision, Note, Plan, PlannedFile, PlannedRule, UploadReason};
 
 /// One planned file's row. The order of the fields is the order of a CSV's columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -26,9 +26,9 @@ pub struct Row<'a> {
     /// What became of it.
     pub outcome: Outcome,
     /// The id the service gave it, also where an earlier run stored it.
-    pub file_id: Option<FileId>,
+    pub file_id: Option<&'a FileId>,
     /// Why, in words for people; null where a file is stored and nothing is odd about that.
-    pub reason: Option<String>,
+    pub reason: Option<&'a str>,
     /// The name it was, or would be, sent under.
     pub remote_name: Option<&'a str>,
     /// Bytes; null where there is no regular file.
@@ -44,7 +44,7 @@ pub struct Row<'a> {
     /// The last HTTP status that the service answered.
     pub http_status: Option<u16>,
     /// The last attempt's `X-Request-ID`; of a file in doubt, that of the attempt in question.
-    pub request_id: Option<AttemptId>,
+    pub request_id: Option<&'a AttemptId>,
     /// When the first attempt began.
     #[serde(serialize_with = "milliseconds")]
     pub started: Option<Timestamp>,
@@ -52,9 +52,9 @@ pub struct Row<'a> {
     #[serde(serialize_with = "milliseconds")]
     pub finished: Option<Timestamp>,
     /// The name the service says it stored it under.
-    pub returned_name: Option<String>,
+    pub returned_name: Option<&'a str>,
     /// The dataset's name as the service gave it.
-    pub returned_dataset: Option<String>,
+    pub returned_dataset: Option<&'a str>,
     /// The worst that is odd about how it is stored; the reason says it in words.
     #[serde(skip)]
     pub difference: Option<Difference>,
@@ -66,17 +66,6 @@ fn milliseconds<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Resul
         Some(time) => serializer.collect_str(&format_args!("{time:.3}")),
         None => serializer.serialize_none(),
     }
-}
-
-/// The rows of a plan, given how its uploads ended.
-#[must_use]
-pub fn rows(plan: &Plan, ends: Vec<Option<JobEnd>>) -> Vec<Row<'_>> {
-    let ends = ends.into_iter().chain(std::iter::repeat(None));
-    plan.files
-        .iter()
-        .zip(ends)
-        .map(|(file, end)| row(plan, file, end.unwrap_or_else(|| unattempted(file))))
-        .collect()
 }
 
 /// How a row ends whose file was not sent.
@@ -111,29 +100,42 @@ pub fn unattempted(file: &PlannedFile) -> JobEnd {
 }
 
 /// A plan's rows as the ledger keeps them, so that the report of any run can be had again.
-#[must_use]
-pub fn planned_rows(plan: &Plan) -> Vec<PlannedRow<'_>> {
-    plan.files.iter().map(|file| planned(plan, file)).collect()
+pub fn planned_rows<'a>(plan: &'a Plan<'_>) -> impl Iterator<Item = PlannedRow<'a>> {
+    plan.files().map(|file| planned(&plan.rules, file))
 }
 
-fn planned<'a>(plan: &'a Plan, file: &'a PlannedFile) -> PlannedRow<'a> {
-    let sending = file.sending.as_ref();
+fn planned(rules: &[PlannedRule], file: PlannedFile) -> PlannedRow<'_> {
+    let unattempted = unattempted(&file);
+    let rule = &rules[file.rule];
+    let (remote_name, content_type, metadata) = match file.sending {
+        Some(sending) => (
+            Some(sending.remote_name.into()),
+            Some(sending.content_type.into()),
+            Some(sending.metadata),
+        ),
+        None => (None, None, None),
+    };
     PlannedRow {
-        rule_index: file.rule,
-        rule: &plan.rules[file.rule].name,
-        target: &plan.rules[file.rule].target,
-        path: &file.path,
+        rule: &rule.name,
+        target: &rule.target,
+        path: file.path,
         decision: file.decision.action().word(),
-        unattempted: unattempted(file),
-        remote_name: sending.map(|s| s.remote_name.as_str()),
+        unattempted,
+        remote_name,
         size: file.stat.map(|stat| stat.size),
-        content_type: sending.map(|s| s.content_type.as_str()),
-        metadata: sending.map(|s| &s.metadata),
+        content_type,
+        metadata,
     }
 }
 
-fn row<'a>(plan: &'a Plan, file: &'a PlannedFile, end: JobEnd) -> Row<'a> {
-    let rule = &plan.rules[file.rule];
+/// The row of a planned file, given how it ended.
+#[must_use]
+pub fn row_of_plan<'a>(
+    rules: &'a [PlannedRule],
+    file: &'a PlannedFile,
+    end: &'a JobEnd,
+) -> Row<'a> {
+    let rule = &rules[file.rule];
     let sending = file.sending.as_ref();
     let what = What {
         rule: &rule.name,
@@ -147,13 +149,9 @@ fn row<'a>(plan: &'a Plan, file: &'a PlannedFile, end: JobEnd) -> Row<'a> {
     what.ended(end)
 }
 
-/// The rows of a run, or of all files, as the ledger has them.
+/// A row of a run, or of all files, as the ledger has it.
 #[must_use]
-pub fn rows_of_ledger(found: &[RunRow]) -> Vec<Row<'_>> {
-    found.iter().map(row_of_ledger).collect()
-}
-
-fn row_of_ledger(row: &RunRow) -> Row<'_> {
+pub fn row_of_ledger(row: &RunRow) -> Row<'_> {
     let what = What {
         rule: &row.rule,
         path: &row.path,
@@ -161,9 +159,9 @@ fn row_of_ledger(row: &RunRow) -> Row<'_> {
         remote_name: row.remote_name.as_deref(),
         size: row.size,
         content_type: row.content_type.as_deref(),
-        metadata: row.metadata.as_ref(),
+        metadata: row.metadata.as_deref(),
     };
-    what.ended(row.end.clone())
+    what.ended(&row.end)
 }
 
 /// What a row is about, wherever that was read.
@@ -178,15 +176,15 @@ struct What<'a> {
 }
 
 impl<'a> What<'a> {
-    fn ended(self, end: JobEnd) -> Row<'a> {
+    fn ended(self, end: &'a JobEnd) -> Row<'a> {
         Row {
             rule: self.rule,
             path: self.path,
             dataset_id: self.target.dataset_id.as_ref(),
             organization_id: self.target.organization_id.as_ref(),
             outcome: end.outcome,
-            file_id: end.file_id,
-            reason: end.reason,
+            file_id: end.file_id.as_ref(),
+            reason: end.reason.as_deref(),
             remote_name: self.remote_name,
             size: self.size,
             content_type: self.content_type,
@@ -194,11 +192,11 @@ impl<'a> What<'a> {
             metadata: self.metadata,
             attempts: end.attempts,
             http_status: end.http_status,
-            request_id: end.request_id,
+            request_id: end.request_id.as_ref(),
             started: end.started,
             finished: end.finished,
-            returned_name: end.returned_name,
-            returned_dataset: end.returned_dataset,
+            returned_name: end.returned_name.as_deref(),
+            returned_dataset: end.returned_dataset.as_deref(),
             difference: end.difference,
         }
     }

@@ -1,57 +1,182 @@
-//! Rows to bytes, bytes to a file.
+//! Rows to files.
 
+use std::fmt;
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::Value;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, SpooledTempFile, TempPath};
 
+use super::form::{Cells, Cutter, Form};
 use super::{Header, Row};
-use crate::model::{FileId, Metadata, ReportFormat, schema_of};
+use crate::model::ReportFormat;
 
-/// Writes a report in one step: to a temporary file beside its destination, synced, renamed.
-/// Missing folders are made.
-///
-/// # Errors
-///
-/// Whatever the operating system says; the destination is then as it was.
-pub fn write(
-    path: &Path,
-    format: ReportFormat,
-    header: &Header,
-    rows: &[Row<'_>],
-) -> io::Result<()> {
-    let mut temporary = temporary(path)?;
-    {
-        let mut buffer = BufWriter::new(temporary.as_file_mut());
-        render(&mut buffer, format, header, rows)?;
-        buffer.flush()?;
-    }
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    // The new name is durable once its folder is.
-    File::open(folder_of(path))?.sync_all()
+/// Bytes of a report that are written together.
+const WRITTEN_TOGETHER: usize = 256 * 1024;
+
+/// The reports of one run, written while its rows come in. What is said of the run as a whole stands
+/// before the rows and is known behind them: until then the rows are put by in a file of their own.
+#[derive(Debug, Default)]
+pub struct Reports {
+    cutter: Cutter,
+    reports: Vec<(PathBuf, io::Result<Report>)>,
 }
 
-/// Writes a report's text.
-///
-/// # Errors
-///
-/// What the writer says.
-pub fn render(
-    to: &mut impl Write,
-    format: ReportFormat,
-    header: &Header,
-    rows: &[Row<'_>],
-) -> io::Result<()> {
-    match format {
-        ReportFormat::Csv => csv(to, rows),
-        ReportFormat::Json => json(to, header, rows),
-        ReportFormat::JsonLines => json_lines(to, header, rows),
+/// One of them.
+#[derive(Debug)]
+struct Report {
+    sheet: Sheet<File>,
+    temporary: TempPath,
+}
+
+impl Reports {
+    /// Begins to write reports, each to a temporary file beside its destination. Missing folders
+    /// are made.
+    #[must_use]
+    pub fn begin(places: &[(PathBuf, ReportFormat)]) -> Self {
+        let reports = places
+            .iter()
+            .map(|(path, format)| (path.clone(), Report::begin(path, *format)));
+        Self {
+            cutter: Cutter::default(),
+            reports: reports.collect(),
+        }
+    }
+
+    /// Adds a row to each. One that cannot be written does not keep the others from it.
+    pub fn row(&mut self, row: &Row<'_>) {
+        let cells = self.cutter.cells(row);
+        for (_, report) in &mut self.reports {
+            if let Ok(begun) = report
+                && let Err(error) = begun.sheet.row(&cells)
+            {
+                *report = Err(error);
+            }
+        }
+    }
+
+    /// Puts each in its place, in one step: synced, then renamed. Of one that failed the
+    /// destination is as it was.
+    #[must_use]
+    pub fn finish(self, header: &Header) -> Vec<(PathBuf, io::Result<()>)> {
+        let finish = |(path, report): (PathBuf, io::Result<Report>)| {
+            let result = report.and_then(|report| report.finish(&path, header));
+            (path, result)
+        };
+        self.reports.into_iter().map(finish).collect()
+    }
+}
+
+impl Report {
+    fn begin(path: &Path, format: ReportFormat) -> io::Result<Self> {
+        let (file, temporary) = temporary(path)?.into_parts();
+        let rows = tempfile::spooled_tempfile_in(WRITTEN_TOGETHER, folder_of(path));
+        Ok(Self {
+            sheet: Sheet::new(file, format, rows),
+            temporary,
+        })
+    }
+
+    fn finish(self, path: &Path, header: &Header) -> io::Result<()> {
+        let file = self.sheet.finish(header)?;
+        file.sync_all()?;
+        self.temporary.persist(path).map_err(|error| error.error)?;
+        // The new name is durable once its folder is.
+        File::open(folder_of(path))?.sync_all()
+    }
+}
+
+/// A report that is printed while its rows come in.
+pub struct Printout<W: Write> {
+    cutter: Cutter,
+    sheet: Sheet<W>,
+}
+
+impl<W: Write> fmt::Debug for Printout<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Printout")
+    }
+}
+
+impl<W: Write> Printout<W> {
+    /// Begins to print.
+    #[must_use]
+    pub fn begin(to: W, format: ReportFormat) -> Self {
+        Self {
+            cutter: Cutter::default(),
+            sheet: Sheet::new(to, format, SpooledTempFile::new(WRITTEN_TOGETHER)),
+        }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    ///
+    /// What the writer says.
+    pub fn row(&mut self, row: &Row<'_>) -> io::Result<()> {
+        self.sheet.row(&self.cutter.cells(row))
+    }
+
+    /// Prints what is left.
+    ///
+    /// # Errors
+    ///
+    /// What the writer says.
+    pub fn finish(self, header: &Header) -> io::Result<W> {
+        self.sheet.finish(header)
+    }
+}
+
+/// A report's text on its way.
+#[derive(Debug)]
+struct Sheet<W> {
+    to: W,
+    form: Form,
+    /// The rows, where something stands before them that is known behind them.
+    rows: Option<SpooledTempFile>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Sheet<W> {
+    fn new(to: W, format: ReportFormat, rows: SpooledTempFile) -> Self {
+        let form = Form::new(format);
+        let columns = form.columns();
+        Self {
+            to,
+            rows: columns.is_none().then_some(rows),
+            buffer: columns.unwrap_or_default().into_bytes(),
+            form,
+        }
+    }
+
+    fn row(&mut self, cells: &Cells<'_>) -> io::Result<()> {
+        self.form.row(&mut self.buffer, cells);
+        if self.buffer.len() < WRITTEN_TOGETHER {
+            return Ok(());
+        }
+        self.empty()
+    }
+
+    fn empty(&mut self) -> io::Result<()> {
+        match &mut self.rows {
+            Some(rows) => rows.write_all(&self.buffer)?,
+            None => self.to.write_all(&self.buffer)?,
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self, header: &Header) -> io::Result<W> {
+        if let Some(mut rows) = self.rows.take() {
+            self.to.write_all(self.form.header(header)?.as_bytes())?;
+            rows.rewind()?;
+            io::copy(&mut rows, &mut self.to)?;
+        }
+        self.empty()?;
+        self.to.write_all(self.form.end().as_bytes())?;
+        self.to.flush()?;
+        Ok(self.to)
     }
 }
 
@@ -59,7 +184,7 @@ pub fn render(
 ///
 /// # Errors
 ///
-/// What [`write()`] would say.
+/// What [`Reports::finish`] would say.
 pub fn probe(path: &Path) -> io::Result<()> {
     temporary(path).map(drop)
 }
@@ -83,119 +208,6 @@ fn temporary(path: &Path) -> io::Result<NamedTempFile> {
         .tempfile_in(folder_of(path))
 }
 
-/// A run's report in JSON. In JSON Lines the first line is the definition `header`, every other
-/// one a `row`. Later versions may have more fields: skip those you do not know.
-#[derive(Serialize, JsonSchema)]
-#[schemars(title = "roe-batch report")]
-struct Document<'a> {
-    /// What is said of the run as a whole.
-    header: &'a Header,
-    /// One row for each planned file, in the plan's order.
-    files: &'a [Row<'a>],
-}
-
-/// The JSON Schema (draft-07) of a report in JSON.
-#[must_use]
-pub fn schema() -> Value {
-    schema_of::<Document<'_>>()
-}
-
-fn json(to: &mut impl Write, header: &Header, rows: &[Row<'_>]) -> io::Result<()> {
-    serde_json::to_writer_pretty(
-        &mut *to,
-        &Document {
-            header,
-            files: rows,
-        },
-    )?;
-    to.write_all(b"\n")
-}
-
-fn json_lines(to: &mut impl Write, header: &Header, rows: &[Row<'_>]) -> io::Result<()> {
-    serde_json::to_writer(&mut *to, header)?;
-    to.write_all(b"\n")?;
-    for row in rows {
-        serde_json::to_writer(&mut *to, row)?;
-        to.write_all(b"\n")?;
-    }
-    Ok(())
-}
-
-/// The columns of a CSV report.
-const COLUMNS: [&str; 19] = [
-    "rule",
-    "path",
-    "dataset_id",
-    "organization_id",
-    "outcome",
-    "file_id",
-    "reason",
-    "remote_name",
-    "size",
-    "content_type",
-    "blake3",
-    "metadata",
-    "attempts",
-    "http_status",
-    "request_id",
-    "started",
-    "finished",
-    "returned_name",
-    "returned_dataset",
-];
-
-fn csv(to: &mut impl Write, rows: &[Row<'_>]) -> io::Result<()> {
-    let mut writer = csv::Writer::from_writer(to);
-    writer.write_record(COLUMNS)?;
-    for row in rows {
-        let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
-        let cells: [String; COLUMNS.len()] = [
-            text(row.rule.as_str()),
-            text(row.path.as_str()),
-            text(row.dataset_id.map_or("", |id| id.as_str())),
-            text(row.organization_id.map_or("", |id| id.as_str())),
-            row.outcome.word().to_owned(),
-            text(row.file_id.as_ref().map_or("", FileId::as_str)),
-            text(row.reason.as_deref().unwrap_or_default()),
-            text(row.remote_name.unwrap_or_default()),
-            number(row.size),
-            text(row.content_type.unwrap_or_default()),
-            row.blake3
-                .map(|digest| digest.to_string())
-                .unwrap_or_default(),
-            row.metadata
-                .map(Metadata::to_shown_json)
-                .unwrap_or_default(),
-            row.attempts.to_string(),
-            number(row.http_status.map(u64::from)),
-            row.request_id
-                .as_ref()
-                .map_or("", |id| id.as_str())
-                .to_owned(),
-            row.started
-                .map(|time| format!("{time:.3}"))
-                .unwrap_or_default(),
-            row.finished
-                .map(|time| format!("{time:.3}"))
-                .unwrap_or_default(),
-            text(row.returned_name.as_deref().unwrap_or_default()),
-            text(row.returned_dataset.as_deref().unwrap_or_default()),
-        ];
-        writer.write_record(&cells)?;
-    }
-    writer.flush()
-}
-
-/// A text cell. One that a spreadsheet would run as a formula gets an apostrophe in front, as
-/// OWASP's "CSV injection" page advises; the JSON reports have it as it is.
-fn text(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        format!("'{cell}")
-    } else {
-        cell.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -204,14 +216,14 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        AttemptId, ContentType, Digest, InDoubt, JobEnd, Metadata, Origin, Outcome, RelativePath,
-        RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Stat, Target,
+        AttemptId, ContentType, Digest, FileId, InDoubt, JobEnd, Metadata, Origin, Outcome,
+        RelativePath, RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Stat, Target,
     };
     use crate::plan::{
-        Decision, Held, OnChange, Plan, PlannedFile, PlannedRule, Sending, StoredBefore,
-        UploadReason,
+        Decision, Held, OnChange, PlannedFile, PlannedRule, Sending, StoredBefore, UploadReason,
     };
-    use crate::report::{About, Counts, rows};
+    use crate::report::form::COLUMNS;
+    use crate::report::{About, Counts, row_of_plan, unattempted};
 
     fn file(name: &str, decision: Decision) -> PlannedFile {
         PlannedFile {
@@ -234,40 +246,38 @@ mod tests {
         }
     }
 
-    fn plan() -> Plan {
-        let new = Decision::Upload(UploadReason::New);
-        Plan {
-            manifest: "m".to_owned(),
-            rules: vec![PlannedRule {
-                name: RuleName::new("r"),
-                target: Arc::new(Target {
-                    origin: Origin::new("sandbox"),
-                    organization_id: None,
-                    dataset_id: None,
-                }),
-                on_change: OnChange::Upload,
-            }],
-            problems: Vec::new(),
-            left_out: Vec::new(),
-            vanished: 0,
-            files: vec![
-                file("=cmd|' /C calc'!A0,\"x\"\n.txt", new.clone()),
-                file("b.txt", new),
-                file(
-                    "c.txt",
-                    Decision::Hold(Held {
-                        attempt: AttemptId::new("attempt"),
-                        why: None,
-                        policy: InDoubt::Hold,
-                        stored: StoredBefore::No,
-                    }),
-                ),
-                file("d.txt", Decision::Conflict(RuleName::new("other"))),
-            ],
-        }
+    fn rules() -> Vec<PlannedRule> {
+        vec![PlannedRule {
+            name: RuleName::new("r"),
+            target: Arc::new(Target {
+                origin: Origin::new("sandbox"),
+                organization_id: None,
+                dataset_id: None,
+            }),
+            on_change: OnChange::Upload,
+        }]
     }
 
-    fn ends() -> Vec<Option<JobEnd>> {
+    fn files() -> Vec<PlannedFile> {
+        let new = Decision::Upload(UploadReason::New);
+        vec![
+            file("=cmd|' /C calc'!A0,\"x\"\n.txt", new.clone()),
+            file("b.txt", new),
+            file(
+                "c.txt",
+                Decision::Hold(Held {
+                    attempt: AttemptId::new("attempt"),
+                    why: None,
+                    policy: InDoubt::Hold,
+                    stored: StoredBefore::No,
+                }),
+            ),
+            file("d.txt", Decision::Conflict(RuleName::new("other"))),
+        ]
+    }
+
+    /// How the first ended, and the others were to end.
+    fn ends(files: &[PlannedFile]) -> Vec<JobEnd> {
         let stored = JobEnd {
             file_id: Some(FileId::new("@id")),
             digest: Some(Digest([1; 32])),
@@ -276,7 +286,38 @@ mod tests {
             finished: Some(Timestamp::UNIX_EPOCH),
             ..JobEnd::without_attempt(Outcome::Stored, None)
         };
-        vec![Some(stored), None, None, None]
+        let others = files.iter().skip(1).map(unattempted);
+        std::iter::once(stored).chain(others).collect()
+    }
+
+    fn rows<'a>(
+        rules: &'a [PlannedRule],
+        files: &'a [PlannedFile],
+        ends: &'a [JobEnd],
+    ) -> Vec<Row<'a>> {
+        let pairs = files.iter().zip(ends);
+        pairs
+            .map(|(file, end)| row_of_plan(rules, file, end))
+            .collect()
+    }
+
+    fn counts(rows: &[Row<'_>]) -> Counts {
+        let mut counts = Counts::default();
+        for row in rows {
+            counts.add(row);
+        }
+        counts
+    }
+
+    fn written_at(path: &Path, format: ReportFormat, rows: &[Row<'_>]) -> io::Result<()> {
+        let mut reports = Reports::begin(&[(path.to_owned(), format)]);
+        for row in rows {
+            reports.row(row);
+        }
+        let mut results = reports.finish(&header(&counts(rows)));
+        let (place, result) = results.remove(0);
+        assert_eq!(place, path);
+        result
     }
 
     fn header(counts: &Counts) -> Header {
@@ -294,9 +335,9 @@ mod tests {
     fn written(format: ReportFormat) -> String {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("deep/er/report");
-        let plan = plan();
-        let rows = rows(&plan, ends());
-        write(&path, format, &header(&Counts::of(&rows)), &rows).expect("written");
+        let (rules, files) = (rules(), files());
+        let ends = ends(&files);
+        written_at(&path, format, &rows(&rules, &files, &ends)).expect("written");
         let left: Vec<_> = fs::read_dir(path.parent().expect("a parent"))
             .expect("listed")
             .collect();
@@ -306,8 +347,9 @@ mod tests {
 
     #[test]
     fn every_planned_file_has_a_row_in_plan_order_and_the_counts_add_up() {
-        let plan = plan();
-        let rows = rows(&plan, ends());
+        let (rules, files) = (rules(), files());
+        let ends = ends(&files);
+        let rows = rows(&rules, &files, &ends);
         let found: Vec<Outcome> = rows.iter().map(|row| row.outcome).collect();
         assert_eq!(
             found,
@@ -318,7 +360,7 @@ mod tests {
                 Outcome::Failed
             ]
         );
-        let header = header(&Counts::of(&rows));
+        let header = header(&counts(&rows));
         assert_eq!(header.planned, 4);
         assert_eq!(header.outcomes["stored"], 1);
         assert_eq!(header.outcomes["rejected"], 0);
@@ -341,19 +383,23 @@ mod tests {
 
     #[test]
     fn a_hidden_value_is_in_no_form_of_a_report() {
-        let mut plan = plan();
-        let sending = plan.files[1].sending.as_mut().expect("sent");
+        let (rules, mut files) = (rules(), files());
+        let sending = files[1].sending.as_mut().expect("sent");
         let (key, value) = ("token".to_owned(), "hunter2".to_owned());
         sending.metadata.push(key, value, Secrecy::Hidden);
-        let rows = rows(&plan, ends());
-        let header = header(&Counts::of(&rows));
+        let ends = ends(&files);
+        let rows = rows(&rules, &files, &ends);
+        let header = header(&counts(&rows));
         for format in [
             ReportFormat::Csv,
             ReportFormat::Json,
             ReportFormat::JsonLines,
         ] {
-            let mut report = Vec::new();
-            render(&mut report, format, &header, &rows).expect("written");
+            let mut printout = Printout::begin(Vec::new(), format);
+            for row in &rows {
+                printout.row(row).expect("printed");
+            }
+            let report = printout.finish(&header).expect("printed");
             let report = String::from_utf8(report).expect("UTF-8");
             assert!(
                 !report.contains("hunter2") && report.contains("(hidden)"),
@@ -395,10 +441,38 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("report.csv");
         fs::create_dir(&path).expect("a folder in the way");
-        let plan = plan();
-        let rows = rows(&plan, ends());
-        let error = write(&path, ReportFormat::Csv, &header(&Counts::of(&rows)), &rows);
+        let (rules, files) = (rules(), files());
+        let ends = ends(&files);
+        let error = written_at(&path, ReportFormat::Csv, &rows(&rules, &files, &ends));
         assert_eq!(error.expect_err("a folder").to_string(), "it is a folder");
         assert!(path.is_dir());
+    }
+
+    #[test]
+    fn one_report_that_cannot_be_written_keeps_no_other_from_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("b.json")).expect("a folder in the way");
+        let places = [
+            (at("a.csv"), ReportFormat::Csv),
+            (at("b.json"), ReportFormat::Json),
+            (at("c.jsonl"), ReportFormat::JsonLines),
+        ];
+        let (rules, files) = (rules(), files());
+        let ends = ends(&files);
+        let rows = rows(&rules, &files, &ends);
+        let mut reports = Reports::begin(&places);
+        for row in &rows {
+            reports.row(row);
+        }
+        let results = reports.finish(&header(&counts(&rows)));
+        let is_written: Vec<bool> = results.iter().map(|(_, result)| result.is_ok()).collect();
+        assert_eq!(is_written, [true, false, true]);
+        for ((path, format), is_written) in places.iter().zip(is_written) {
+            if is_written {
+                let text = fs::read_to_string(path).expect("read");
+                assert_eq!(text, written(*format));
+            }
+        }
     }
 }

@@ -36,10 +36,7 @@ pub fn ignored(root: &Path, relative: &str) -> Option<Ignored> {
     {
         return None;
     }
-    let root = Root {
-        path: root.canonicalize().ok()?,
-        links: Links::WithinRoot,
-    };
+    let root = Root::new(root.canonicalize().ok()?, Links::WithinRoot);
     let slashes = relative.match_indices('/').map(|(at, _)| at);
     let (mut hides, mut folder) = (None, "");
     for end in slashes.chain([relative.len()]) {

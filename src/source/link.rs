@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::{kind_of, stat};
@@ -111,7 +113,7 @@ fn arrive(real: PathBuf, root: &Path, skip: &[PathBuf]) -> Led {
     match found {
         Ok(found) if found.is_dir() => Led::Folder(real),
         Ok(found) if found.is_file() => Led::File(stat(&found)),
-        Ok(found) => Led::Other(kind_of(found.file_type())),
+        Ok(found) => Led::Other(kind_of(FileType::from_raw_mode(found.mode()))),
         Err(error) => Led::Unknown(format!("cannot look at it: {error}")),
     }
 }

@@ -8,24 +8,38 @@ mod link;
 mod list;
 mod named;
 mod open;
+mod readers;
+mod stream;
 mod walk;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
 
 use crate::model::{
-    Candidates, Digests, EntryKind, Globs, Links, RelativePath, RootCandidates, RootId, SourcePath,
-    Stat,
+    CandidateId, Candidates, Digest, Digests, EntryKind, Globs, Links, RelativePath,
+    RootCandidates, RootId, SourcePath, Stat,
 };
+
+/// Threads that read files for their digests.
+const READERS_MAX: usize = 4;
 
 pub use self::hide::{Ignored, ignored};
 pub use self::list::{Listing, list};
 pub use self::named::{find, stat_of};
 pub use self::open::{Changed, OpenFile, ReadError};
+pub use self::readers::{Read, Readers, Wanted};
+pub use self::stream::{Buffers, Piece, stream};
 
 use self::link::is_absent;
 use self::open::{Root, read_small};
@@ -83,20 +97,39 @@ impl Roots {
         read_small(root, Path::new(relative.as_str()), max)
     }
 
-    /// Reads candidates to their ends for their digests.
+    /// Reads candidates to their ends for their digests, a few at a time.
     #[must_use]
-    pub fn digests(&self, wanted: impl IntoIterator<Item = (RootId, RelativePath)>) -> Digests {
-        wanted
-            .into_iter()
-            .map(|(root, relative)| {
-                let digest = self
-                    .open(root, &relative)
-                    .map_err(ReadError::from)
-                    .and_then(OpenFile::digest)
-                    .map_err(|error| error.to_string());
-                ((root, relative), digest)
-            })
-            .collect()
+    pub fn digests(&self, candidates: &Candidates, wanted: &[CandidateId]) -> Digests {
+        let next = AtomicUsize::new(0);
+        let read = || {
+            let mut read = Vec::new();
+            while let Some(id) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                read.push((*id, self.digest(candidates, *id)));
+            }
+            read
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let others = threads.min(READERS_MAX).min(wanted.len()).saturating_sub(1);
+        thread::scope(|scope| {
+            let others: Vec<_> = (0..others).map(|_| scope.spawn(read)).collect();
+            let mut all = read();
+            for other in others {
+                match other.join() {
+                    Ok(read) => all.extend(read),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            all.into_iter().collect()
+        })
+    }
+
+    fn digest(&self, candidates: &Candidates, id: CandidateId) -> Result<Digest, Arc<str>> {
+        let relative = candidates.roots[id.root.0].relative(id.index);
+        let digest = self
+            .open(id.root, &relative)
+            .map_err(ReadError::from)
+            .and_then(OpenFile::digest);
+        digest.map_err(|error| error.to_string().into())
     }
 }
 
@@ -123,14 +156,16 @@ pub fn open_source(home: &Path, path: &SourcePath) -> io::Result<OpenFile> {
     OpenFile::at(home.join(path.file()))
 }
 
-/// Which of these source paths have nothing any more where they were. What cannot be looked at is
-/// not called gone.
-#[must_use]
-pub fn gone(paths: &[SourcePath], home: &Path) -> HashSet<SourcePath> {
-    let is_gone = |path: &&SourcePath| {
-        fs::symlink_metadata(home.join(path.file())).is_err_and(|error| is_absent(&error))
-    };
-    paths.iter().filter(is_gone).cloned().collect()
+/// Of each of these source paths, whether there is nothing any more. What cannot be looked at is not
+/// called gone.
+pub fn gone<'p>(
+    paths: impl IntoIterator<Item = &'p str>,
+    home: &Path,
+) -> impl Iterator<Item = bool> {
+    paths.into_iter().map(move |path| {
+        let found = fs::symlink_metadata(home.join(SourcePath::file_of(path)));
+        found.is_err_and(|error| is_absent(&error))
+    })
 }
 
 /// Walks every root once, whatever number of rules share it; twice, where they differ in which
@@ -162,7 +197,7 @@ pub fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
         };
         if id == new {
             let links = want.links;
-            roots.push(Root { path, links });
+            roots.push(Root::new(path, links));
             wanted.push(Vec::new());
         }
         wanted[id.0].push(index);
@@ -176,16 +211,12 @@ pub fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
         })
         .collect();
     for ((place, finds), indices) in places.iter().zip(look(&places, skip)).zip(&wanted) {
-        let mut candidates = RootCandidates {
-            prefix: prefix(&place.root.path, home),
-            home_below: home_below(&place.root.path, home),
-            found: finds.found,
+        let prefix = prefix(&place.root.path, home);
+        let home_below = home_below(&place.root.path, home);
+        let candidates = match wants[indices[0]].listed {
+            Some(_) => RootCandidates::of(prefix, home_below, finds.found),
+            None => RootCandidates::new(prefix, home_below, finds.pieces),
         };
-        candidates.sort();
-        if wants[indices[0]].listed.is_some() {
-            // Listed twice is wanted once.
-            candidates.found.dedup_by(|a, b| a.relative == b.relative);
-        }
         survey.candidates.roots.push(candidates);
         for index in indices {
             let missing = finds.missing.iter();
@@ -231,16 +262,30 @@ fn home_below(root: &Path, home: &Path) -> Option<String> {
     Some(format!("{way}/"))
 }
 
-fn kind_of(kind: fs::FileType) -> EntryKind {
-    if kind.is_symlink() {
-        EntryKind::Symlink
-    } else if kind.is_fifo() {
-        EntryKind::Fifo
-    } else if kind.is_socket() {
-        EntryKind::Socket
-    } else {
-        EntryKind::Device
+fn kind_of(kind: FileType) -> EntryKind {
+    match kind {
+        FileType::Symlink => EntryKind::Symlink,
+        FileType::Fifo => EntryKind::Fifo,
+        FileType::Socket => EntryKind::Socket,
+        _ => EntryKind::Device,
     }
+}
+
+/// What lies in an open folder, a link as such.
+fn stat_at(folder: &OwnedFd, name: &CStr) -> Result<(FileType, Stat), Errno> {
+    /// The types of these fields differ from system to system.
+    fn number(field: impl TryInto<i64>) -> i64 {
+        field.try_into().unwrap_or(i64::MAX)
+    }
+    let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let stat = Stat {
+        size: number(found.st_size).cast_unsigned(),
+        mtime_ns: number(found.st_mtime)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(number(found.st_mtime_nsec)),
+        inode: found.st_ino,
+    };
+    Ok((FileType::from_raw_mode(found.st_mode), stat))
 }
 
 fn stat(metadata: &fs::Metadata) -> Stat {

@@ -2,18 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::link::is_absent;
 use super::stat;
 use crate::model::{Digest, Links, Stat};
-
-/// Bytes read at a time where a file is not read whole.
-const CHUNK: usize = 256 * 1024;
 
 /// How a file is opened: no link in its last component, and no wait for a named pipe.
 const FLAGS: OFlags = OFlags::RDONLY
@@ -28,6 +26,28 @@ pub(super) struct Root {
     pub path: PathBuf,
     /// Which links below it are followed.
     pub links: Links,
+    /// The folder itself, once something below it was opened.
+    folder: OnceLock<Arc<OwnedFd>>,
+}
+
+impl Root {
+    pub(super) fn new(path: PathBuf, links: Links) -> Self {
+        Self {
+            path,
+            links,
+            folder: OnceLock::new(),
+        }
+    }
+
+    /// The folder, opened once for all files below it.
+    fn folder(&self) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(folder) = self.folder.get() {
+            return Ok(Arc::clone(folder));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = retry_on_intr(|| rustix::fs::open(&self.path, flags, Mode::empty()))?;
+        Ok(Arc::clone(self.folder.get_or_init(|| Arc::new(folder))))
+    }
 }
 
 /// A candidate that is open for reading. All its methods block.
@@ -99,6 +119,25 @@ impl OpenFile {
     ///
     /// The first difference found.
     pub fn check(&self, planned: &Stat) -> Result<(), ReadError> {
+        self.check_bytes(planned)?;
+        let named = match self.links {
+            Links::Never => fs::symlink_metadata(&self.path),
+            Links::WithinRoot => fs::metadata(&self.path),
+        };
+        let named = named.map(|found| stat(&found).inode);
+        if named.ok() != Some(planned.inode) {
+            return Err(Changed::Replaced.into());
+        }
+        Ok(())
+    }
+
+    /// Compares the open file with what was planned: that these are its bytes. Whether its name
+    /// leads elsewhere by now is another question.
+    ///
+    /// # Errors
+    ///
+    /// The first difference found.
+    pub fn check_bytes(&self, planned: &Stat) -> Result<(), ReadError> {
         let now = stat(&self.file.metadata()?);
         if now.size != planned.size {
             return Err(Changed::Size.into());
@@ -106,41 +145,39 @@ impl OpenFile {
         if now.mtime_ns != planned.mtime_ns {
             return Err(Changed::Time.into());
         }
-        let named = match self.links {
-            Links::Never => fs::symlink_metadata(&self.path),
-            Links::WithinRoot => fs::metadata(&self.path),
-        };
-        let named = named.map(|found| stat(&found).inode);
-        if now.inode != planned.inode || named.ok() != Some(planned.inode) {
+        if now.inode != planned.inode {
             return Err(Changed::Replaced.into());
         }
         Ok(())
     }
 
-    /// Appends the whole file to a buffer; `size` bytes, no more and no fewer.
+    /// Appends `size` bytes to a buffer, which are the whole file if [`OpenFile::check_bytes`]
+    /// finds nothing afterwards.
     ///
     /// # Errors
     ///
-    /// [`Changed::Size`] where the file is shorter or longer.
+    /// [`Changed::Size`] where the file is shorter.
     pub fn read_whole(&mut self, size: u64, buffer: &mut Vec<u8>) -> Result<Digest, ReadError> {
         let start = buffer.len();
-        (&self.file).take(size + 1).read_to_end(buffer)?;
+        (&self.file).take(size).read_to_end(buffer)?;
         if (buffer.len() - start) as u64 != size {
             return Err(Changed::Size.into());
         }
         Ok(Digest(*blake3::hash(&buffer[start..]).as_bytes()))
     }
 
-    /// The next chunk of up to 256 KiB; empty at the end. Adds it to the hash.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the operating system says.
-    pub fn read_chunk(&mut self, hasher: &mut blake3::Hasher) -> io::Result<Bytes> {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        (&self.file).take(CHUNK as u64).read_to_end(&mut chunk)?;
-        hasher.update(&chunk);
-        Ok(chunk.into())
+    /// Fills a buffer as far as the file goes: how many bytes it got.
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 
     /// Reads the file to its end.
@@ -201,9 +238,9 @@ fn open_below(root: &Root, below: &Path) -> io::Result<File> {
             })?
         }
     };
-    let opened = match open_beneath(&root.path, below) {
+    let opened = match open_beneath(root, below) {
         // No such call here, or one that a sandbox forbids.
-        Err(Errno::NOSYS | Errno::PERM) => open_checked(&root.path, below),
+        Err(Errno::NOSYS | Errno::PERM) => open_checked(root, below),
         opened => opened,
     };
     opened.map_err(|error| match error {
@@ -213,24 +250,23 @@ fn open_below(root: &Root, below: &Path) -> io::Result<File> {
 }
 
 #[cfg(target_os = "linux")]
-fn open_beneath(root: &Path, below: &Path) -> Result<File, Errno> {
+fn open_beneath(root: &Root, below: &Path) -> Result<File, Errno> {
     use rustix::fs::ResolveFlags;
 
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = retry_on_intr(|| rustix::fs::open(root, flags, Mode::empty()))?;
+    let folder = root.folder()?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    retry_on_intr(|| rustix::fs::openat2(&root, below, FLAGS, Mode::empty(), resolve))
+    retry_on_intr(|| rustix::fs::openat2(&folder, below, FLAGS, Mode::empty(), resolve))
         .map(File::from)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_beneath(_: &Path, _: &Path) -> Result<File, Errno> {
+fn open_beneath(_: &Root, _: &Path) -> Result<File, Errno> {
     Err(Errno::NOSYS)
 }
 
 /// The same, but for links that are put on the way just then.
-fn open_checked(root: &Path, below: &Path) -> Result<File, Errno> {
-    let path = root.join(below);
+fn open_checked(root: &Root, below: &Path) -> Result<File, Errno> {
+    let path = root.path.join(below);
     let file = retry_on_intr(|| rustix::fs::open(&path, FLAGS, Mode::empty()))?;
     let real = fs::canonicalize(&path)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -247,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    type Opener = fn(&Path, &Path) -> Result<File, Errno>;
+    type Opener = fn(&Root, &Path) -> Result<File, Errno>;
 
     #[test]
     fn no_link_on_the_way_is_followed_whatever_the_system_offers() {
@@ -257,6 +293,7 @@ mod tests {
         fs::write(root.join("in/a.txt"), "a").expect("a file");
         symlink("in", root.join("linked")).expect("a link");
         symlink("a.txt", root.join("in/link.txt")).expect("a link");
+        let root = Root::new(root, Links::Never);
         for open in [open_beneath as Opener, open_checked] {
             let kind = |path: &str| open(&root, Path::new(path)).map(|_| ());
             if kind("in/a.txt") == Err(Errno::NOSYS) {

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixListener;
 use rustix::fs::{Mode, OFlags};
 
 use super::*;
-use crate::model::{Entry, Glob};
+use crate::model::{Candidate, Entry, Glob};
 
 fn globs(patterns: &[&str]) -> Vec<Glob> {
     patterns
@@ -43,19 +43,28 @@ fn tree(files: &[&str]) -> tempfile::TempDir {
     folder
 }
 
-fn found(survey: &Survey, root: usize) -> Vec<(&str, String)> {
-    survey.candidates.roots[root]
-        .found
-        .iter()
-        .map(|candidate| {
-            let entry = match &candidate.entry {
-                Entry::File(stat) => format!("{} bytes", stat.size),
-                Entry::Other(kind) => kind.to_string(),
-                Entry::Unusable(why) => why.clone(),
-            };
-            (candidate.relative.as_str(), entry)
-        })
-        .collect()
+fn candidates(survey: &Survey, root: usize) -> Vec<Candidate> {
+    let root = &survey.candidates.roots[root];
+    let all = (0..root.len()).map(|at| Candidate {
+        relative: root.relative(at),
+        entry: root.entry(at),
+    });
+    all.collect()
+}
+
+fn found(survey: &Survey, root: usize) -> Vec<(&'static str, String)> {
+    let all = candidates(survey, root).into_iter();
+    all.map(|candidate| {
+        let entry = match &candidate.entry {
+            Entry::File(stat) => format!("{} bytes", stat.size),
+            Entry::Other(kind) => kind.to_string(),
+            Entry::Unusable(why) => why.to_string(),
+        };
+        // Kept for as long as the test runs, to be compared with texts that are written in it.
+        let path: &str = candidate.relative.as_str().to_owned().leak();
+        (path, entry)
+    })
+    .collect()
 }
 
 fn pipe(path: &Path) {
@@ -63,7 +72,7 @@ fn pipe(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).expect("a pipe");
 }
 
-fn names(survey: &Survey, root: usize) -> Vec<&str> {
+fn names(survey: &Survey, root: usize) -> Vec<&'static str> {
     found(survey, root)
         .into_iter()
         .map(|(name, _)| name)
@@ -93,7 +102,7 @@ fn rules_that_share_a_root_by_any_name_share_its_walk() {
     let survey = survey(&wants, &home, &[]);
     assert_eq!(survey.candidates.rule_roots, [Some(RootId(0)); 3]);
     assert_eq!(names(&survey, 0), ["a.pdf", "b.csv"]);
-    assert_eq!(survey.candidates.roots[0].prefix, "in/");
+    assert_eq!(survey.candidates.roots[0].prefix(), "in/");
 }
 
 #[test]
@@ -104,7 +113,7 @@ fn a_root_outside_home_has_absolute_source_paths() {
     let candidates = &survey.candidates.roots[0];
     assert_eq!(
         candidates
-            .source_path(&candidates.found[0].relative)
+            .source_path(candidates.relative(0).as_str())
             .as_str(),
         root.join("a.txt").to_str().expect("UTF-8")
     );
@@ -122,9 +131,9 @@ fn a_file_has_one_source_path_whatever_root_it_is_found_below() {
     let survey = survey(&wants, &home, &[]);
     let paths = |root: usize| -> Vec<String> {
         let candidates = &survey.candidates.roots[root];
-        let found = candidates.found.iter();
-        found
-            .map(|one| candidates.source_path(&one.relative).as_str().to_owned())
+        let mut text = String::new();
+        (0..candidates.len())
+            .map(|at| candidates.write_source_path(at, &mut text).to_owned())
             .collect()
     };
     let outside = |name: &str| outer.join(name).to_str().expect("UTF-8").to_owned();
@@ -334,7 +343,7 @@ fn skipped_folders_are_never_entered() {
 fn a_file_that_is_no_longer_as_planned_is_noticed() {
     let folder = tree(&["a.txt", "b.txt"]);
     let survey = survey(&[want(folder.path(), &["*"], &[])], folder.path(), &[]);
-    let candidates = &survey.candidates.roots[0].found;
+    let candidates = candidates(&survey, 0);
     let Entry::File(planned) = candidates[0].entry.clone() else {
         panic!("a file")
     };
@@ -371,10 +380,16 @@ fn a_file_that_is_no_longer_as_planned_is_noticed() {
 fn a_file_read_whole_must_have_its_planned_size() {
     let folder = tree(&["a.txt"]);
     let survey = survey(&[want(folder.path(), &["*"], &[])], folder.path(), &[]);
-    let relative = &survey.candidates.roots[0].found[0].relative;
+    let candidate = &candidates(&survey, 0)[0];
+    let Entry::File(planned) = candidate.entry.clone() else {
+        panic!("a file")
+    };
+    let relative = &candidate.relative;
     for (size, ok) in [(4, false), (5, true), (6, false)] {
         let mut file = survey.roots.open(RootId(0), relative).expect("opens");
         let read = file.read_whole(size, &mut Vec::new());
+        let planned = Stat { size, ..planned };
+        let read = read.and_then(|_| file.check_bytes(&planned));
         assert_eq!(read.is_ok(), ok, "{size}");
     }
 }

@@ -1,19 +1,23 @@
 //! The walk: a few threads share one queue of folders, of however many roots.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
 use super::hide::{self, Hides};
 use super::link::{Led, Way, follow, look as look_at};
 use super::open::Root;
-use super::{Want, kind_of, stat};
-use crate::model::{Candidate, Entry, GlobIndex, RelativePath};
+use super::{Want, kind_of, stat_at};
+use crate::model::{Candidate, Entry, GlobIndex, Piece, Reached, RelativePath};
 
 /// Threads that walk.
 const THREADS_MAX: usize = 4;
@@ -37,6 +41,9 @@ impl<'a> Place<'a> {
 /// What was found at one place, in no order.
 #[derive(Debug, Default)]
 pub(super) struct Finds {
+    /// What a walk found.
+    pub pieces: Vec<Piece>,
+    /// What a list names.
     pub found: Vec<Candidate>,
     /// Places in the list of what is not there.
     pub missing: Vec<usize>,
@@ -71,6 +78,9 @@ pub(super) fn look(places: &[Place<'_>], skip: &[PathBuf]) -> Vec<Finds> {
     let mut finds: Vec<Finds> = Vec::new();
     finds.resize_with(places.len(), Finds::default);
     for report in reports {
+        for (place, piece) in report.pieces {
+            finds[place].pieces.push(piece);
+        }
         for (place, candidate) in report.found {
             finds[place].found.push(candidate);
         }
@@ -100,11 +110,9 @@ struct Queue<'a> {
 enum Task<'a> {
     Place(usize),
     Folder(Folder<'a>),
-    Entries(Arc<Folder<'a>>, Vec<Named>),
+    Entries(Arc<Open<'a>>, Range<usize>),
     Listed(usize, Range<usize>),
 }
-
-type Named = (OsString, io::Result<fs::FileType>);
 
 /// What is wanted of a root that is walked.
 struct Tree<'a> {
@@ -120,7 +128,8 @@ struct Tree<'a> {
 /// A folder to list.
 struct Folder<'a> {
     tree: Arc<Tree<'a>>,
-    /// Its path below the root, shown with replacement characters where it is not UTF-8.
+    /// Its path below the root, shown with replacement characters where it is not UTF-8: empty, or
+    /// ending in `/`.
     relative: String,
     is_utf8: bool,
     depth: usize,
@@ -129,8 +138,86 @@ struct Folder<'a> {
     hides: Option<Arc<Hides>>,
 }
 
+/// A folder that was listed.
+struct Open<'a> {
+    folder: Folder<'a>,
+    /// To look at what is in it without going the whole way there.
+    handle: OwnedFd,
+    reached: Reached,
+    names: Names,
+}
+
+/// What a folder holds, in the order of the names as they are shown.
+#[derive(Default)]
+struct Names {
+    /// All names, each with a NUL behind it.
+    bytes: Vec<u8>,
+    entries: Vec<Named>,
+}
+
+#[derive(Clone, Copy)]
+struct Named {
+    start: u32,
+    /// Without the NUL.
+    length: u16,
+    is_utf8: bool,
+    kind: FileType,
+}
+
+impl Names {
+    /// Lists an open folder.
+    fn of(handle: &OwnedFd) -> io::Result<Self> {
+        let mut names = Self::default();
+        for entry in Dir::new(handle.try_clone()?)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes_with_nul();
+            if matches!(name, b".\0" | b"..\0") {
+                continue;
+            }
+            let Ok(start) = u32::try_from(names.bytes.len()) else {
+                return Err(io::Error::other("its names are longer than 4 GiB together"));
+            };
+            let Ok(length) = u16::try_from(name.len() - 1) else {
+                return Err(io::Error::other("it has a name that is longer than 64 KiB"));
+            };
+            names.bytes.extend_from_slice(name);
+            names.entries.push(Named {
+                start,
+                length,
+                is_utf8: str::from_utf8(name).is_ok(),
+                kind: entry.file_type(),
+            });
+        }
+        let mut entries = std::mem::take(&mut names.entries);
+        entries.sort_unstable_by(|one, other| {
+            let (a, b) = (names.bytes_of(*one), names.bytes_of(*other));
+            if one.is_utf8 && other.is_utf8 {
+                return a.cmp(b);
+            }
+            // One that is not UTF-8 is shown as another one may be, and comes behind that.
+            let shown = String::from_utf8_lossy;
+            let rest = || (!one.is_utf8, a).cmp(&(!other.is_utf8, b));
+            shown(a).cmp(&shown(b)).then_with(rest)
+        });
+        names.entries = entries;
+        Ok(names)
+    }
+
+    fn c_str(&self, named: Named) -> &CStr {
+        let start = named.start as usize;
+        let bytes = &self.bytes[start..=start + usize::from(named.length)];
+        CStr::from_bytes_with_nul(bytes).unwrap_or_default()
+    }
+
+    fn bytes_of(&self, named: Named) -> &[u8] {
+        let start = named.start as usize;
+        &self.bytes[start..start + usize::from(named.length)]
+    }
+}
+
 #[derive(Default)]
 struct Report<'a> {
+    pieces: Vec<(usize, Piece)>,
     found: Vec<(usize, Candidate)>,
     missing: Vec<(usize, usize)>,
     /// What there is more to do.
@@ -192,84 +279,106 @@ impl<'a> Pool<'a> {
                 None => Self::list(Folder::top(Tree::new(at, &self.places[at])), report),
             },
             Task::Folder(folder) => Self::list(folder, report),
-            Task::Entries(folder, entries) => self.entries(&folder, entries, report),
+            Task::Entries(open, entries) => self.entries(&open, entries, report),
             Task::Listed(at, positions) => self.listed(at, positions, report),
         }
     }
 
     fn list(mut folder: Folder<'a>, report: &mut Report<'a>) {
-        let entries = fs::read_dir(&folder.real).and_then(|entries| {
-            let named = entries.map(|entry| {
-                let entry = entry?;
-                Ok((entry.file_name(), entry.file_type()))
-            });
-            named.collect::<io::Result<Vec<Named>>>()
+        let listed = open_folder(&folder.real).and_then(|handle| {
+            let names = Names::of(&handle)?;
+            Ok((handle, names))
         });
         // A folder that cannot be listed hides files that a rule may want: it is a candidate of
         // its own.
-        let mut entries = match entries {
-            Ok(entries) => entries,
+        let (handle, names) = match listed {
+            Ok(listed) => listed,
             Err(error) => {
                 let why = format!("cannot read the folder: {error}");
-                return report.add(folder.tree.place, folder.unusable(why));
+                return report.unusable(&folder.tree, &folder.relative, why);
             }
         };
-        if entries.iter().any(|(name, _)| name == hide::NAME) {
+        let mut entries = names.entries.iter();
+        if entries.any(|entry| names.bytes_of(*entry) == hide::NAME.as_bytes()) {
             let root = folder.tree.root;
             let below = folder.real.strip_prefix(&root.path).unwrap_or(&folder.real);
-            match Hides::read(root, below, &folder.relative, folder.hides.take()) {
+            let shown = folder.relative.trim_end_matches('/');
+            match Hides::read(root, below, shown, folder.hides.take()) {
                 Ok(hides) => folder.hides = hides,
                 // What it would hide may be secret.
-                Err(why) => return report.add(folder.tree.place, folder.unusable(why)),
+                Err(why) => return report.unusable(&folder.tree, &folder.relative, why),
             }
         }
-        let folder = Arc::new(folder);
-        while entries.len() > CHUNK {
-            let chunk = entries.split_off(entries.len() - CHUNK);
-            report.tasks.push(Task::Entries(Arc::clone(&folder), chunk));
-        }
-        report.tasks.push(Task::Entries(folder, entries));
+        let open = Arc::new(Open {
+            reached: folder.tree.index.reach(&folder.relative),
+            folder,
+            handle,
+            names,
+        });
+        let all = open.names.entries.len();
+        let starts = (0..all).step_by(CHUNK).rev();
+        let chunks = starts.map(|start| start..all.min(start + CHUNK));
+        let tasks = chunks.map(|chunk| Task::Entries(Arc::clone(&open), chunk));
+        report.tasks.extend(tasks);
     }
 
-    fn entries(&self, folder: &Arc<Folder<'a>>, entries: Vec<Named>, report: &mut Report<'a>) {
-        for (name, kind) in entries {
-            if name == hide::NAME {
+    fn entries(&self, open: &Open<'a>, entries: Range<usize>, report: &mut Report<'a>) {
+        let folder = &open.folder;
+        let mut piece = Piece::of(folder.relative.as_str());
+        let mut path = String::new();
+        for named in &open.names.entries[entries] {
+            let bytes = open.names.bytes_of(*named);
+            if bytes == hide::NAME.as_bytes() {
                 continue;
             }
-            match self.entry(folder, &name, kind) {
+            let name = String::from_utf8_lossy(bytes);
+            path.clear();
+            path.push_str(&folder.relative);
+            path.push_str(&name);
+            match self.entry(open, *named, &name, &path) {
                 None => {}
-                Some(Found::Candidate(candidate)) => report.add(folder.tree.place, candidate),
-                Some(Found::Folder(below)) => report.tasks.push(Task::Folder(below)),
+                Some(Found::Candidate(entry)) => piece.push(&name, entry),
+                Some(Found::UnusableFolder(why)) => {
+                    report.unusable(&folder.tree, &format!("{path}/"), why);
+                }
+                Some(Found::Folder(below)) => report.tasks.push(Task::Folder(*below)),
             }
+        }
+        if !piece.is_empty() {
+            piece.shrink();
+            report.pieces.push((folder.tree.place, piece));
         }
     }
 
     /// What an entry of a folder is, if it is wanted and nothing hides it.
-    fn entry(
-        &self,
-        folder: &Arc<Folder<'a>>,
-        name: &OsStr,
-        kind: io::Result<fs::FileType>,
-    ) -> Option<Found<'a>> {
+    fn entry(&self, open: &Open<'a>, named: Named, name: &str, path: &str) -> Option<Found<'a>> {
+        let folder = &open.folder;
         let (tree, depth) = (&folder.tree, folder.depth + 1);
-        let path = folder.path_of(name);
-        let is_utf8 = folder.is_utf8 && name.to_str().is_some();
-        let takes = tree.takes(&path, depth);
-        let may_hold = |kind: &fs::FileType| kind.is_dir() || kind.is_symlink();
+        let bytes = open.names.bytes_of(named);
+        let is_utf8 = folder.is_utf8 && named.is_utf8;
+        let takes = tree.takes(&open.reached, name, path, depth);
+        let kind = match named.kind {
+            FileType::Unknown if takes || tree.may_take_below(&open.reached, name, path, depth) => {
+                stat_at(&open.handle, open.names.c_str(named)).map(|(kind, _)| kind)
+            }
+            kind => Ok(kind),
+        };
+        let may_hold = |kind: &FileType| matches!(kind, FileType::Directory | FileType::Symlink);
         // A link may lead to files that a rule wants: it must not pass in silence.
-        let holds = kind.as_ref().map_or(true, may_hold) && tree.may_take_below(&path, depth);
+        let holds = kind.as_ref().map_or(true, may_hold)
+            && tree.may_take_below(&open.reached, name, path, depth);
         if !takes && !holds {
             return None;
         }
         let is_hidden = |is_folder| {
             let hides = folder.hides.as_ref();
-            hides.is_some_and(|hides| hides.hide(&path, is_folder))
+            hides.is_some_and(|hides| hides.hide(path, is_folder))
         };
         let mut way = Arc::clone(&folder.way);
-        let real = folder.real.join(name);
+        let real = || folder.real.join(OsStr::from_bytes(bytes));
         let led = match kind {
-            Ok(kind) if kind.is_symlink() => {
-                let led = match follow(&real, &tree.root.path, tree.root.links, self.skip) {
+            Ok(FileType::Symlink) => {
+                let led = match follow(&real(), &tree.root.path, tree.root.links, self.skip) {
                     Led::Folder(to) => match way.through(&folder.real, &to) {
                         Ok(longer) => {
                             way = Arc::new(longer);
@@ -284,40 +393,37 @@ impl<'a> Pool<'a> {
                 }
                 led
             }
-            Ok(kind) if is_hidden(kind.is_dir()) => return None,
-            Ok(kind) if kind.is_dir() && self.skip.contains(&real) => return None,
-            Ok(kind) if kind.is_dir() => Led::Folder(real),
-            Ok(kind) if kind.is_file() => file(&real),
+            Ok(kind) if is_hidden(kind == FileType::Directory) => return None,
+            Ok(FileType::Directory) => match real() {
+                real if self.skip.contains(&real) => return None,
+                real => Led::Folder(real),
+            },
+            Ok(FileType::RegularFile) => file(&open.handle, open.names.c_str(named)),
             Ok(kind) => Led::Other(kind_of(kind)),
-            Err(error) => unseen(&error),
+            Err(error) => unseen(error),
         };
         let entry = match led {
             Led::Folder(real) if holds => {
-                return Some(Found::Folder(Folder {
+                return Some(Found::Folder(Box::new(Folder {
                     tree: Arc::clone(tree),
-                    relative: path,
+                    relative: format!("{path}/"),
                     is_utf8,
                     depth,
                     real,
                     way,
                     hides: folder.hides.clone(),
-                }));
+                })));
             }
             Led::Folder(_) | Led::Skipped | Led::Nothing => return None,
             Led::File(_) if !takes => return None,
             Led::Other(kind) if !takes && !kind.may_hold_files() => return None,
-            _ if !is_utf8 => Entry::Unusable("the name is not UTF-8; rename the file".to_owned()),
-            Led::Unknown(why) if !takes => {
-                return Some(Found::Candidate(unusable_folder(&path, why)));
-            }
+            _ if !is_utf8 => Entry::unusable("the name is not UTF-8; rename the file"),
+            Led::Unknown(why) if !takes => return Some(Found::UnusableFolder(why)),
             Led::File(stat) => Entry::File(stat),
             Led::Other(kind) => Entry::Other(kind),
-            Led::Unknown(why) => Entry::Unusable(why),
+            Led::Unknown(why) => Entry::unusable(why),
         };
-        Some(Found::Candidate(Candidate {
-            relative: RelativePath::new(path),
-            entry,
-        }))
+        Some(Found::Candidate(entry))
     }
 
     fn listed(&self, at: usize, positions: Range<usize>, report: &mut Report<'a>) {
@@ -332,30 +438,33 @@ impl<'a> Pool<'a> {
             let entry = match look_at(&root.path.join(path), &root.path, root.links, self.skip) {
                 Led::File(stat) => Entry::File(stat),
                 Led::Other(kind) => Entry::Other(kind),
-                Led::Folder(_) => Entry::Unusable("it is a folder, not a file".to_owned()),
-                Led::Skipped => {
-                    Entry::Unusable("it lies in a folder that is never entered".to_owned())
-                }
-                Led::Unknown(why) => Entry::Unusable(why),
+                Led::Folder(_) => Entry::unusable("it is a folder, not a file"),
+                Led::Skipped => Entry::unusable("it lies in a folder that is never entered"),
+                Led::Unknown(why) => Entry::unusable(why),
                 Led::Nothing => {
                     report.missing.push((at, position));
                     continue;
                 }
             };
             let relative = relative.clone();
-            report.add(at, Candidate { relative, entry });
+            report.found.push((at, Candidate { relative, entry }));
         }
     }
 }
 
 enum Found<'a> {
-    Candidate(Candidate),
-    Folder(Folder<'a>),
+    Candidate(Entry),
+    /// What may be a folder with files that are wanted: why it cannot be told.
+    UnusableFolder(String),
+    Folder(Box<Folder<'a>>),
 }
 
 impl Report<'_> {
-    fn add(&mut self, place: usize, candidate: Candidate) {
-        self.found.push((place, candidate));
+    /// A folder that hides files, as a candidate of its own.
+    fn unusable(&mut self, tree: &Tree<'_>, relative: &str, why: String) {
+        let mut piece = Piece::of(if relative.is_empty() { "./" } else { relative });
+        piece.push("", Entry::unusable(why));
+        self.pieces.push((tree.place, piece));
     }
 }
 
@@ -389,15 +498,16 @@ impl<'a> Tree<'a> {
         })
     }
 
-    fn takes(&self, path: &str, depth: usize) -> bool {
+    fn takes(&self, reached: &Reached, name: &str, path: &str, depth: usize) -> bool {
         let mut leaves_out = self.remembered(|want| want.exclude.matches(path));
-        self.index
-            .any_taking(path, |at| self.wants[at].reaches(depth) && !leaves_out(at))
+        self.index.any_taking_in(reached, name, |at| {
+            self.wants[at].reaches(depth) && !leaves_out(at)
+        })
     }
 
-    fn may_take_below(&self, folder: &str, depth: usize) -> bool {
+    fn may_take_below(&self, reached: &Reached, name: &str, folder: &str, depth: usize) -> bool {
         let mut leaves_out = self.remembered(|want| want.exclude.covers(folder));
-        self.index.any_taking_below(folder, |at| {
+        self.index.any_taking_below_in(reached, name, |at| {
             self.wants[at].reaches(depth + 1) && !leaves_out(at)
         })
     }
@@ -430,45 +540,24 @@ impl<'a> Folder<'a> {
             tree,
         }
     }
-
-    fn path_of(&self, name: &OsStr) -> String {
-        let name = name.to_string_lossy();
-        if self.relative.is_empty() {
-            name.into_owned()
-        } else {
-            format!("{}/{name}", self.relative)
-        }
-    }
-
-    /// As a candidate of its own.
-    fn unusable(&self, why: String) -> Candidate {
-        let path = if self.relative.is_empty() {
-            "."
-        } else {
-            &self.relative
-        };
-        unusable_folder(path, why)
-    }
 }
 
-fn unusable_folder(path: &str, why: String) -> Candidate {
-    Candidate {
-        relative: RelativePath::new(format!("{path}/")),
-        entry: Entry::Unusable(why),
-    }
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-fn file(real: &Path) -> Led {
-    match fs::symlink_metadata(real) {
-        Ok(found) if found.is_file() => Led::File(stat(&found)),
+fn file(folder: &OwnedFd, name: &CStr) -> Led {
+    match stat_at(folder, name) {
+        Ok((FileType::RegularFile, stat)) => Led::File(stat),
         Ok(_) => Led::Unknown("it changed while the plan was made".to_owned()),
-        Err(error) => unseen(&error),
+        Err(error) => unseen(error),
     }
 }
 
-fn unseen(error: &io::Error) -> Led {
-    Led::Unknown(match error.kind() {
-        io::ErrorKind::NotFound => "it vanished while the plan was made".to_owned(),
-        _ => format!("cannot look at it: {error}"),
+fn unseen(error: Errno) -> Led {
+    Led::Unknown(match error {
+        Errno::NOENT => "it vanished while the plan was made".to_owned(),
+        _ => format!("cannot look at it: {}", io::Error::from(error)),
     })
 }

@@ -204,6 +204,12 @@ impl Program {
         &self.source
     }
 
+    /// Whether its value may differ from one file of a rule to the next.
+    pub(super) fn varies(&self) -> bool {
+        let mut references = self.references.iter();
+        references.any(|reference| reference.group.varies())
+    }
+
     /// Whether its value is known when the manifest is read.
     fn is_given(&self) -> bool {
         self.references.iter().all(|reference| {

@@ -249,6 +249,16 @@ impl Template {
         self.uses.as_deref().unwrap_or(&NO_USES)
     }
 
+    /// Whether what it renders may differ from one file of a rule to the next.
+    #[must_use]
+    pub fn varies(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Literal(_) | Part::Given { .. } => false,
+            Part::Name(reference, _) => reference.group.varies(),
+            Part::Program(program, _) => program.varies(),
+        })
+    }
+
     /// Renders the text for one set of values.
     ///
     /// # Errors

@@ -137,6 +137,11 @@ impl Group {
         }
     }
 
+    /// Whether its names may have other values for each file.
+    pub fn varies(self) -> bool {
+        matches!(self, Self::File | Self::Capture | Self::Row | Self::Sidecar)
+    }
+
     fn is_in(self, scope: Scope) -> bool {
         match self {
             Self::Env => true,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::filters::TEXT_MAX;
 use super::*;
-use crate::model::{Fields, RelativePath, RuleName, RunId, Stat};
+use crate::model::{Fields, RuleName, RunId, Stat};
 
 /// Everything that a template may know, and the values of one file.
 struct World {
@@ -69,7 +69,7 @@ impl World {
             run: Some((&RunId::new("run-1"), Timestamp::UNIX_EPOCH)),
             rule: Some(&RuleName::new("pdfs")),
             file: Some((
-                &RelativePath::new("2024/acme/Invoice 7.tar.gz"),
+                "2024/acme/Invoice 7.tar.gz",
                 Stat {
                     size: 1234,
                     mtime_ns: 1_700_000_000_123_456_789,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Name;
 use super::names::{Group, Target, listed, near};
-use crate::model::{Fields, RelativePath, RuleName, RunId, Stat, shown_bounded};
+use crate::model::{Fields, RuleName, RunId, Stat, shown_bounded};
 
 /// The values that templates of one run, rule or file are rendered with. What a scope does not
 /// have stays empty: `..Values::default()`.
@@ -18,8 +18,8 @@ pub struct Values<'a> {
     pub run: Option<(&'a RunId, Timestamp)>,
     /// The rule, where one is being planned.
     pub rule: Option<&'a RuleName>,
-    /// The file, where one is being planned.
-    pub file: Option<(&'a RelativePath, Stat)>,
+    /// The file's path below the root and its size and times, where one is being planned.
+    pub file: Option<(&'a str, Stat)>,
     /// The groups of the rule's `capture`, where the path matches it.
     pub capture: Option<&'a Fields>,
     /// The file's row of the rule's table, where it has one.
@@ -99,19 +99,24 @@ impl Values<'_> {
     /// The value of a name as text; empty where the scope has none, which the check made sure
     /// cannot be asked for.
     pub(super) fn text(&self, name: Name) -> Cow<'_, str> {
-        let path = self.file.map_or("", |(path, _)| path.as_str());
-        let (parent, file_name) = path.rsplit_once('/').unwrap_or(("", path));
-        let (stem, extension) = match file_name.rsplit_once('.') {
-            Some((stem, extension)) if !stem.is_empty() => (stem, extension),
-            _ => (file_name, ""),
+        let path = || self.file.map_or("", |(path, _)| path);
+        let file_name = || split_last(path(), b'/').map_or_else(path, |(_, name)| name);
+        let split_name = || {
+            let name = file_name();
+            match split_last(name, b'.') {
+                Some((stem, extension)) if !stem.is_empty() => (stem, extension),
+                _ => (name, ""),
+            }
         };
         let time = |time: Timestamp| Cow::Owned(format!("{time:.0}"));
         match name {
-            Name::FilePath => path.into(),
-            Name::FileName => file_name.into(),
-            Name::FileStem => stem.into(),
-            Name::FileExtension => extension.into(),
-            Name::FileParent => parent.into(),
+            Name::FilePath => path().into(),
+            Name::FileName => file_name().into(),
+            Name::FileStem => split_name().0.into(),
+            Name::FileExtension => split_name().1.into(),
+            Name::FileParent => split_last(path(), b'/')
+                .map_or("", |(parent, _)| parent)
+                .into(),
             Name::FileSize => self
                 .file
                 .map_or(Cow::Borrowed(""), |(_, stat)| stat.size.to_string().into()),
@@ -126,4 +131,10 @@ impl Values<'_> {
             Name::ManifestName => self.manifest.into(),
         }
     }
+}
+
+/// What stands before and behind the last of an ASCII character.
+fn split_last(text: &str, c: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().rposition(|b| b == c)?;
+    Some((&text[..at], &text[at + 1..]))
 }

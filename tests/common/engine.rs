@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::num::NonZeroU32;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +19,21 @@ use roe_batch::client::{self, Client, Endpoint};
 use roe_batch::diagnostic::{Severity, Source};
 use roe_batch::error::Exit;
 use roe_batch::event::Event;
-use roe_batch::execute::{self, Chance, Doubts, Parts, Past, StopLight, execute};
+use roe_batch::execute::{self, Chance, Doubts, Parts, Past, RowEnd, StopLight, execute};
 use roe_batch::ledger::{
-    Entry, Ledger, LedgerError, PlannedRow, Relation, RunEnd, RunKind, RunRecord, RunRow, RunStart,
-    State, StoredSample, Transition, Writer,
+    Entry, Ledger, LedgerError, PlannedRow, Relation, RunEnd, RunKind, RunRecord, RunStart, State,
+    StoredSample, Take, Transition, Writer,
 };
 use roe_batch::manifest::{self, Given, Manifest};
 use roe_batch::model::{
-    ApiKey, AttemptId, Clock, Concurrency, Digests, Doubt, Environment, FileId, InDoubt, JobEnd,
-    Known, KnownFile, KnownState, Links, Metadata, Origin, Outcome, Owner, RunId, Schedule,
-    SourcePath, StopCause, StoredVersion, Target,
+    ApiKey, AttemptId, Clock, Concurrency, Doubt, Environment, FileId, InDoubt, JobEnd, Known,
+    KnownFile, KnownState, Links, Origin, Outcome, Owner, RunId, Schedule, SourcePath, StopCause,
+    StoredVersion, Target,
 };
 use roe_batch::pace::{Backoff, BreakerSettings, PaceSettings};
-use roe_batch::plan::{Basis, Inputs, Plan, Selection, absent, plan, undecided};
+use roe_batch::plan::{Basis, Gone, Inputs, Plan, Selection, Sketch};
 use roe_batch::report::{planned_rows, unattempted};
-use roe_batch::source::{Survey, Want, gone, survey};
+use roe_batch::source::{Readers, Survey, Want, gone, survey};
 use roe_batch::verify::{Algorithm, Hashes, LocalFiles, Sample};
 use uuid::Uuid;
 
@@ -44,8 +45,6 @@ pub struct Engine {
     origin: Origin,
     client: Client,
     concurrency: NonZeroU32,
-    /// Sent with every file, in place of what the manifest says.
-    pub metadata: Option<Metadata>,
 }
 
 /// What a run leaves.
@@ -70,6 +69,19 @@ impl Engine {
     /// Reads a manifest's text, walks its roots and makes a client. `home` is the folder that
     /// relative roots and source paths start from.
     pub fn new(manifest: &str, home: &Path, base_url: &str, key: &str, concurrency: u32) -> Self {
+        let none = Environment::default();
+        Self::within(&none, manifest, home, base_url, key, concurrency)
+    }
+
+    /// The same, with environment variables that the manifest may name.
+    pub fn within(
+        environment: &Environment,
+        manifest: &str,
+        home: &Path,
+        base_url: &str,
+        key: &str,
+        concurrency: u32,
+    ) -> Self {
         let home = fs::canonicalize(home).expect("a folder");
         let source = Source {
             name: "manifest.yaml".to_owned(),
@@ -78,7 +90,7 @@ impl Engine {
         let reading = manifest::read(
             &source,
             &home.join("manifest.yaml"),
-            Given::environment(&Environment::default()),
+            Given::environment(environment),
         );
         let mut found = reading.diagnostics.iter();
         assert!(
@@ -116,7 +128,6 @@ impl Engine {
             })
             .expect("TLS"),
             concurrency: NonZeroU32::new(concurrency).expect("not zero"),
-            metadata: None,
         }
     }
 
@@ -125,8 +136,8 @@ impl Engine {
     pub fn run(&self, mut ledger: Box<dyn Ledger>, events: &dyn Fn(&Event)) -> Ran {
         let run = RunId::new(Uuid::now_v7().to_string());
         let started = Timestamp::now();
-        let plan = self.plan(&*ledger, (&run, started));
-        let rows = planned_rows(&plan);
+        let mut selection = Selection::default();
+        let plan = self.plan(&*ledger, &mut selection, (&run, started));
         let start = RunStart {
             run: run.clone(),
             stream: plan.manifest.clone(),
@@ -134,16 +145,20 @@ impl Engine {
             at: started,
             vanished: plan.vanished,
         };
-        ledger.begin_run(&start, &rows).expect("begun");
+        ledger
+            .begin_run(&start, &mut planned_rows(&plan))
+            .expect("begun");
         let stop = StopLight::default();
         let writer = Writer::start(ledger).expect("a thread");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
+        let readers = Readers::start(&self.survey.roots).expect("threads");
         let ends = runtime.block_on(execute(Parts {
             plan: &plan,
             roots: &self.survey.roots,
+            readers: &readers,
             client: &self.client,
             ledger: writer.handle(),
             run: &run,
@@ -176,8 +191,12 @@ impl Engine {
             },
         }));
         runtime.shutdown_background();
-        let planned = plan.files.iter().map(unattempted);
-        let ends = planned.zip(ends).map(|(other, end)| end.unwrap_or(other));
+        let planned = plan.files().map(|file| unattempted(&file));
+        let ends = planned.zip(ends).map(|(planned, end)| match end {
+            RowEnd::AsPlanned => planned,
+            RowEnd::Written => JobEnd::without_attempt(Outcome::Stored, None),
+            RowEnd::Told(end) => *end,
+        });
         let mut ran = Ran {
             ledger: writer.finish().expect("the ledger's thread"),
             ends: ends.collect(),
@@ -195,7 +214,13 @@ impl Engine {
         ran
     }
 
-    fn plan(&self, ledger: &dyn Ledger, run: (&RunId, Timestamp)) -> Plan {
+    /// Plans from what a ledger knows, as [`Self::run`] does.
+    pub fn plan<'a>(
+        &'a self,
+        ledger: &dyn Ledger,
+        selection: &'a mut Selection,
+        run: (&'a RunId, Timestamp),
+    ) -> Plan<'a> {
         let basis = Basis {
             manifest: &self.manifest,
             candidates: &self.survey.candidates,
@@ -203,31 +228,21 @@ impl Engine {
             organization: None,
             run,
         };
-        let mut selection = Selection::new(&basis);
+        *selection = Selection::new(&basis);
         selection.finish(&basis);
-        let mut inputs = Inputs {
+        let inputs = Inputs {
             basis,
-            selection: &selection,
-            known: &Known::default(),
-            gone: &HashSet::new(),
-            digests: &Digests::new(),
+            selection,
             doubts: &[],
             in_doubt: self.manifest.run.in_doubt.unwrap_or_default(),
         };
         let known = ledger.known(&basis.targets(), &self.manifest.name);
         let known = known.expect("read");
-        inputs.known = &known;
-        let gone = gone(&absent(&inputs), &self.home);
-        inputs.gone = &gone;
-        let digests = self.survey.roots.digests(undecided(&inputs));
-        inputs.digests = &digests;
-        let mut plan = plan(&inputs);
-        if let Some(metadata) = &self.metadata {
-            let files = plan.files.iter_mut();
-            for sending in files.filter_map(|file| file.sending.as_mut()) {
-                sending.metadata.clone_from(metadata);
-            }
-        }
+        let Ok(sketch) = Sketch::new(&inputs, &known);
+        let gone = Gone::new(gone(sketch.absent(), &self.home));
+        let wanted = sketch.undecided(&gone);
+        let digests = self.survey.roots.digests(&self.survey.candidates, &wanted);
+        let Ok(plan) = sketch.finish(&gone, &digests, &known);
         plan
     }
 }
@@ -335,7 +350,11 @@ fn not_kept(what: &str) -> LedgerError {
 }
 
 impl Ledger for MemoryLedger {
-    fn begin_run(&mut self, _: &RunStart, _: &[PlannedRow<'_>]) -> Result<(), LedgerError> {
+    fn begin_run(
+        &mut self,
+        _: &RunStart,
+        _: &mut dyn Iterator<Item = PlannedRow<'_>>,
+    ) -> Result<(), LedgerError> {
         Ok(())
     }
 
@@ -388,10 +407,16 @@ impl Ledger for MemoryLedger {
     }
 
     /// All runs count as the asking stream's.
-    fn known(&self, targets: &[Arc<Target>], _stream: &str) -> Result<Known, LedgerError> {
+    fn known_from(
+        &self,
+        target: &Target,
+        _stream: &str,
+        from: Bound<&SourcePath>,
+        limit: usize,
+    ) -> Result<Vec<(SourcePath, KnownFile)>, LedgerError> {
         let mut known = Known::default();
-        for ((target, path), (step, stored)) in &self.files {
-            if !targets.contains(target) {
+        for ((other, path), (step, stored)) in &self.files {
+            if **other != *target {
                 continue;
             }
             let state = match step.state {
@@ -408,14 +433,17 @@ impl Ledger for MemoryLedger {
             };
             known.insert(target, path.clone(), file);
         }
-        Ok(known)
+        let known = known.from(target, from).take(limit);
+        Ok(known
+            .map(|(path, file)| (path.clone(), file.clone()))
+            .collect())
     }
 
     fn elsewhere(
         &self,
         _: &[Arc<Target>],
         _: &str,
-        _: &HashSet<&SourcePath>,
+        _: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<(Target, usize)>, LedgerError> {
         Ok(Vec::new())
     }
@@ -424,11 +452,11 @@ impl Ledger for MemoryLedger {
         Err(not_kept("runs"))
     }
 
-    fn rows(&self, _: &RunId) -> Result<Vec<RunRow>, LedgerError> {
+    fn each_row(&self, _: &RunId, _: Take<'_>) -> Result<(), LedgerError> {
         Err(not_kept("plans"))
     }
 
-    fn files(&self) -> Result<Vec<RunRow>, LedgerError> {
+    fn each_file(&self, _: Take<'_>) -> Result<(), LedgerError> {
         Err(not_kept("plans"))
     }
 }

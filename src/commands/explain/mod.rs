@@ -2,26 +2,27 @@
 
 mod text;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::draft::{ledger_failure, sources};
+use super::draft::{Stream, ledger_failure, sources};
 use super::look::{Care, Looked, look};
 use super::service;
 use crate::cli::{CheckFormat, ExplainSettings};
 use crate::error::{Exit, Failure};
-use crate::ledger::{Ledger, SqliteLedger};
+use crate::ledger::{Ledger, LedgerError, SqliteLedger};
 use crate::manifest::{Overlap, Rule};
 use crate::model::{
-    Candidate, ContentType, Doubt, Entry, FileId, HIDDEN, HumanBytes, Known, KnownFile, KnownState,
-    RelativePath, RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Target, shown,
+    Candidate, ContentType, Entry, FileId, HIDDEN, HumanBytes, KnownFile, KnownState, RelativePath,
+    RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Target, shown,
 };
-use crate::plan::select::refusal;
+use crate::plan::select::{Extra, refusal};
 use crate::plan::{
-    Action, Basis, Inputs, LayerOrigin, Reason, Refusal, Rendered, Selection, Taken, absent, plan,
-    rendered, undecided,
+    Action, Basis, Before, Gone, Inputs, LayerOrigin, Reason, Refusal, Rendered, Sketch, Taken,
+    rendered,
 };
 use crate::source::{find, gone, ignored};
 
@@ -213,56 +214,72 @@ impl Asked<'_> {
                 .or_insert_with(|| self.file.below(&rule.root));
             paths.push(path.clone());
         }
-        let is_it = |taken: &Taken| {
-            let path = &self.basis.candidate(taken).relative;
-            paths[taken.rule].as_ref() == Some(path)
+        let selection = &self.looked.selection;
+        let found = self.found(&paths);
+        let roots = &self.basis.candidates.rule_roots;
+        let rows: Vec<Option<usize>> = roots
+            .iter()
+            .enumerate()
+            .map(|(rule, root)| selection.position(rule, *found.get(&(*root)?)?))
+            .collect();
+        let ledger = SqliteLedger::open_read_only(&self.looked.state.ledger())
+            .map_err(|error| ledger_failure(&error))?;
+        let doubts = match &ledger {
+            Some(ledger) => ledger.doubts().map_err(|error| ledger_failure(&error))?,
+            None => Vec::new(),
         };
-        let selection = self.looked.selection.only(is_it);
-        let (known, doubts) = self.known()?;
-        let mut inputs = Inputs {
+        let before = Stream {
+            ledger: ledger.as_ref().map(|ledger| ledger as &dyn Ledger),
+            name: &self.looked.manifest.name,
+        };
+        let inputs = Inputs {
             basis: self.basis,
-            selection: &self.looked.selection,
-            known: &known,
-            gone: &HashSet::new(),
-            digests: &crate::model::Digests::new(),
+            selection,
             in_doubt: self.looked.manifest.run.in_doubt.unwrap_or_default(),
             doubts: &doubts,
         };
-        // What is gone only all that is taken can say.
-        let gone = gone(&absent(&inputs), self.looked.state.home());
-        inputs.gone = &gone;
-        inputs.selection = &selection;
-        let digests = self.looked.survey.roots.digests(undecided(&inputs));
-        inputs.digests = &digests;
-        let plan = plan(&inputs);
-        let found = self.found(&paths);
+        // What is gone only all that is taken can say; read is no more than this file.
+        let failure = |error| ledger_failure(&error);
+        let sketch = Sketch::new(&inputs, &before).map_err(failure)?;
+        let gone = Gone::new(gone(sketch.absent(), self.looked.state.home()));
+        let mut wanted = sketch.undecided(&gone);
+        wanted.retain(|id| found.get(&id.root) == Some(&id.index));
+        let survey = &self.looked.survey;
+        let digests = survey.roots.digests(&survey.candidates, &wanted);
+        let plan = sketch.finish(&gone, &digests, &before).map_err(failure)?;
         let mut seen = Vec::new();
         let mut stat = None;
         for (index, rule) in rules.iter().enumerate() {
-            let row = plan.of_rule(index).first();
-            let taken = selection.of_rule(index);
-            let view = match (row, taken, &paths[index]) {
-                (Some(row), Some(taken), Some(path)) => {
-                    stat = stat.or(row.stat);
-                    let mut view = self.taken(rule, taken, path);
+            let view = match (rows[index], &paths[index]) {
+                (Some(row), Some(path)) => {
+                    stat = stat.or(plan.stat(row));
+                    let mut view = self.taken(rule, &selection.taken[row], path);
                     // The id of a dataset that is named is the service's to tell.
                     if rule.dataset.is_none() {
                         view.decision = Some(Decided {
-                            action: row.decision.action(),
-                            reason: row.decision.reason(),
-                            detail: row.decision.to_string(),
+                            action: plan.action(row),
+                            reason: plan.reason(row),
+                            detail: plan.decision(row).to_string(),
                         });
-                        let target = &plan.rules[index].target;
-                        view.ledger = Some(in_ledger(&row.path, known.get(target, &row.path)));
+                        let (target, path) = (&plan.rules[index].target, plan.path(row));
+                        let known = known_of(&before, target, &path).map_err(failure)?;
+                        view.ledger = Some(in_ledger(&path, known.as_ref()));
                     }
                     view
                 }
-                (_, _, Some(path)) => {
+                (None, Some(path)) => {
                     let root = self.basis.candidates.rule_roots[index];
-                    let candidate = root.and_then(|root| found.get(&root).copied());
-                    self.left_out(index, (path, candidate), &selection)
+                    let candidate = root.and_then(|root| {
+                        let index = *found.get(&root)?;
+                        let root = &self.basis.candidates.roots[root.0];
+                        Some(Candidate {
+                            relative: path.clone(),
+                            entry: root.entry(index),
+                        })
+                    });
+                    self.left_out(index, (path, candidate), &rows)
                 }
-                (_, _, None) => self.view(
+                (_, None) => self.view(
                     rule,
                     "left_out",
                     format!(
@@ -285,18 +302,6 @@ impl Asked<'_> {
             modified: stat.map(|stat| format!("{:.0}", stat.modified())),
             rules: seen,
         })
-    }
-
-    fn known(&self) -> Result<(Known, Vec<Doubt>), Failure> {
-        let ledger = SqliteLedger::open_read_only(&self.looked.state.ledger());
-        let Some(ledger) = ledger.map_err(|error| ledger_failure(&error))? else {
-            return Ok((Known::default(), Vec::new()));
-        };
-        let known = ledger
-            .known(&self.basis.targets(), &self.looked.manifest.name)
-            .map_err(|error| ledger_failure(&error))?;
-        let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
-        Ok((known, doubts))
     }
 
     fn line(&self, byte: usize) -> usize {
@@ -333,21 +338,22 @@ impl Asked<'_> {
         };
         let mut view = self.view(rule, "taken", why);
         view.pattern = pattern;
-        let Entry::File(stat) = self.basis.candidate(taken).entry else {
+        let (_, Entry::File(stat)) = self.basis.found(taken) else {
             return view;
         };
-        if let Some(problem) = &taken.problem {
+        let extra = self.looked.selection.extra(taken);
+        if let Some(problem) = &extra.problem {
             view.problem = Some(problem.message.clone());
             return view;
         }
-        match rendered(&self.basis, rule, taken, path, stat) {
-            Ok(rendered) => view.sending = Some(self.sent(rule, taken, path, rendered)),
+        match rendered(&self.basis, rule, extra, (path.as_str(), stat)) {
+            Ok(rendered) => view.sending = Some(self.sent(rule, extra, path, rendered)),
             Err(problem) => view.problem = Some(problem.message),
         }
         view
     }
 
-    fn sent(&self, rule: &Rule, taken: &Taken, path: &RelativePath, what: Rendered) -> Sent {
+    fn sent(&self, rule: &Rule, extra: &Extra, path: &RelativePath, what: Rendered) -> Sent {
         let name = path.as_str().rsplit('/').next().unwrap_or_default();
         let content_type_from = match &rule.content_type {
             Some(at) => format!("`content_type`, line {}", self.line(at.span.start)),
@@ -359,7 +365,7 @@ impl Asked<'_> {
         let targets = self.basis.target_of(rule);
         let metadata_bytes = what.metadata_bytes();
         let metadata = what.metadata.into_iter().map(|layered| {
-            let (file, line, column) = self.place(rule, taken, &layered.origin);
+            let (file, line, column) = self.place(rule, extra, &layered.origin);
             Given {
                 origin: layered.origin.word(),
                 name: layered.key,
@@ -388,7 +394,7 @@ impl Asked<'_> {
     fn place(
         &self,
         rule: &Rule,
-        taken: &Taken,
+        extra: &Extra,
         origin: &LayerOrigin,
     ) -> (String, u64, Option<String>) {
         let in_manifest = |byte: usize| {
@@ -405,7 +411,7 @@ impl Asked<'_> {
                 (path.unwrap_or_default(), *line, Some(column.clone()))
             }
             LayerOrigin::Sidecar { line } => {
-                let path = taken
+                let path = extra
                     .sidecar
                     .as_ref()
                     .map_or("", |beside| beside.0.as_str());
@@ -418,25 +424,22 @@ impl Asked<'_> {
     fn left_out(
         &self,
         index: usize,
-        (path, found): (&RelativePath, Option<&Candidate>),
-        selection: &Selection,
+        (path, found): (&RelativePath, Option<Candidate>),
+        rows: &[Option<usize>],
     ) -> Seen {
         let rule = &self.looked.manifest.rules[index];
         if self.basis.candidates.rule_roots[index].is_none() {
             return self.view(rule, "left_out", "its root cannot be read".to_owned());
         }
-        let stand_in;
-        let candidate = if let Some(candidate) = found {
-            candidate
-        } else {
+        let is_found = found.is_some();
+        let candidate = &found.unwrap_or_else(|| {
             let stat = crate::source::stat_of(&rule.root.join(path.as_str()));
-            let unusable = Entry::Unusable("it is no regular file".to_owned());
-            stand_in = Candidate {
+            let unusable = Entry::unusable("it is no regular file");
+            Candidate {
                 relative: path.clone(),
                 entry: stat.map_or(unusable, Entry::File),
-            };
-            &stand_in
-        };
+            }
+        });
         let path = path.as_str();
         let mut pattern = None;
         let why = match refusal(&self.basis, rule, candidate) {
@@ -454,13 +457,12 @@ impl Asked<'_> {
                 "an `exclude` pattern matches".to_owned()
             }
             Some(refusal) => limit(rule, candidate, refusal),
-            None if found.is_none() => unseen(rule, path),
+            None if !is_found => unseen(rule, path),
             None => {
                 let target = self.basis.target_of(rule);
                 let rules = &self.looked.manifest.rules;
-                let mut earlier = selection.taken.iter().map(|taken| taken.rule);
-                let taker = earlier
-                    .find(|other| *other < index && self.basis.target_of(&rules[*other]) == target);
+                let mut earlier = (0..index).filter(|other| rows[*other].is_some());
+                let taker = earlier.find(|other| self.basis.target_of(&rules[*other]) == target);
                 match taker {
                     Some(taker) if self.looked.manifest.overlap == Overlap::First => format!(
                         "rule `{}` takes it before, and `overlap` is `first`",
@@ -480,23 +482,30 @@ impl Asked<'_> {
         view
     }
 
-    /// What was found of the file in each root.
-    fn found(&self, paths: &[Option<RelativePath>]) -> HashMap<RootId, &Candidate> {
+    /// Where in each root the file was found.
+    fn found(&self, paths: &[Option<RelativePath>]) -> HashMap<RootId, usize> {
         let mut wanted: HashMap<RootId, &RelativePath> = HashMap::new();
         for (root, path) in self.basis.candidates.rule_roots.iter().zip(paths) {
             if let (Some(root), Some(path)) = (root, path) {
                 wanted.insert(*root, path);
             }
         }
-        let mut found = HashMap::new();
-        for (root, path) in wanted {
-            let mut candidates = self.basis.candidates.roots[root.0].found.iter();
-            if let Some(candidate) = candidates.find(|candidate| candidate.relative == *path) {
-                found.insert(root, candidate);
-            }
-        }
-        found
+        let found = wanted.into_iter().filter_map(|(root, path)| {
+            let candidates = &self.basis.candidates.roots[root.0];
+            Some((root, candidates.find(path.as_str())?))
+        });
+        found.collect()
     }
+}
+
+fn known_of(
+    before: &Stream<'_>,
+    target: &Target,
+    path: &SourcePath,
+) -> Result<Option<KnownFile>, LedgerError> {
+    let found = before.known_from(target, Bound::Included(path), 1)?;
+    let mut found = found.into_iter().filter(|(known, _)| known == path);
+    Ok(found.next().map(|(_, file)| file))
 }
 
 /// Why the patterns match and the walk did not see it all the same.

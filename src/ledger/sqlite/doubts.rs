@@ -61,8 +61,10 @@ pub(super) fn ids(
     let [origin, organization, dataset] = target_key(target);
     let mut select = connection.prepare(
         "SELECT t.file_id FROM transitions t JOIN targets g USING (target_id)
-         WHERE t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
-                                WHERE started_at <= ?4)
+         WHERE t.transition_id >= (SELECT coalesce(max(first_transition), 0) FROM run_log
+                                   WHERE started_at <= ?4)
+             AND t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
+                                  WHERE started_at <= ?4)
              AND t.file_id IS NOT NULL
              AND g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3",
     )?;
@@ -85,8 +87,10 @@ pub(super) fn unnamed(
                 t.size, t.mtime_ns, t.inode, t.blake3, t.tagged, t.read_at,
                 t.at, NULL, t.reason, NULL, t.metadata_blake3, r.stream
          FROM transitions t JOIN targets g USING (target_id) JOIN run_log r USING (run_number)
-         WHERE t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
-                                WHERE started_at <= ?4)
+         WHERE t.transition_id >= (SELECT coalesce(max(first_transition), 0) FROM run_log
+                                   WHERE started_at <= ?4)
+             AND t.run_number >= (SELECT coalesce(max(run_number), 0) FROM run_log
+                                  WHERE started_at <= ?4)
              AND t.state = 'stored' AND t.file_id IS NULL
              AND g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3",
     )?;
@@ -102,17 +106,18 @@ pub(super) fn stored_samples(
     connection: &Connection,
     target: &Target,
 ) -> rusqlite::Result<Vec<StoredSample>> {
-    // Empty files have the hash of nothing, and short names are found everywhere.
+    // Empty files have the hash of nothing, and short names are found everywhere. What is open is no
+    // sample: the tables themselves are meant, where views hide them.
     let mut select = connection.prepare(
         "SELECT f.file_id, f.stored_remote_name, f.path, f.stored_blake3, t.attempt_id, t.tagged,
                 CASE WHEN t.settled_by = 'import' THEN NULL ELSE f.stored_metadata_blake3 END
-         FROM (SELECT s.* FROM file_states s JOIN targets g USING (target_id)
+         FROM (SELECT s.* FROM main.file_states s JOIN targets g USING (target_id)
                WHERE g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3
                    AND s.state = 'stored' AND s.file_id IS NOT NULL
                    AND s.stored_blake3 IS NOT NULL AND s.stored_size > 0
                ORDER BY length(s.stored_remote_name) < 10, s.stored_size, s.path
                LIMIT 100) f
-         JOIN transitions t USING (transition_id)
+         JOIN main.transitions t USING (transition_id)
          ORDER BY length(f.stored_remote_name) < 10, f.stored_size, f.path",
     )?;
     select

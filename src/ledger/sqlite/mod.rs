@@ -1,18 +1,28 @@
 //! The ledger in `SQLite`: readable with `sqlite3` while nothing runs.
 //!
 //! `transitions` is appended to and never rewritten; `file_states` holds the latest one of each
-//! file, so that planning reads one row a file. Both change in one transaction.
+//! file, so that planning reads one row a file. Both change in one transaction. `intents` holds the
+//! attempts whose gate is open, a row for all that were committed together.
 
+mod chunks;
 mod doubts;
-mod plan_rows;
+mod ends;
+mod group;
+mod intents;
+mod plans;
 mod read;
+mod rows;
 mod schema;
+mod text;
 mod write;
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem;
+use std::ops::Bound;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,14 +30,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 use serde_json::{Map, Value, json};
 
+use self::group::{Changes, Group};
+use self::intents::Intents;
 use self::write::{Failure, Ids};
 use super::{
-    Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunRow, RunStart, StoredSample,
+    Entry, Ledger, LedgerError, PlannedRow, RunEnd, RunRecord, RunStart, StoredSample, Take,
 };
-use crate::model::{Doubt, FileId, Known, RunId, SourcePath, Target, shown_bounded};
+use crate::model::{Doubt, FileId, KnownFile, RunId, SourcePath, Target, shown_bounded};
 
 /// Ledgers up to this size are checked whole when they are opened, which takes a moment; of larger
 /// ones damage shows when it is read.
@@ -41,6 +53,8 @@ pub struct SqliteLedger {
     connection: Connection,
     path: PathBuf,
     ids: Ids,
+    /// Reading it makes ordinary rows of what is open, hence the cell.
+    intents: RefCell<Intents>,
 }
 
 impl fmt::Debug for SqliteLedger {
@@ -69,6 +83,9 @@ impl SqliteLedger {
         // Only now that the file is known to be a ledger may anything of it change.
         ledger.make_durable().map_err(fail)?;
         schema::migrate(&mut ledger.connection, found).map_err(fail)?;
+        if intents::are_any(&ledger.connection).map_err(fail)? {
+            ledger.unfold().map_err(fail)?;
+        }
         Ok(ledger)
     }
 
@@ -124,6 +141,9 @@ impl SqliteLedger {
                 found,
             });
         }
+        ledger
+            .show_intents()
+            .map_err(|error| storage(path, &error))?;
         Ok(Some(ledger))
     }
 
@@ -132,6 +152,7 @@ impl SqliteLedger {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(64);
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
             // Plans do not depend on bound values: otherwise SQLite prepares the upsert of every
             // step anew, which costs more than the step itself.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -141,11 +162,14 @@ impl SqliteLedger {
             connection: open().map_err(|error| storage(path, &error))?,
             path: path.to_owned(),
             ids: Ids::default(),
+            intents: RefCell::default(),
         })
     }
 
     fn make_durable(&self) -> rusqlite::Result<()> {
         self.connection.pragma_update(None, "journal_mode", "WAL")?;
+        // What rows refer to was looked up or written in the same transaction.
+        self.connection.pragma_update(None, "foreign_keys", false)?;
         self.connection.pragma_update(None, "synchronous", "FULL")
     }
 
@@ -196,30 +220,67 @@ impl SqliteLedger {
         })
     }
 
+    /// Has this connection read what is open as if it were in doubt already. Where nothing is, a
+    /// run that begins in the meantime is none of its reader's.
+    fn show_intents(&self) -> rusqlite::Result<()> {
+        let transaction = self.connection.unchecked_transaction()?;
+        if !intents::are_any(&transaction)? {
+            return transaction.commit();
+        }
+        intents::show(&transaction)?;
+        // It lasts as long as the connection: what is shown was so in one moment.
+        mem::forget(transaction);
+        Ok(())
+    }
+
+    /// Makes ordinary rows of all attempts that are open.
+    fn unfold(&self) -> rusqlite::Result<()> {
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = Transaction::new_unchecked(&self.connection, immediate)?;
+        intents::unfold(&transaction)?;
+        transaction.commit()?;
+        let mut intents = self.intents.borrow_mut();
+        intents.clear();
+        intents.keep(Changes::default());
+        Ok(())
+    }
+
+    /// The connection to read from, with every open attempt where it is looked for.
+    fn reader(&self) -> rusqlite::Result<&Connection> {
+        if !self.intents.borrow().are_none() {
+            self.unfold()?;
+        }
+        Ok(&self.connection)
+    }
+
     fn in_one_step<T>(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>, &mut Ids) -> Result<T, Failure>,
+        work: impl FnOnce(&Transaction<'_>, &mut Ids, &mut Intents) -> Result<T, Failure>,
     ) -> Result<T, LedgerError> {
-        // What a failed transaction made known is not there.
-        let mut ids = self.ids.clone();
+        let intents = self.intents.get_mut();
         let result = (|| {
             let transaction = schema::write_lock(&mut self.connection)?;
-            let done = work(&transaction, &mut ids)?;
+            let done = work(&transaction, &mut self.ids, intents)?;
             transaction.commit()?;
             Ok(done)
         })();
-        match result {
-            Ok(done) => {
-                self.ids = ids;
-                Ok(done)
-            }
-            Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Sqlite(error)) => Err(storage(&self.path, &error)),
+        if result.is_err() {
+            // What a failed transaction made known is not there.
+            self.ids = Ids::default();
+            self.intents.get_mut().undo();
         }
+        result.map_err(|failure| match failure {
+            Failure::Refused(error) => error,
+            Failure::Sqlite(error) => storage(&self.path, &error),
+        })
     }
 
-    fn read<T>(&self, result: Result<T, read::Failure>) -> Result<T, LedgerError> {
-        result.map_err(|failure| match failure {
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, read::Failure>,
+    ) -> Result<T, LedgerError> {
+        let connection = self.reader().map_err(read::Failure::from);
+        connection.and_then(work).map_err(|failure| match failure {
             read::Failure::Sqlite(error) => storage(&self.path, &error),
             read::Failure::Impossible(error) => error,
         })
@@ -227,9 +288,22 @@ impl SqliteLedger {
 }
 
 impl Ledger for SqliteLedger {
-    fn begin_run(&mut self, run: &RunStart, plan: &[PlannedRow<'_>]) -> Result<(), LedgerError> {
-        self.in_one_step(|transaction, ids| {
-            plan_rows::begin(transaction, ids, run, plan).map_err(Failure::from)
+    fn begin_run(
+        &mut self,
+        run: &RunStart,
+        plan: &mut dyn Iterator<Item = PlannedRow<'_>>,
+    ) -> Result<(), LedgerError> {
+        self.in_one_step(|transaction, ids, _| {
+            plans::begin(transaction, ids, run, plan)?;
+            // Its steps come after all that is there.
+            transaction.execute(
+                "UPDATE run_log SET first_transition =
+                     (SELECT coalesce(max(transition_id), 0) + 1 FROM transitions)
+                 WHERE run_id = ?1",
+                [run.run.as_str()],
+            )?;
+            ids.forget_run();
+            Ok(())
         })
     }
 
@@ -239,7 +313,7 @@ impl Ledger for SqliteLedger {
             .iter()
             .map(|(outcome, files)| (outcome.word().to_owned(), json!(files)))
             .collect();
-        self.in_one_step(|transaction, _| {
+        self.in_one_step(|transaction, _, _| {
             transaction.execute(
                 "UPDATE run_log SET ended_at = ?2, exit_code = ?3, stopped = ?4, outcomes = ?5
                  WHERE run_id = ?1",
@@ -256,56 +330,62 @@ impl Ledger for SqliteLedger {
     }
 
     fn write(&mut self, group: &[Entry]) -> Result<(), LedgerError> {
-        self.in_one_step(|transaction, ids| {
+        let changes = self.in_one_step(|transaction, ids, intents| {
+            let mut writing = Group::new(transaction, ids, intents)?;
             for entry in group {
-                write::write(transaction, ids, entry)?;
+                writing.write(entry)?;
             }
-            Ok(())
-        })
+            writing.finish()
+        })?;
+        self.intents.get_mut().keep(changes);
+        Ok(())
     }
 
     fn doubts(&self) -> Result<Vec<Doubt>, LedgerError> {
-        doubts::doubts(&self.connection).map_err(|error| storage(&self.path, &error))
+        self.read(|connection| Ok(doubts::doubts(connection)?))
     }
 
     fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
-        doubts::ids(&self.connection, target, since).map_err(|error| storage(&self.path, &error))
+        self.read(|connection| Ok(doubts::ids(connection, target, since)?))
     }
 
     fn unnamed(&self, target: &Target, since: Timestamp) -> Result<Vec<Doubt>, LedgerError> {
-        doubts::unnamed(&self.connection, target, since)
-            .map_err(|error| storage(&self.path, &error))
+        self.read(|connection| Ok(doubts::unnamed(connection, target, since)?))
     }
 
     fn stored_samples(&self, target: &Target) -> Result<Vec<StoredSample>, LedgerError> {
-        doubts::stored_samples(&self.connection, target)
-            .map_err(|error| storage(&self.path, &error))
+        self.read(|connection| Ok(doubts::stored_samples(connection, target)?))
     }
 
-    fn known(&self, targets: &[Arc<Target>], stream: &str) -> Result<Known, LedgerError> {
-        read::known(&self.connection, targets, stream).map_err(|error| storage(&self.path, &error))
+    fn known_from(
+        &self,
+        target: &Target,
+        stream: &str,
+        from: Bound<&SourcePath>,
+        limit: usize,
+    ) -> Result<Vec<(SourcePath, KnownFile)>, LedgerError> {
+        self.read(|connection| Ok(read::known_from(connection, target, stream, from, limit)?))
     }
 
     fn elsewhere(
         &self,
         targets: &[Arc<Target>],
         stream: &str,
-        paths: &HashSet<&SourcePath>,
+        is_meant: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<(Target, usize)>, LedgerError> {
-        read::elsewhere(&self.connection, targets, stream, paths)
-            .map_err(|error| storage(&self.path, &error))
+        self.read(|connection| Ok(read::elsewhere(connection, targets, stream, is_meant)?))
     }
 
     fn runs(&self, stream: &str) -> Result<Vec<RunRecord>, LedgerError> {
-        read::runs(&self.connection, stream).map_err(|error| storage(&self.path, &error))
+        self.read(|connection| Ok(read::runs(connection, stream)?))
     }
 
-    fn rows(&self, run: &RunId) -> Result<Vec<RunRow>, LedgerError> {
-        self.read(read::rows(&self.connection, run))
+    fn each_row(&self, run: &RunId, take: Take<'_>) -> Result<(), LedgerError> {
+        self.read(|connection| rows::each_row(connection, run, take))
     }
 
-    fn files(&self) -> Result<Vec<RunRow>, LedgerError> {
-        self.read(read::files(&self.connection))
+    fn each_file(&self, take: Take<'_>) -> Result<(), LedgerError> {
+        self.read(|connection| rows::each_file(connection, take))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is read: what a plan needs to know, runs and the rows of their reports.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,11 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::write::target_key;
-use crate::ledger::{LedgerError, Relation, RunKind, RunRecord, RunRow, State};
+use crate::ledger::{LedgerError, RunKind, RunRecord, State};
 use crate::model::{
-    AttemptId, DatasetId, Digest, FileId, JobEnd, Known, KnownFile, KnownState, Metadata,
-    OrganizationId, Origin, Outcome, Owner, RuleName, RunId, SourcePath, Stat, StoredVersion,
-    Target,
+    AttemptId, DatasetId, Digest, FileId, KnownFile, KnownState, OrganizationId, Origin, Outcome,
+    Owner, RunId, SourcePath, Stat, StoredVersion, Target,
 };
 
 /// Why a read failed: the database, or what it holds.
@@ -40,47 +40,58 @@ pub(super) fn target(row: &Row<'_>, from: usize) -> rusqlite::Result<Target> {
     })
 }
 
-pub(super) fn known(
+/// The history is read only of what is in doubt. (Not by an outer join: where a view hides
+/// `transitions`, that would read all of it.) A file of which nothing ever left is not known.
+const KNOWN: &str = "
+    SELECT f.path, f.state, f.attempt_id,
+           CASE WHEN f.state IN ('committing', 'in_doubt') THEN
+               (SELECT t.reason FROM transitions t WHERE t.transition_id = f.transition_id)
+           END,
+           f.file_id, f.stored_size,
+           f.stored_mtime_ns, f.stored_inode, f.stored_blake3, f.stored_metadata_blake3,
+           f.stored_read_at, f.stored_remote_name, f.stream = ?2,
+           CASE WHEN f.state IN ('committing', 'in_doubt') THEN
+               (SELECT t.state FROM transitions t WHERE t.transition_id = f.transition_id)
+           END
+    FROM file_states f
+    WHERE f.target_id = ?1 AND (f.state <> 'withdrawn' OR f.stored_size IS NOT NULL)";
+
+pub(super) fn known_from(
     connection: &Connection,
-    targets: &[Arc<Target>],
+    target: &Target,
     stream: &str,
-) -> rusqlite::Result<Known> {
-    let mut known = Known::default();
-    let mut find = connection.prepare(
+    from: Bound<&SourcePath>,
+    limit: usize,
+) -> rusqlite::Result<Vec<(SourcePath, KnownFile)>> {
+    let mut find = connection.prepare_cached(
         "SELECT target_id FROM targets
          WHERE origin = ?1 AND organization_id = ?2 AND dataset_id = ?3",
     )?;
-    // The history is read only of what is in doubt.
-    let mut select = connection.prepare(
-        "SELECT f.path, f.state, f.attempt_id, t.reason, f.file_id, f.stored_size,
-                f.stored_mtime_ns, f.stored_inode, f.stored_blake3, f.stored_metadata_blake3,
-                f.stored_read_at, f.stored_remote_name, f.stream = ?2, t.state
-         FROM file_states f
-         LEFT JOIN transitions t ON t.transition_id = f.transition_id
-              AND f.state IN ('committing', 'in_doubt')
-         WHERE f.target_id = ?1",
-    )?;
-    for target in targets {
-        let id = find.query_row(target_key(target), |row| row.get::<_, i64>(0));
-        let Some(id) = id.optional()? else {
-            continue;
-        };
-        let mut rows = select.query(params![id, stream])?;
-        while let Some(row) = rows.next()? {
-            let path: String = row.get(0)?;
-            if let Some(file) = known_file(row)? {
-                known.insert(target, SourcePath::new(path), file);
-            }
-        }
-    }
-    Ok(known)
+    let id = find.query_row(target_key(target), |row| row.get::<_, i64>(0));
+    let Some(id) = id.optional()? else {
+        return Ok(Vec::new());
+    };
+    let (from, comparison) = match from {
+        Bound::Unbounded => ("", ">="),
+        Bound::Included(path) => (path.as_str(), ">="),
+        Bound::Excluded(path) => (path.as_str(), ">"),
+    };
+    let mut select = connection.prepare_cached(&format!(
+        "{KNOWN} AND f.path {comparison} ?3 ORDER BY f.path LIMIT ?4"
+    ))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = select.query_map(params![id, stream, from, limit], |row| {
+        let path = SourcePath::new(row.get_ref(0)?.as_str()?);
+        Ok((path, known_file(row)?))
+    })?;
+    rows.collect()
 }
 
 pub(super) fn elsewhere(
     connection: &Connection,
     targets: &[Arc<Target>],
     stream: &str,
-    paths: &HashSet<&SourcePath>,
+    is_meant: &mut dyn FnMut(&str) -> bool,
 ) -> rusqlite::Result<Vec<(Target, usize)>> {
     let mut others = connection.prepare(
         "SELECT origin, organization_id, dataset_id, target_id FROM targets ORDER BY target_id",
@@ -99,7 +110,7 @@ pub(super) fn elsewhere(
         let mut files = 0;
         let mut rows = select.query(params![id, stream])?;
         while let Some(row) = rows.next()? {
-            files += usize::from(paths.contains(&SourcePath::new(row.get::<_, String>(0)?)));
+            files += usize::from(is_meant(row.get_ref(0)?.as_str()?));
         }
         if files > 0 {
             found.push((target, files));
@@ -108,12 +119,10 @@ pub(super) fn elsewhere(
     Ok(found)
 }
 
-/// None where nothing of the file ever left.
-fn known_file(row: &Row<'_>) -> rusqlite::Result<Option<KnownFile>> {
-    let word: String = row.get(1)?;
+fn known_file(row: &Row<'_>) -> rusqlite::Result<KnownFile> {
+    let word = row.get_ref(1)?.as_str()?;
     let size: Option<i64> = row.get(5)?;
-    let state = match State::of_word(&word) {
-        Some(State::Withdrawn) if size.is_none() => return Ok(None),
+    let state = match State::of_word(word) {
         // What was withdrawn changed nothing of what is stored.
         Some(State::Stored | State::Withdrawn) => KnownState::Stored,
         // A run that died before the gate left it `opened`: the service cannot have it.
@@ -122,7 +131,7 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<Option<KnownFile>> {
         }
         // A run that died between gate and answer left it `committing`.
         Some(State::Committing | State::InDoubt) => {
-            if row.get::<_, Option<String>>(13)?.as_deref() != Some(word.as_str()) {
+            if row.get_ref(13)?.as_str_or_null()? != Some(word) {
                 return Err(unreadable(13, "its history says otherwise"));
             }
             KnownState::InDoubt(AttemptId::new(row.get::<_, String>(2)?), row.get(3)?)
@@ -138,11 +147,11 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<Option<KnownFile>> {
         if state == KnownState::Stored {
             return Err(unreadable(5, "stored, but nothing says what"));
         }
-        return Ok(Some(KnownFile {
+        return Ok(KnownFile {
             state,
             stored: None,
             owner,
-        }));
+        });
     };
     let stored = StoredVersion {
         stat: Stat {
@@ -152,28 +161,28 @@ fn known_file(row: &Row<'_>) -> rusqlite::Result<Option<KnownFile>> {
         },
         digest: digest(row, 8)?,
         metadata: digest(row, 9)?.ok_or_else(|| unreadable(9, "no digest"))?,
-        file_id: row.get::<_, Option<String>>(4)?.map(FileId::new),
+        file_id: row.get_ref(4)?.as_str_or_null()?.map(FileId::new),
         read_at: time(row, 10)?,
         remote_name: row.get(11)?,
     };
-    Ok(Some(KnownFile {
+    Ok(KnownFile {
         state,
         stored: Some(stored),
         owner,
-    }))
+    })
 }
 
-const RUN_COLUMNS: &str = "run_id, stream, kind, started_at, ended_at, exit_code, planned, \
-                           vanished, stopped, outcomes, run_number";
+pub(super) const RUN_COLUMNS: &str = "run_id, stream, kind, started_at, ended_at, exit_code, \
+                                      planned, vanished, stopped, outcomes";
 
 pub(super) fn runs(connection: &Connection, stream: &str) -> rusqlite::Result<Vec<RunRecord>> {
     let mut select = connection.prepare(&format!(
         "SELECT {RUN_COLUMNS} FROM run_log WHERE stream = ?1 ORDER BY run_number DESC"
     ))?;
-    select.query_map([stream], |row| Ok(run(row)?.0))?.collect()
+    select.query_map([stream], run)?.collect()
 }
 
-fn run(row: &Row<'_>) -> rusqlite::Result<(RunRecord, i64)> {
+pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let kind: String = row.get(2)?;
     let stopped: Option<String> = row.get(8)?;
     let outcomes: Option<String> = row.get(9)?;
@@ -209,267 +218,10 @@ fn run(row: &Row<'_>) -> rusqlite::Result<(RunRecord, i64)> {
                 .to_vec()
         }),
     };
-    Ok((record, row.get(10)?))
+    Ok(record)
 }
 
-/// Where a file's attempts of one run have come.
-struct Last {
-    attempt: AttemptId,
-    state: State,
-    /// Whether an attempt of this run, not only the settling of an earlier one, is meant.
-    own: Option<(u32, Timestamp)>,
-    /// None where nothing was sent after all.
-    end: Option<JobEnd>,
-}
-
-pub(super) fn rows(connection: &Connection, id: &RunId) -> Result<Vec<RunRow>, Failure> {
-    let query = format!("SELECT {RUN_COLUMNS} FROM run_log WHERE run_id = ?1");
-    let found = connection
-        .query_row(&query, [id.as_str()], run)
-        .optional()?;
-    let Some((record, number)) = found else {
-        return Ok(Vec::new());
-    };
-    let targets = targets(connection)?;
-    let lasts = replay(connection, number)?;
-    let unattempted = if record.stopped.is_empty() {
-        "the run ended before its turn".to_owned()
-    } else {
-        record.stopped.join("; ")
-    };
-    let mut select = connection.prepare(
-        "SELECT rule, target_id, path, decision, outcome, reason, file_id, blake3, attempt_id,
-                remote_name, size, content_type, metadata
-         FROM plan_rows
-         WHERE stream = ?1 AND first_run <= ?2 AND (last_run IS NULL OR last_run >= ?2)
-         ORDER BY rule_index, path, plan_row_id",
-    )?;
-    let mut found = select.query(params![record.stream, number])?;
-    let mut rows = Vec::with_capacity(record.planned);
-    while let Some(row) = found.next()? {
-        let target_id: i64 = row.get(1)?;
-        let path: String = row.get(2)?;
-        let mut end = planned_end(row)?;
-        // Rows that were never to be sent share the path of one that was.
-        let decision: String = row.get(3)?;
-        let sent = matches!(decision.as_str(), "upload" | "hold");
-        let last = lasts.get(&(target_id, path.clone()));
-        match last.and_then(|last| last.end.clone()) {
-            Some(last) if sent => end = last,
-            _ if end.outcome == Outcome::NotAttempted => end.reason = Some(unattempted.clone()),
-            _ => {}
-        }
-        settle_later(connection, target_id, &mut end)?;
-        let metadata: Option<String> = row.get(12)?;
-        rows.push(RunRow {
-            rule: RuleName::new(row.get::<_, String>(0)?),
-            target: target_of(&targets, target_id)?,
-            path: SourcePath::new(path),
-            remote_name: row.get(9)?,
-            size: row.get::<_, Option<i64>>(10)?.map(i64::cast_unsigned),
-            content_type: row.get(11)?,
-            metadata: metadata.map(|text| metadata_of(12, &text)).transpose()?,
-            end,
-        });
-    }
-    Ok(rows)
-}
-
-/// What the plan alone says of a row's end.
-fn planned_end(row: &Row<'_>) -> rusqlite::Result<JobEnd> {
-    let outcome: String = row.get(4)?;
-    let outcome = Outcome::ALL
-        .into_iter()
-        .find(|known| known.word() == outcome)
-        .ok_or_else(|| unreadable(4, "no outcome"))?;
-    Ok(JobEnd {
-        file_id: row.get::<_, Option<String>>(6)?.map(FileId::new),
-        digest: digest(row, 7)?,
-        request_id: row.get::<_, Option<String>>(8)?.map(AttemptId::new),
-        ..JobEnd::without_attempt(outcome, row.get(5)?)
-    })
-}
-
-/// Follows every file through one run's transitions; what cannot follow is an error.
-fn replay(connection: &Connection, run: i64) -> Result<HashMap<(i64, String), Last>, Failure> {
-    let mut select = connection.prepare(
-        "SELECT target_id, path, attempt_id, attempt_number, state, at, started_at, blake3,
-                file_id, http_status, returned_name, returned_dataset, settled_by, reason
-         FROM transitions
-         WHERE run_number = ?1
-             AND (settled_by IS NULL OR settled_by IN ('hand', 'listing', 'policy'))
-         ORDER BY transition_id",
-    )?;
-    let mut found = select.query([run])?;
-    let mut lasts: HashMap<(i64, String), Last> = HashMap::new();
-    while let Some(row) = found.next()? {
-        let path: String = row.get(1)?;
-        let attempt = AttemptId::new(row.get::<_, String>(2)?);
-        let word: String = row.get(4)?;
-        let Some(state) = State::of_word(&word) else {
-            return Err(impossible(path, format!("\"{word}\" is no state")));
-        };
-        let settled = row.get::<_, Option<String>>(12)?.is_some();
-        let key = (row.get(0)?, path);
-        let before = lasts.get(&key);
-        let related = before.map(|last| {
-            let relation = if last.attempt == attempt {
-                Relation::SameAttempt
-            } else {
-                Relation::OtherAttempt
-            };
-            (last.state, relation)
-        });
-        // The doubt that an earlier run left has its beginning there.
-        let first = related.is_none() && settled;
-        if !first && !state.may_follow(related) {
-            let from = before.map_or("nothing", |last| last.state.word());
-            return Err(impossible(key.1, format!("{word} after {from}")));
-        }
-        let own = if settled {
-            before.and_then(|last| last.own)
-        } else {
-            Some((row.get(3)?, time(row, 6)?))
-        };
-        let end = JobEnd {
-            outcome: state.outcome(),
-            reason: match state {
-                State::Opened => Some(JobEnd::CUT_BEFORE_SENT.to_owned()),
-                State::Committing => Some(JobEnd::CUT_BEFORE_ANSWER.to_owned()),
-                _ => row.get(13)?,
-            },
-            difference: None,
-            file_id: row.get::<_, Option<String>>(8)?.map(FileId::new),
-            digest: digest(row, 7)?,
-            attempts: own.map_or(0, |(number, _)| number),
-            http_status: row.get(9)?,
-            request_id: Some(attempt.clone()),
-            started: own.map(|(_, started)| started),
-            finished: match state {
-                State::Opened | State::Committing => None,
-                _ => Some(time(row, 5)?),
-            },
-            returned_name: row.get(10)?,
-            returned_dataset: row.get(11)?,
-        };
-        lasts.insert(
-            key,
-            Last {
-                attempt,
-                state,
-                own,
-                end: (state != State::Withdrawn).then_some(end),
-            },
-        );
-    }
-    Ok(lasts)
-}
-
-/// A doubt that was settled after the run ends as it was settled; one at another target is no word
-/// of what is at the row's own.
-fn settle_later(connection: &Connection, target_id: i64, end: &mut JobEnd) -> rusqlite::Result<()> {
-    let (Outcome::InDoubt, Some(attempt)) = (end.outcome, &end.request_id) else {
-        return Ok(());
-    };
-    let settled = connection
-        .prepare_cached(
-            "SELECT state, file_id, reason, at, blake3, target_id FROM transitions
-             WHERE attempt_id = ?1 AND settled_by IN ('hand', 'listing', 'policy')
-             ORDER BY transition_id DESC LIMIT 1",
-        )?
-        .query_row([attempt.as_str()], |row| {
-            let word: String = row.get(0)?;
-            let state = State::of_word(&word).ok_or_else(|| unreadable(0, "no state"))?;
-            let id = row.get::<_, Option<String>>(1)?.map(FileId::new);
-            let reason: Option<String> = row.get(2)?;
-            let end = (state, id, reason, time(row, 3)?, digest(row, 4)?);
-            Ok((end, row.get::<_, i64>(5)?))
-        })
-        .optional()?;
-    if let Some((_, other)) = settled
-        && other != target_id
-    {
-        let why = "what was in doubt at another target is settled; nothing was sent here";
-        *end = JobEnd::without_attempt(Outcome::NotAttempted, Some(why.to_owned()));
-        return Ok(());
-    }
-    if let Some(((state, file_id, reason, at, digest), _)) = settled {
-        end.outcome = state.outcome();
-        end.file_id = file_id;
-        end.reason = reason;
-        end.digest = digest;
-        end.http_status = None;
-        end.finished = Some(at);
-        return Ok(());
-    }
-    let look: Option<Option<String>> = connection
-        .prepare_cached(
-            "SELECT last_look FROM file_states
-             WHERE attempt_id = ?1 AND state IN ('committing', 'in_doubt')",
-        )?
-        .query_row([attempt.as_str()], |row| row.get(0))
-        .optional()?;
-    end.add_look(look.flatten().as_deref());
-    Ok(())
-}
-
-pub(super) fn files(connection: &Connection) -> Result<Vec<RunRow>, Failure> {
-    let targets = targets(connection)?;
-    let mut select = connection.prepare(
-        "SELECT f.target_id, f.path, t.rule, f.state, f.file_id, t.reason, t.remote_name, t.size,
-                t.blake3, t.attempt_number, t.http_status, f.attempt_id, t.started_at, t.at,
-                t.returned_name, t.returned_dataset
-         FROM file_states f JOIN transitions t USING (transition_id)
-         ORDER BY f.target_id, f.path",
-    )?;
-    let mut found = select.query([])?;
-    let mut rows = Vec::new();
-    while let Some(row) = found.next()? {
-        let word: String = row.get(3)?;
-        let path: String = row.get(1)?;
-        let Some(state) = State::of_word(&word) else {
-            return Err(impossible(path, format!("\"{word}\" is no state")));
-        };
-        rows.push(RunRow {
-            rule: RuleName::new(row.get::<_, String>(2)?),
-            target: target_of(&targets, row.get(0)?)?,
-            path: SourcePath::new(path),
-            remote_name: row.get(6)?,
-            size: row.get::<_, Option<i64>>(7)?.map(i64::cast_unsigned),
-            content_type: None,
-            metadata: None,
-            end: if state == State::Withdrawn {
-                let reason = row.get(5)?;
-                JobEnd {
-                    file_id: row.get::<_, Option<String>>(4)?.map(FileId::new),
-                    ..JobEnd::without_attempt(state.outcome(), reason)
-                }
-            } else {
-                JobEnd {
-                    outcome: state.outcome(),
-                    reason: match state {
-                        State::Opened => Some(JobEnd::CUT_BEFORE_SENT.to_owned()),
-                        State::Committing => Some(JobEnd::CUT_BEFORE_ANSWER.to_owned()),
-                        _ => row.get(5)?,
-                    },
-                    difference: None,
-                    file_id: row.get::<_, Option<String>>(4)?.map(FileId::new),
-                    digest: digest(row, 8)?,
-                    attempts: row.get(9)?,
-                    http_status: row.get(10)?,
-                    request_id: Some(AttemptId::new(row.get::<_, String>(11)?)),
-                    started: Some(time(row, 12)?),
-                    finished: Some(time(row, 13)?),
-                    returned_name: row.get(14)?,
-                    returned_dataset: row.get(15)?,
-                }
-            },
-        });
-    }
-    Ok(rows)
-}
-
-fn targets(connection: &Connection) -> rusqlite::Result<HashMap<i64, Arc<Target>>> {
+pub(super) fn targets(connection: &Connection) -> rusqlite::Result<HashMap<i64, Arc<Target>>> {
     let mut select =
         connection.prepare("SELECT target_id, origin, organization_id, dataset_id FROM targets")?;
     select
@@ -477,13 +229,12 @@ fn targets(connection: &Connection) -> rusqlite::Result<HashMap<i64, Arc<Target>
         .collect()
 }
 
-fn target_of(targets: &HashMap<i64, Arc<Target>>, id: i64) -> rusqlite::Result<Arc<Target>> {
+pub(super) fn target_of(
+    targets: &HashMap<i64, Arc<Target>>,
+    id: i64,
+) -> rusqlite::Result<Arc<Target>> {
     let found = targets.get(&id).cloned();
     found.ok_or_else(|| unreadable(0, "no target of this ledger"))
-}
-
-fn metadata_of(column: usize, text: &str) -> rusqlite::Result<Metadata> {
-    Metadata::from_json(text).ok_or_else(|| unreadable(column, "no metadata"))
 }
 
 pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
@@ -513,7 +264,7 @@ pub(super) fn unreadable(column: usize, what: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
 }
 
-fn impossible(path: String, what: String) -> Failure {
+pub(super) fn impossible(path: String, what: String) -> Failure {
     Failure::Impossible(LedgerError::Impossible {
         path: SourcePath::new(path),
         what,

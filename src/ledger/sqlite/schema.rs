@@ -5,8 +5,10 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::plans;
+
 /// The schema version this code reads and writes (`PRAGMA user_version`).
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE run_log (
@@ -17,13 +19,15 @@ CREATE TABLE run_log (
     started_at TEXT NOT NULL,
     planned    INTEGER NOT NULL,
     vanished   INTEGER NOT NULL,
-    -- Of all rows of its plan, in order: equal plans are kept once.
-    plan_blake3 TEXT,
+    -- Of an import, and where its plan was given up, there is none.
+    plan_id    INTEGER REFERENCES plans,
     ended_at   TEXT,
     exit_code  INTEGER,
     -- Why it ended early, a JSON list of texts; and rows by outcome, a JSON object.
     stopped    TEXT,
-    outcomes   TEXT
+    outcomes   TEXT,
+    -- The least that the id of a step of it can be.
+    first_transition INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX run_log_by_stream ON run_log (stream, run_number);
 CREATE TABLE targets (
@@ -58,9 +62,10 @@ CREATE TABLE transitions (
     returned_dataset TEXT,
     -- Of what was not an attempt's own answer: hand, listing, policy, import, moved, forget.
     settled_by       TEXT,
-    reason           TEXT
+    reason           TEXT,
+    -- When its gate opened, where an intent said so and no transition of its own.
+    committing_at    TEXT
 ) STRICT;
-CREATE INDEX transitions_by_run ON transitions (run_number);
 CREATE INDEX transitions_settled ON transitions (attempt_id) WHERE settled_by IS NOT NULL;
 -- The latest of each file, so that planning reads one row a file, and the version of it that the
 -- service has for sure.
@@ -86,32 +91,67 @@ CREATE TABLE file_states (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX file_states_in_doubt ON file_states (attempt_id)
     WHERE state IN ('committing', 'in_doubt');
--- Rows of plans, each with the runs of its stream for which it held: a run whose plan is the one
--- before adds nothing.
-CREATE TABLE plan_rows (
-    plan_row_id  INTEGER PRIMARY KEY,
-    stream       TEXT NOT NULL,
-    first_run    INTEGER NOT NULL,
-    last_run     INTEGER,
-    rule_index   INTEGER NOT NULL,
-    rule         TEXT NOT NULL,
-    target_id    INTEGER NOT NULL REFERENCES targets,
-    path         TEXT NOT NULL,
-    decision     TEXT NOT NULL,
-    -- How the row ends if nothing is attempted.
-    outcome      TEXT NOT NULL,
-    reason       TEXT,
-    file_id      TEXT,
-    blake3       TEXT,
-    attempt_id   TEXT,
-    remote_name  TEXT,
-    size         INTEGER,
-    content_type TEXT,
-    metadata     TEXT,
-    row_blake3   BLOB NOT NULL
+";
+
+/// What runs planned.
+const PLANS: &str = "
+-- By all rows, in order: equal plans are kept once.
+CREATE TABLE plans (
+    plan_id INTEGER PRIMARY KEY,
+    blake3  BLOB NOT NULL UNIQUE
 ) STRICT;
-CREATE INDEX plan_rows_open ON plan_rows (stream) WHERE last_run IS NULL;
-CREATE INDEX plan_rows_by_run ON plan_rows (stream, first_run);
+-- Rows, as JSON: `heads` and `metadata` are what rows share, and `rows` have for each the number of
+-- its head, path, remote name, size, the number of its metadata, file id, digest and attempt.
+CREATE TABLE plan_chunks (
+    chunk_id INTEGER PRIMARY KEY,
+    blake3   BLOB NOT NULL UNIQUE,
+    rows     TEXT NOT NULL
+) STRICT;
+CREATE TABLE plan_parts (
+    plan_id  INTEGER NOT NULL REFERENCES plans,
+    position INTEGER NOT NULL,
+    chunk_id INTEGER NOT NULL REFERENCES plan_chunks,
+    PRIMARY KEY (plan_id, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX plan_parts_by_chunk ON plan_parts (chunk_id);
+";
+
+const PLAN_VIEWS: &str = "
+CREATE VIEW planned AS
+SELECT r.run_id, h.value ->> 'rule' AS rule, f.value ->> 1 AS path,
+       g.origin, g.organization_id, g.dataset_id,
+       h.value ->> 'decision' AS decision, h.value ->> 'reason' AS reason,
+       f.value ->> 2 AS remote_name, f.value ->> 3 AS size,
+       h.value ->> 'content_type' AS content_type,
+       c.rows -> ('$.metadata[' || (f.value ->> 4) || ']') AS metadata,
+       f.value ->> 5 AS file_id, f.value ->> 6 AS blake3, f.value ->> 7 AS request_id
+FROM run_log r
+JOIN plan_parts p USING (plan_id)
+JOIN plan_chunks c USING (chunk_id)
+JOIN json_each(c.rows, '$.rows') f
+JOIN json_each(c.rows, '$.heads') h ON h.key = f.value ->> 0
+JOIN targets g ON g.target_id = h.value ->> 'target_id';
+";
+
+/// Attempts whose gate is open, a row for all that were committed together. Such an attempt is open
+/// as long as its file has no later transition than `after_transition`.
+const INTENTS: &str = "
+CREATE TABLE intents (
+    intent_id        INTEGER PRIMARY KEY,
+    run_number       INTEGER NOT NULL REFERENCES run_log,
+    after_transition INTEGER NOT NULL,
+    -- A JSON list of `committing` transitions, by their columns' names.
+    attempts         TEXT NOT NULL
+) STRICT;
+CREATE VIEW open_attempts AS
+SELECT i.run_number, a.value ->> 'attempt_id' AS attempt_id, a.value ->> 'target_id' AS target_id,
+       a.value ->> 'rule' AS rule, a.value ->> 'path' AS path, a.value ->> 'at' AS at,
+       a.value ->> 'size' AS size, a.value ->> 'blake3' AS blake3,
+       a.value ->> 'remote_name' AS remote_name
+FROM intents i, json_each(i.attempts) a
+WHERE NOT EXISTS (SELECT 1 FROM file_states f
+                  WHERE f.target_id = a.value ->> 'target_id' AND f.path = a.value ->> 'path'
+                      AND f.transition_id > i.after_transition);
 ";
 
 const VIEWS: &str = "
@@ -131,7 +171,18 @@ SELECT g.origin, g.organization_id, g.dataset_id, f.stream, t.rule, f.path,
 FROM file_states f
 JOIN targets g USING (target_id)
 JOIN transitions t USING (transition_id)
-JOIN run_log r USING (run_number);
+JOIN run_log r USING (run_number)
+WHERE (f.target_id, f.path) NOT IN (SELECT target_id, path FROM open_attempts)
+UNION ALL
+SELECT g.origin, g.organization_id, g.dataset_id, r.stream, o.rule, o.path, 'in_doubt', f.file_id,
+       coalesce(f.stored_size, o.size),
+       strftime('%Y-%m-%dT%H:%M:%SZ', f.stored_mtime_ns / 1000000000, 'unixepoch'),
+       f.stored_blake3, f.stored_remote_name, 'the run ended before the service answered', NULL,
+       o.at, r.run_id, o.attempt_id
+FROM open_attempts o
+JOIN targets g USING (target_id)
+JOIN run_log r USING (run_number)
+LEFT JOIN file_states f ON f.target_id = o.target_id AND f.path = o.path;
 CREATE VIEW runs AS
 SELECT run_id, stream, kind, started_at, ended_at, exit_code, planned,
        outcomes ->> 'stored' AS stored, outcomes ->> 'skipped' AS skipped,
@@ -148,7 +199,13 @@ FROM file_states f
 JOIN targets g USING (target_id)
 JOIN transitions t USING (transition_id)
 JOIN run_log r USING (run_number)
-WHERE f.state IN ('committing', 'in_doubt');
+WHERE f.state IN ('committing', 'in_doubt')
+UNION ALL
+SELECT g.origin, g.organization_id, g.dataset_id, o.path, o.remote_name, o.size, o.blake3,
+       o.attempt_id, o.at, NULL, 'the run ended before the service answered', NULL, r.run_id
+FROM open_attempts o
+JOIN targets g USING (target_id)
+JOIN run_log r USING (run_number);
 ";
 
 /// What version 1 lacked is left empty, or said as its runs would have said it.
@@ -185,33 +242,82 @@ DROP TABLE targets_1;
 DROP TABLE runs_1;
 ";
 
-/// Version 2 knew no `withdrawn`.
-const FROM_2: &str = "
+/// Views are made anew: version 2 knew no `withdrawn`, version 3 no intents.
+const DROP_VIEWS: &str = "
 DROP VIEW files;
 DROP VIEW runs;
 DROP VIEW in_doubt;
 ";
 
+/// What version 3 lacked.
+const FROM_3: &str = "
+ALTER TABLE run_log ADD COLUMN plan_id INTEGER REFERENCES plans;
+ALTER TABLE run_log ADD COLUMN first_transition INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transitions ADD COLUMN committing_at TEXT;
+DROP INDEX transitions_by_run;
+";
+
+/// A run's steps come after those of the runs before it, and before those of the ones after.
+const FIRST_TRANSITIONS: &str = "
+UPDATE run_log SET first_transition = coalesce(
+    f.first, (SELECT coalesce(max(transition_id), 0) + 1 FROM transitions))
+FROM (SELECT r.run_number, min(t.first) OVER (ORDER BY r.run_number DESC) AS first
+      FROM run_log r
+      LEFT JOIN (SELECT run_number, min(transition_id) AS first FROM transitions
+                 GROUP BY run_number) t USING (run_number)) f
+WHERE run_log.run_number = f.run_number;
+";
+
+const FROM_3_END: &str = "
+DROP TABLE plan_rows;
+ALTER TABLE run_log DROP COLUMN plan_blake3;
+";
+
+/// One step on the way to the present schema.
+enum Step {
+    Sql(&'static str),
+    Plans,
+}
+
 /// Makes the schema in an empty database.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    in_one_step(connection, |transaction| {
-        transaction.execute_batch(TABLES)?;
-        transaction.execute_batch(VIEWS)
-    })
+    let steps = [TABLES, PLANS, INTENTS, VIEWS, PLAN_VIEWS].map(Step::Sql);
+    in_one_step(connection, &steps)
 }
 
 /// Brings an older version's database to the present one, whole or not at all.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
-    let steps: &[&str] = match from {
-        ..=1 => &[FROM_1, TABLES, FROM_1_DATA, VIEWS],
-        2 => &[FROM_2, VIEWS],
-        _ => return Ok(()),
-    };
-    in_one_step(connection, |transaction| {
-        steps
-            .iter()
-            .try_for_each(|step| transaction.execute_batch(step))
-    })
+    use Step::{Plans, Sql};
+    match from {
+        ..=1 => in_one_step(
+            connection,
+            &[
+                Sql(FROM_1),
+                Sql(TABLES),
+                Sql(PLANS),
+                Sql(FROM_1_DATA),
+                Sql(FIRST_TRANSITIONS),
+                Sql(INTENTS),
+                Sql(VIEWS),
+                Sql(PLAN_VIEWS),
+            ],
+        ),
+        2 | 3 => in_one_step(
+            connection,
+            &[
+                Sql(DROP_VIEWS),
+                Sql(PLANS),
+                Sql(FROM_3),
+                Sql(FIRST_TRANSITIONS),
+                Plans,
+                Sql(FROM_3_END),
+                Sql(INTENTS),
+                Sql(VIEWS),
+                Sql(PLAN_VIEWS),
+            ],
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Begins a transaction that writes. It takes the lock at once: `SQLite` does not wait for a lock that
@@ -220,12 +326,14 @@ pub(super) fn write_lock(connection: &mut Connection) -> rusqlite::Result<Transa
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-fn in_one_step(
-    connection: &mut Connection,
-    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
-) -> rusqlite::Result<()> {
+fn in_one_step(connection: &mut Connection, steps: &[Step]) -> rusqlite::Result<()> {
     let transaction = write_lock(connection)?;
-    work(&transaction)?;
+    for step in steps {
+        match step {
+            Step::Sql(text) => transaction.execute_batch(text)?,
+            Step::Plans => plans::convert(&transaction)?,
+        }
+    }
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }

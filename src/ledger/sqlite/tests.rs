@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 
 use jiff::Timestamp;
@@ -6,13 +7,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::{
-    AdoptedFrom, Adoption, Finding, Forgotten, Look, Refreshed, Relation, RunKind, Settlement,
-    Settler, State, Transition, Writer,
+    AdoptedFrom, Adoption, Finding, Forgotten, Look, Refreshed, Relation, RunKind, RunRow,
+    Settlement, Settler, State, Transition,
 };
 use crate::model::{
     AttemptId, DatasetId, Digest, FileId, JobEnd, KnownState, Metadata, Origin, Outcome, RuleName,
     SourcePath, Stat, StoredVersion, Tag,
 };
+
+mod intents;
+mod writer;
 
 fn target(dataset: &str) -> Arc<Target> {
     Arc::new(Target {
@@ -78,7 +82,8 @@ fn begin(ledger: &mut SqliteLedger, run: &str, plan: &[PlannedRow<'_>]) {
         at: Timestamp::UNIX_EPOCH,
         vanished: 0,
     };
-    ledger.begin_run(&start, plan).expect("a run");
+    let mut plan = plan.iter().cloned();
+    ledger.begin_run(&start, &mut plan).expect("a run");
 }
 
 fn fresh() -> (tempfile::TempDir, SqliteLedger) {
@@ -162,7 +167,7 @@ fn a_group_is_written_whole_or_not_at_all() {
         .expect_err("stored without passing the gate");
     assert!(matches!(error, LedgerError::Illegal { .. }), "{error}");
     let known = ledger.known(&[target("d")], "s").expect("read");
-    assert_eq!(known, Known::default());
+    assert_eq!(known, crate::model::Known::default());
 }
 
 #[test]
@@ -246,43 +251,83 @@ fn what_no_version_wrote_is_an_error_when_read() {
             "is damaged",
         ),
         (
-            "UPDATE transitions SET state = 'stored' WHERE state = 'committing'",
+            "UPDATE transitions SET state = 'failed' WHERE state = 'stored'",
             "makes no sense",
         ),
         (
-            "DELETE FROM transitions WHERE state = 'committing'",
+            "UPDATE transitions SET attempt_id = '9' WHERE state = 'stored'",
             "makes no sense",
         ),
+        (
+            "UPDATE plan_chunks SET rows = replace(rows, 'not_attempted', 'perhaps')",
+            "is damaged",
+        ),
+        ("UPDATE plan_chunks SET rows = '{}'", "is damaged"),
         (
             "UPDATE transitions SET state = 'resolved'",
             "makes no sense",
         ),
     ] {
         let (_folder, mut ledger) = fresh();
-        bring(&mut ledger, "a", "1", State::Stored);
+        let plan = Planned::new(&[("a", "upload", Outcome::NotAttempted)]);
+        begin(&mut ledger, "run-2", &plan.rows());
+        for state in [State::Opened, State::Committing, State::Stored] {
+            let step = Transition {
+                run: RunId::new("run-2"),
+                ..transition("a", "1", state)
+            };
+            ledger.write(&[Entry::Step(step)]).expect("legal");
+        }
         ledger
             .connection
             .pragma_update(None, "foreign_keys", false)
             .expect("ok");
         ledger.connection.execute_batch(damage).expect("done");
         let known = ledger.known(&[target("d")], "s").map(|_| ());
-        let rows = ledger.rows(&RunId::new("run-1")).map(|_| ());
+        let rows = try_rows(&ledger, "run-2").map(|_| ());
         let error = known.and(rows).expect_err(damage).to_string();
         assert!(error.contains(says), "{damage}: {error}");
     }
 }
 
 #[test]
+fn files_are_known_page_by_page_in_the_order_of_their_bytes() {
+    let (_folder, mut ledger) = fresh();
+    for path in ["b", "a/x", "a!", "é", "a"] {
+        bring(&mut ledger, path, &format!("attempt-{path}"), State::Stored);
+    }
+    bring(&mut ledger, "a0", "attempt-withdrawn", State::Withdrawn);
+    let page = |from: Bound<&str>, limit| -> Vec<String> {
+        let from = from.map(SourcePath::new);
+        let page = ledger.known_from(&target("d"), "s", from.as_ref(), limit);
+        let page = page.expect("read").into_iter();
+        page.map(|(path, _)| path.as_str().to_owned()).collect()
+    };
+    assert_eq!(page(Bound::Unbounded, 3), ["a", "a!", "a/x"]);
+    assert_eq!(
+        page(Bound::Excluded("a/x"), 3),
+        ["b", "é"],
+        "nothing of a0 left"
+    );
+    assert_eq!(page(Bound::Included("a!"), 1), ["a!"]);
+    assert_eq!(page(Bound::Excluded("é"), 3), [""; 0]);
+    let other = ledger.known_from(&target("other"), "s", Bound::Unbounded, 3);
+    assert_eq!(other.expect("read"), []);
+}
+
+#[test]
 fn an_older_ledger_is_brought_to_the_present_schema() {
-    for (version, sql, runs) in [
-        (1, include_str!("version_1.sql"), 1),
-        (2, include_str!("version_2.sql"), 2),
+    for (version, sql, firsts) in [
+        (1, include_str!("version_1.sql"), &[1][..]),
+        (2, include_str!("version_2.sql"), &[1, 5]),
+        (3, include_str!("version_3.sql"), &[1, 5, 6]),
     ] {
-        assert_is_brought_to_the_present_schema(version, sql, runs);
+        assert_is_brought_to_the_present_schema(version, sql, firsts);
     }
 }
 
-fn assert_is_brought_to_the_present_schema(version: i64, sql: &str, run_count: usize) {
+/// `firsts` says of each run where its transitions begin.
+fn assert_is_brought_to_the_present_schema(version: i64, sql: &str, firsts: &[i64]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ledger.sqlite");
     Connection::open(&path)
@@ -306,8 +351,17 @@ fn assert_is_brought_to_the_present_schema(version: i64, sql: &str, run_count: u
         assert!(matches!(get("in/b").state, KnownState::InDoubt(..)));
         assert_eq!(get("in/c").state, KnownState::NotStored);
         let runs = ledger.runs("inbox").expect("read");
-        assert_eq!((runs.len(), runs[0].exit_code), (run_count, Some(76)));
-        ledger.rows(&runs[0].run).expect("a history that can be");
+        assert_eq!((runs.len(), runs[0].exit_code), (firsts.len(), Some(76)));
+        for run in &runs {
+            rows(&ledger, run.run.as_str());
+        }
+        let query = "SELECT first_transition FROM run_log ORDER BY run_number";
+        let mut select = ledger.connection.prepare(query).expect("a query");
+        let found: rusqlite::Result<Vec<i64>> = select
+            .query_map([], |row| row.get(0))
+            .and_then(Iterator::collect);
+        assert_eq!(found.expect("numbers"), firsts);
+        drop(select);
         assert_eq!(doubtful_paths(&ledger), ["in/b"]);
         drop(ledger);
         ledger = SqliteLedger::open(&path).expect("opens again");
@@ -382,36 +436,6 @@ fn a_refreshed_file_keeps_its_content_and_id() {
     assert_eq!(version.stat, stat);
     assert_eq!(version.file_id, Some(FileId::new("id-1")));
     assert_eq!(version.read_at.as_second(), 2_000);
-}
-
-#[tokio::test]
-async fn after_a_failed_group_the_gate_stays_shut() {
-    let (_folder, ledger) = fresh();
-    let writer = Writer::start(Box::new(ledger)).expect("a thread");
-    let handle = writer.handle();
-    handle.note(transition("a", "1", State::Opened));
-    let step = |path, attempt, state| transition(path, attempt, state);
-    handle
-        .record(step("a", "1", State::Committing))
-        .await
-        .expect("durable, and what nobody waited for too");
-    assert!(handle.record(step("b", "2", State::Stored)).await.is_err());
-    handle.note(transition("c", "3", State::Opened));
-    let shut = handle.record(step("c", "3", State::Committing)).await;
-    assert!(shut.is_err());
-    let end = handle.record(step("a", "1", State::Stored)).await;
-    end.expect("what was out already is still written down");
-    drop(handle);
-    let ledger = writer.finish().expect("the ledger");
-    let known = ledger.known(&[target("d")], "s").expect("read");
-    let state = |path| {
-        known
-            .get(&target("d"), &SourcePath::new(path))
-            .map(|k| &k.state)
-    };
-    assert_eq!(state("a"), Some(&KnownState::Stored));
-    assert_eq!(state("b"), None);
-    assert_eq!(state("c"), Some(&KnownState::NotStored));
 }
 
 #[test]
@@ -536,7 +560,9 @@ fn ids_are_those_of_every_version_that_runs_since_then_stored() {
         at: time(5_000),
         vanished: 0,
     };
-    ledger.begin_run(&later, &[]).expect("a run");
+    ledger
+        .begin_run(&later, &mut std::iter::empty())
+        .expect("a run");
     for state in [State::Opened, State::Committing, State::Stored] {
         let step = Transition {
             run: RunId::new("run-2"),
@@ -675,31 +701,52 @@ impl Planned {
         self.rows
             .iter()
             .map(|(path, decision, end)| PlannedRow {
-                rule_index: 0,
                 rule: &self.rule,
                 target: &self.target,
-                path,
+                path: path.clone(),
                 decision,
                 unattempted: end.clone(),
-                remote_name: Some("a.txt"),
+                remote_name: Some("a.txt".into()),
                 size: Some(3),
-                content_type: Some("text/plain"),
-                metadata: Some(&self.metadata),
+                content_type: Some("text/plain".into()),
+                metadata: Some(self.metadata.clone()),
             })
             .collect()
     }
 }
 
-fn kept_rows(ledger: &SqliteLedger) -> i64 {
-    let query = "SELECT count(*) FROM plan_rows";
-    let count = ledger.connection.query_row(query, [], |row| row.get(0));
+fn count(ledger: &SqliteLedger, table: &str) -> i64 {
+    let query = format!("SELECT count(*) FROM {table}");
+    let count = ledger.connection.query_row(&query, [], |row| row.get(0));
     count.expect("counted")
 }
 
+fn try_rows(ledger: &SqliteLedger, run: &str) -> Result<Vec<RunRow>, LedgerError> {
+    let mut rows = Vec::new();
+    ledger.each_row(&RunId::new(run), &mut |row| {
+        rows.push(row);
+        ControlFlow::Continue(())
+    })?;
+    Ok(rows)
+}
+
+fn rows(ledger: &SqliteLedger, run: &str) -> Vec<RunRow> {
+    try_rows(ledger, run).expect("a history that can be")
+}
+
+fn files(ledger: &SqliteLedger) -> Vec<RunRow> {
+    let mut files = Vec::new();
+    let each = ledger.each_file(&mut |row| {
+        files.push(row);
+        ControlFlow::Continue(())
+    });
+    each.expect("a history that can be");
+    files
+}
+
 fn outcomes(ledger: &SqliteLedger, run: &str) -> Vec<(String, Outcome)> {
-    let rows = ledger.rows(&RunId::new(run)).expect("read");
-    rows.into_iter()
-        .map(|row| (row.path.as_str().to_owned(), row.end.outcome))
+    let rows = rows(ledger, run).into_iter();
+    rows.map(|row| (row.path.as_str().to_owned(), row.end.outcome))
         .collect()
 }
 
@@ -721,9 +768,13 @@ fn every_runs_rows_can_be_had_again_and_equal_plans_are_kept_once() {
     }
     let second = Planned::new(&[("a", "skip", Skipped), ("b", "upload", NotAttempted)]);
     begin(&mut ledger, "run-3", &second.rows());
-    assert_eq!(kept_rows(&ledger), 3, "b's row serves both runs");
     begin(&mut ledger, "run-4", &second.rows());
-    assert_eq!(kept_rows(&ledger), 3, "a plan without news adds nothing");
+    let kept = ["plans", "plan_chunks", "plan_parts"].map(|table| count(&ledger, table));
+    assert_eq!(
+        kept,
+        [3, 2, 2],
+        "with the empty one; a plan without news adds nothing"
+    );
     let third = Planned::new(&[("b", "upload", NotAttempted)]);
     begin(&mut ledger, "run-5", &third.rows());
     let expected = |pairs: &[(&str, Outcome)]| -> Vec<(String, Outcome)> {
@@ -740,11 +791,241 @@ fn every_runs_rows_can_be_had_again_and_equal_plans_are_kept_once() {
     }
     assert_eq!(outcomes(&ledger, "run-5"), expected(&[("b", NotAttempted)]));
     assert_eq!(outcomes(&ledger, "no such run"), expected(&[]));
-    let row = &ledger.rows(&RunId::new("run-2")).expect("read")[0];
+    let row = &rows(&ledger, "run-2")[0];
     assert_eq!(row.end.started, Some(time(990)));
     assert_eq!((row.end.attempts, row.size), (1, Some(3)));
-    assert_eq!(row.metadata, Some(first.metadata));
+    assert_eq!(row.metadata.as_deref(), Some(&first.metadata));
     assert_eq!(row.target, target("d"));
+}
+
+#[test]
+fn the_rows_that_version_3_kept_one_by_one_are_had_again() {
+    use Outcome::{Rejected, Skipped, Stored};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.sqlite");
+    Connection::open(&path)
+        .and_then(|c| c.execute_batch(include_str!("version_3_plans.sql")))
+        .expect("a database");
+    let error = SqliteLedger::open_read_only(&path).expect_err("older");
+    assert!(matches!(error, LedgerError::Older { found: 3, .. }));
+    let ledger = SqliteLedger::open(&path).expect("migrated");
+    let of_run = [
+        &[
+            ("in/a.txt", Stored),
+            ("in/b.txt", Stored),
+            ("in/c.txt", Rejected),
+        ],
+        &[
+            ("in/b.txt", Skipped),
+            ("in/c.txt", Stored),
+            ("in/d.txt", Stored),
+        ],
+        &[
+            ("in/b.txt", Skipped),
+            ("in/c.txt", Skipped),
+            ("in/d.txt", Skipped),
+        ],
+        &[
+            ("in/b.txt", Skipped),
+            ("in/c.txt", Skipped),
+            ("in/d.txt", Skipped),
+        ],
+    ];
+    let runs = ledger.runs("inbox").expect("read");
+    assert_eq!(runs.len(), of_run.len());
+    for (run, expected) in runs.iter().rev().zip(of_run) {
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(p, o)| ((*p).to_owned(), *o))
+            .collect();
+        assert_eq!(outcomes(&ledger, run.run.as_str()), expected);
+        for row in rows(&ledger, run.run.as_str()) {
+            assert_eq!(row.end.file_id.is_some(), row.end.outcome != Rejected);
+            assert_eq!(row.size, Some(2));
+            assert_eq!(row.content_type.as_deref(), Some("text/plain"));
+            let metadata = row.metadata.expect("some");
+            assert_eq!(metadata.to_shown_json(), r#"{"vendor":"acme"}"#);
+        }
+    }
+    assert_eq!(count(&ledger, "plans"), 3, "the last two runs had one plan");
+    let planned =
+        "SELECT group_concat(path || size || decision || json_extract(metadata, '$.vendor'))
+                   FROM planned WHERE run_id = ?1";
+    let planned: String = ledger
+        .connection
+        .query_row(planned, [runs[2].run.as_str()], |row| row.get(0))
+        .expect("the view");
+    assert_eq!(
+        planned,
+        "in/b.txt2skipacme,in/c.txt2uploadacme,in/d.txt2uploadacme"
+    );
+}
+
+#[test]
+fn a_plan_that_no_run_has_any_more_goes_with_what_was_only_its() {
+    let (_folder, mut ledger) = fresh();
+    let all: Vec<String> = (0..1_000).map(|n| format!("{n:04}")).collect();
+    let plan = |upto: usize| -> Vec<(&str, &'static str, Outcome)> {
+        let paths = all.iter().take(upto);
+        paths
+            .map(|path| (path.as_str(), "upload", Outcome::NotAttempted))
+            .collect()
+    };
+    begin(&mut ledger, "run-2", &Planned::new(&plan(999)).rows());
+    let first = count(&ledger, "plan_chunks");
+    begin(&mut ledger, "run-3", &Planned::new(&plan(1_000)).rows());
+    let both = count(&ledger, "plan_chunks");
+    assert!(first > 1 && both == first + 1, "{first} and {both}");
+    let give_up = "UPDATE run_log SET plan_id = NULL WHERE run_id = 'run-2'";
+    ledger.connection.execute_batch(give_up).expect("done");
+    begin(&mut ledger, "run-4", &Planned::new(&plan(1_000)).rows());
+    assert_eq!(count(&ledger, "plan_chunks"), first);
+    assert_eq!(count(&ledger, "plan_parts"), first);
+    assert_eq!(outcomes(&ledger, "run-2"), []);
+    assert_eq!(outcomes(&ledger, "run-3").len(), 1_000);
+}
+
+#[test]
+fn who_has_enough_rows_gets_no_more() {
+    let (_folder, mut ledger) = fresh();
+    let plan = [
+        ("a", "upload", Outcome::NotAttempted),
+        ("b", "upload", Outcome::NotAttempted),
+    ];
+    begin(&mut ledger, "run-2", &Planned::new(&plan).rows());
+    for (path, attempt) in [("a", "1"), ("b", "2")] {
+        for state in [State::Committing, State::Stored] {
+            let step = Transition {
+                run: RunId::new("run-2"),
+                ..transition(path, attempt, state)
+            };
+            ledger.write(&[Entry::Step(step)]).expect("legal");
+        }
+    }
+    let mut taken = 0;
+    let mut take = |_| {
+        taken += 1;
+        ControlFlow::Break(())
+    };
+    ledger
+        .each_row(&RunId::new("run-2"), &mut take)
+        .expect("read");
+    ledger.each_file(&mut take).expect("read");
+    assert_eq!(taken, 2);
+}
+
+/// One thing that happens to a file in a run.
+#[derive(Debug, Clone, Copy)]
+enum Happens {
+    Ends(State),
+    /// What is in doubt is settled: by this run, or by hand.
+    Settled(State, bool),
+    Forgotten,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    use State::{Abandoned, Committing, Failed, InDoubt, Opened, Rejected, Stored, Withdrawn};
+    let ends = vec![
+        Opened, Committing, Stored, Rejected, Failed, InDoubt, Withdrawn,
+    ];
+    prop_oneof![
+        4 => prop::sample::select(ends).prop_map(Happens::Ends),
+        2 => (prop::sample::select(vec![Stored, Failed, Abandoned]), any::<bool>())
+            .prop_map(|(state, by_run)| Happens::Settled(state, by_run)),
+        1 => Just(Happens::Forgotten),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// How each row of each run ended is what the steps of its run say, whatever later runs did:
+    /// the list of all that happened is the model.
+    #[test]
+    fn a_runs_rows_end_as_its_own_steps_and_what_settled_them_say(
+        all in prop::collection::vec(prop::collection::vec((0_usize..6, happens()), 0..8), 1..4)
+    ) {
+        let (_folder, mut ledger) = fresh();
+        let paths = ["a", "b", "c", "d", "e", "f"];
+        let plan = Planned::new(&paths.map(|path| (path, "upload", Outcome::NotAttempted)));
+        // Of each attempt: its file, run, and the end of it; in order.
+        let mut attempts: Vec<(usize, String, State)> = Vec::new();
+        let mut expected: Vec<(String, [Option<usize>; 6])> = Vec::new();
+        for (number, steps) in all.into_iter().enumerate() {
+            let run = format!("run-{}", number + 2);
+            begin(&mut ledger, &run, &plan.rows());
+            let mut last: [Option<usize>; 6] = [None; 6];
+            for (file, what) in steps {
+                let id = attempts.len().to_string();
+                let latest = attempts.iter().rposition(|(of, _, _)| *of == file);
+                match what {
+                    Happens::Ends(state) => {
+                        let way: &[State] = match state {
+                            State::Opened | State::Failed | State::Rejected => &[],
+                            State::Committing => &[State::Opened],
+                            _ => &[State::Opened, State::Committing],
+                        };
+                        let steps = way.iter().copied().chain([state]);
+                        let group: Vec<Entry> = steps.map(|state| Entry::Step(Transition {
+                            run: RunId::new(&*run),
+                            ..transition(paths[file], &id, state)
+                        })).collect();
+                        if ledger.write(&group).is_ok() {
+                            last[file] = Some(attempts.len());
+                            attempts.push((file, run.clone(), state));
+                        }
+                    }
+                    Happens::Settled(state, by_run) => {
+                        let Some(latest) = latest else { continue };
+                        let finding = match state {
+                            State::Stored => Finding::Stored(FileId::new(format!("id-{latest}"))),
+                            State::Failed => Finding::NotStored,
+                            _ => Finding::Abandoned,
+                        };
+                        let settled = Entry::Settled(Settlement {
+                            attempt: AttemptId::new(latest.to_string()),
+                            run: by_run.then(|| RunId::new(&*run)),
+                            finding,
+                            at: time(3_000),
+                            by: Settler::Listing,
+                            reason: "looked".to_owned(),
+                        });
+                        if ledger.write(&[settled]).is_ok() {
+                            attempts[latest].2 = state;
+                            if by_run {
+                                last[file] = Some(latest);
+                            }
+                        }
+                    }
+                    Happens::Forgotten => {
+                        let entry = Entry::Forgotten(Forgotten {
+                            target: target("d"),
+                            path: SourcePath::new(paths[file]),
+                            at: time(1),
+                            reason: "asked".to_owned(),
+                        });
+                        let _ = ledger.write(&[entry]);
+                    }
+                }
+            }
+            expected.push((run, last));
+        }
+        for (run, last) in expected {
+            for (row, last) in rows(&ledger, &run).iter().zip(last) {
+                let model = last.map(|at| &attempts[at]).filter(|(_, _, state)| {
+                    *state != State::Withdrawn
+                });
+                let outcome = model.map_or(Outcome::NotAttempted, |(_, _, state)| state.outcome());
+                prop_assert_eq!(row.end.outcome, outcome, "{:?} {:?}", run, row);
+                let attempt = model.and(last).map(|at| AttemptId::new(at.to_string()));
+                prop_assert_eq!(&row.end.request_id, &attempt, "{:?} {:?}", run, row);
+                // An attempt of an earlier run, settled by this one, is none of this one.
+                let own = model.is_some_and(|(_, of, _)| *of == run);
+                prop_assert_eq!(row.end.attempts, u32::from(own), "{:?} {:?}", run, row);
+                prop_assert_eq!(row.end.started.is_some(), own);
+            }
+        }
+    }
 }
 
 #[test]
@@ -771,7 +1052,7 @@ fn a_held_row_ends_as_its_doubt_was_settled() {
         seen: "unclear".to_owned(),
     };
     ledger.write(&[Entry::Looked(look)]).expect("written");
-    let row = ledger.rows(&RunId::new("run-2")).expect("read").remove(0);
+    let row = rows(&ledger, "run-2").remove(0);
     assert_eq!(
         row.end.reason.as_deref(),
         Some("planned; looked up: unclear")
@@ -779,7 +1060,7 @@ fn a_held_row_ends_as_its_doubt_was_settled() {
     ledger
         .write(&[settlement("1", Finding::Stored(FileId::new("id-1")))])
         .expect("settled");
-    let row = ledger.rows(&RunId::new("run-2")).expect("read").remove(0);
+    let row = rows(&ledger, "run-2").remove(0);
     assert_eq!(row.end.outcome, Outcome::Stored);
     assert_eq!(row.end.file_id, Some(FileId::new("id-1")));
 }

@@ -1,21 +1,41 @@
-//! What is written: every entry checked against its file's state, in one transaction a group.
+//! What is written beside the steps of attempts: every entry checked against its file's state.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, named_params, params};
 
 use crate::ledger::{
-    AdoptedFrom, Adoption, Entry, Finding, Forgotten, LedgerError, Refreshed, Relation, Settlement,
-    State, Transition,
+    AdoptedFrom, Adoption, Finding, Forgotten, LedgerError, Look, Refreshed, Settlement, State,
 };
-use crate::model::{FileId, RunId, Tag, Target};
+use crate::model::{FileId, RunId, Target};
 
-/// Row ids that were met already, so that a group looks them up once.
-#[derive(Debug, Clone, Default)]
+/// Rows that were met already, so that they are looked up once.
+#[derive(Debug, Default)]
 pub(super) struct Ids {
     targets: HashMap<Arc<Target>, i64>,
-    run: Option<(RunId, i64)>,
+    /// The one that was asked for last.
+    target: Option<(Arc<Target>, i64)>,
+    run: Option<RunRow>,
+}
+
+#[derive(Debug)]
+struct RunRow {
+    id: RunId,
+    number: i64,
+    stream: String,
+}
+
+impl Ids {
+    /// Another run is the latest now.
+    pub(super) fn forget_run(&mut self) {
+        self.run = None;
+    }
+
+    /// The stream of the run whose number was asked for last.
+    pub(super) fn stream(&self) -> &str {
+        self.run.as_ref().map_or("", |run| &run.stream)
+    }
 }
 
 /// Why a write did not happen.
@@ -30,113 +50,23 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-pub(super) fn write(
-    transaction: &Transaction<'_>,
-    ids: &mut Ids,
-    entry: &Entry,
-) -> Result<(), Failure> {
-    match entry {
-        Entry::Step(step) => record(transaction, ids, step),
-        Entry::Refreshed(file) => refresh(transaction, ids, file).map_err(Failure::from),
-        Entry::Settled(settlement) => settle(transaction, ids, settlement),
-        Entry::Looked(look) => {
-            let changed = transaction
-                .prepare_cached(
-                    "UPDATE file_states SET absent_since = ?2, last_look = ?3
-                     WHERE attempt_id = ?1 AND state IN ('committing', 'in_doubt')",
-                )?
-                .execute(params![
-                    look.attempt.as_str(),
-                    look.absent_since.map(|at| at.to_string()),
-                    look.seen
-                ])?;
-            if changed == 1 {
-                return Ok(());
-            }
-            Err(Failure::Refused(LedgerError::NotInDoubt {
-                attempt: look.attempt.clone(),
-            }))
-        }
-        Entry::Adopted(adoption) => adopt(transaction, ids, adoption),
-        Entry::Forgotten(file) => forget(transaction, ids, file),
-    }
-}
-
-fn record(transaction: &Transaction<'_>, ids: &mut Ids, step: &Transition) -> Result<(), Failure> {
-    let target = target_id(transaction, ids, &step.target)?;
-    let run = run_number(transaction, ids, &step.run)?;
-    let before = state_of(transaction, target, step.path.as_str())?;
-    let related = before.as_ref().map(|(attempt, word)| {
-        let relation = if *attempt == step.attempt.as_str() {
-            Relation::SameAttempt
-        } else {
-            Relation::OtherAttempt
-        };
-        // A state this version does not know is treated as the one that forbids most.
-        (State::of_word(word).unwrap_or(State::InDoubt), relation)
-    });
-    if !step.state.may_follow(related) {
-        return Err(Failure::Refused(LedgerError::Illegal {
-            path: step.path.clone(),
-            from: before.map_or("none".to_owned(), |(_, word)| word),
-            to: step.state.word(),
-        }));
-    }
-    transaction
+pub(super) fn look(transaction: &Transaction<'_>, look: &Look) -> Result<(), Failure> {
+    let changed = transaction
         .prepare_cached(
-            "INSERT INTO transitions (attempt_id, attempt_number, run_number, target_id, rule,
-                 path, state, at, started_at, read_at, size, mtime_ns, inode, blake3,
-                 metadata_blake3, tagged, remote_name, file_id, http_status, returned_name,
-                 returned_dataset, reason)
-             VALUES (:attempt, :number, :run, :target, :rule, :path, :state, :at, :started_at,
-                 :read_at, :size, :mtime, :inode, :digest, :metadata, :tagged, :name, :file_id,
-                 :status, :returned_name, :returned_dataset, :reason)",
-        )?
-        .execute(named_params! {
-            ":attempt": step.attempt.as_str(),
-            ":number": step.number,
-            ":run": run,
-            ":target": target,
-            ":rule": step.rule.as_str(),
-            ":path": step.path.as_str(),
-            ":state": step.state.word(),
-            ":at": step.at.to_string(),
-            ":started_at": step.started_at.to_string(),
-            ":read_at": step.read_at.to_string(),
-            ":size": step.stat.size.cast_signed(),
-            ":mtime": step.stat.mtime_ns,
-            ":inode": step.stat.inode.cast_signed(),
-            ":digest": step.digest.map(|digest| digest.to_string()),
-            ":metadata": step.metadata.to_string(),
-            ":tagged": step.tag == Tag::Planted,
-            ":name": step.remote_name,
-            ":file_id": step.file_id.as_ref().map(FileId::as_str),
-            ":status": step.http_status,
-            ":returned_name": step.returned_name,
-            ":returned_dataset": step.returned_dataset,
-            ":reason": step.reason,
-        })?;
-    let latest = transaction.last_insert_rowid();
-    transaction
-        .prepare_cached(
-            "INSERT INTO file_states (target_id, path, stream, attempt_id, transition_id, state)
-             VALUES (?1, ?2, (SELECT stream FROM run_log WHERE run_number = ?3), ?4, ?5, ?6)
-             ON CONFLICT (target_id, path) DO UPDATE SET stream = excluded.stream,
-                 attempt_id = excluded.attempt_id, transition_id = excluded.transition_id,
-                 state = excluded.state, absent_since = NULL, last_look = NULL",
+            "UPDATE file_states SET absent_since = ?2, last_look = ?3
+             WHERE attempt_id = ?1 AND state IN ('committing', 'in_doubt')",
         )?
         .execute(params![
-            target,
-            step.path.as_str(),
-            run,
-            step.attempt.as_str(),
-            latest,
-            step.state.word(),
+            look.attempt.as_str(),
+            look.absent_since.map(|at| at.to_string()),
+            look.seen
         ])?;
-    if step.state == State::Stored {
-        keep_stored_version(transaction, latest)?;
+    if changed == 1 {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::Refused(LedgerError::NotInDoubt {
+        attempt: look.attempt.clone(),
+    }))
 }
 
 /// The attempt and the state's word of a file's latest attempt.
@@ -154,7 +84,7 @@ fn state_of(
 }
 
 /// Makes a transition its file's latest.
-fn point_at(transaction: &Transaction<'_>, transition: i64) -> rusqlite::Result<()> {
+pub(super) fn point_at(transaction: &Connection, transition: i64) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "INSERT INTO file_states (target_id, path, stream, attempt_id, transition_id, state)
@@ -184,7 +114,11 @@ fn keep_stored_version(transaction: &Transaction<'_>, transition: i64) -> rusqli
     Ok(())
 }
 
-fn refresh(transaction: &Transaction<'_>, ids: &mut Ids, file: &Refreshed) -> rusqlite::Result<()> {
+pub(super) fn refresh(
+    transaction: &Transaction<'_>,
+    ids: &mut Ids,
+    file: &Refreshed,
+) -> Result<(), Failure> {
     let target = target_id(transaction, ids, &file.target)?;
     transaction
         .prepare_cached(
@@ -240,7 +174,7 @@ fn append(transaction: &Transaction<'_>, what: &Appended<'_>) -> rusqlite::Resul
     Ok(transaction.last_insert_rowid())
 }
 
-fn settle(
+pub(super) fn settle(
     transaction: &Transaction<'_>,
     ids: &mut Ids,
     settlement: &Settlement,
@@ -313,7 +247,11 @@ fn refuse_taken_id(
     }
 }
 
-fn adopt(transaction: &Transaction<'_>, ids: &mut Ids, adoption: &Adoption) -> Result<(), Failure> {
+pub(super) fn adopt(
+    transaction: &Transaction<'_>,
+    ids: &mut Ids,
+    adoption: &Adoption,
+) -> Result<(), Failure> {
     let target = target_id(transaction, ids, &adoption.target)?;
     let run = run_number(transaction, ids, &adoption.run)?;
     let path = adoption.path.as_str();
@@ -383,7 +321,11 @@ fn adopt(transaction: &Transaction<'_>, ids: &mut Ids, adoption: &Adoption) -> R
     Ok(())
 }
 
-fn forget(transaction: &Transaction<'_>, ids: &mut Ids, file: &Forgotten) -> Result<(), Failure> {
+pub(super) fn forget(
+    transaction: &Transaction<'_>,
+    ids: &mut Ids,
+    file: &Forgotten,
+) -> Result<(), Failure> {
     let target = target_id(transaction, ids, &file.target)?;
     let gone = Gone {
         target,
@@ -449,8 +391,14 @@ pub(super) fn target_id(
     ids: &mut Ids,
     target: &Arc<Target>,
 ) -> rusqlite::Result<i64> {
-    if let Some(id) = ids.targets.get(target) {
+    if let Some((last, id)) = &ids.target
+        && Arc::ptr_eq(last, target)
+    {
         return Ok(*id);
+    }
+    if let Some(id) = ids.targets.get(target).copied() {
+        ids.target = Some((Arc::clone(target), id));
+        return Ok(id);
     }
     let key = target_key(target);
     transaction.execute(
@@ -468,14 +416,34 @@ pub(super) fn target_id(
     Ok(id)
 }
 
-fn run_number(transaction: &Transaction<'_>, ids: &mut Ids, run: &RunId) -> rusqlite::Result<i64> {
-    if let Some((known, number)) = &ids.run
-        && known == run
+/// The number of a run that is under way: the latest.
+///
+/// Reports look for a run's steps between its beginning and the next one's, so a step of any other
+/// would be lost to them.
+pub(super) fn run_number(
+    transaction: &Transaction<'_>,
+    ids: &mut Ids,
+    run: &RunId,
+) -> Result<i64, Failure> {
+    if let Some(known) = &ids.run
+        && known.id == *run
     {
-        return Ok(*number);
+        return Ok(known.number);
     }
-    let query = "SELECT run_number FROM run_log WHERE run_id = ?1";
-    let number = transaction.query_row(query, [run.as_str()], |row| row.get(0))?;
-    ids.run = Some((run.clone(), number));
+    let query = "SELECT run_number, stream, run_number = (SELECT max(run_number) FROM run_log)
+                 FROM run_log WHERE run_id = ?1";
+    let (number, stream, is_latest) = transaction.query_row(query, [run.as_str()], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get::<_, bool>(2)?))
+    })?;
+    if !is_latest {
+        return Err(Failure::Refused(LedgerError::Superseded {
+            run: run.clone(),
+        }));
+    }
+    ids.run = Some(RunRow {
+        id: run.clone(),
+        number,
+        stream,
+    });
     Ok(number)
 }

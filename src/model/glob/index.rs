@@ -22,6 +22,11 @@ pub struct GlobIndex<'a> {
 /// The root of the patterns that must name dotfiles, and of those that need not.
 const ROOTS: [(usize, Dotfiles); 2] = [(0, Dotfiles::MustBeNamed), (1, Dotfiles::Matched)];
 
+/// Where the patterns of a [`GlobIndex`] have come to in a folder: what is asked of the files in it
+/// begins there.
+#[derive(Debug, Clone)]
+pub struct Reached([Vec<usize>; 2]);
+
 /// Where patterns with one beginning part.
 #[derive(Default)]
 struct Node<'a> {
@@ -35,6 +40,8 @@ struct Node<'a> {
     any_depth: Option<usize>,
     /// Whether this one is behind a `**`.
     is_behind_any_depth: bool,
+    /// Whether any is behind a literal name.
+    is_before_literal: bool,
     /// Whose patterns end here.
     takers: Vec<usize>,
 }
@@ -107,8 +114,8 @@ impl<'a> GlobIndex<'a> {
             from.next.push(new);
             match component {
                 Component::AnyDepth => from.any_depth = Some(new),
-                Component::Literal(_) => {}
-                Component::Wildcard(_) => from.wild.push((component, new)),
+                Component::Literal(_) => from.is_before_literal = true,
+                Component::Wildcard(..) => from.wild.push((component, new)),
             }
         }
         node
@@ -138,12 +145,8 @@ impl<'a> GlobIndex<'a> {
 
     /// Whether any matches this relative path and is accepted too. Asks in no order, some perhaps
     /// twice, and no more after one that is accepted.
-    pub fn any_taking(&self, path: &str, mut accept: impl FnMut(usize) -> bool) -> bool {
-        ROOTS.iter().any(|(root, dotfiles)| {
-            let ends = self.reached(*root, path, *dotfiles);
-            let mut takers = ends.iter().flat_map(|end| &self.nodes[*end].takers);
-            takers.any(|taker| accept(*taker))
-        })
+    pub fn any_taking(&self, path: &str, accept: impl FnMut(usize) -> bool) -> bool {
+        self.any_taking_in(&self.reach(""), path, accept)
     }
 
     /// Whether any may match a file somewhere below this folder: if not, a walk need not enter it.
@@ -154,10 +157,63 @@ impl<'a> GlobIndex<'a> {
 
     /// Whether any may match a file somewhere below this folder and is accepted too. Asks as
     /// [`GlobIndex::any_taking`] does.
-    pub fn any_taking_below(&self, folder: &str, mut accept: impl FnMut(usize) -> bool) -> bool {
-        ROOTS.iter().any(|(root, dotfiles)| {
+    pub fn any_taking_below(&self, folder: &str, accept: impl FnMut(usize) -> bool) -> bool {
+        self.any_taking_below_in(&self.reach(""), folder, accept)
+    }
+
+    /// Where a folder leads to: empty, or a path that may end in `/`.
+    #[must_use]
+    pub fn reach(&self, folder: &str) -> Reached {
+        let folder = folder.strip_suffix('/').unwrap_or(folder);
+        Reached(ROOTS.map(|(root, dotfiles)| {
+            let mut reached = Vec::new();
+            if !self.nodes[root].next.is_empty() {
+                reached.push(root);
+            }
+            if !folder.is_empty() {
+                self.follow(&mut reached, folder, dotfiles);
+            }
+            reached
+        }))
+    }
+
+    /// As [`GlobIndex::any_taking`], of a path below a folder that was reached.
+    pub fn any_taking_in(
+        &self,
+        reached: &Reached,
+        below: &str,
+        mut accept: impl FnMut(usize) -> bool,
+    ) -> bool {
+        let ways = reached.0.iter().zip(ROOTS);
+        let mut ways = ways.filter(|(reached, _)| !reached.is_empty());
+        ways.any(|(reached, (_, dotfiles))| {
+            let mut is_accepted = |end: usize| {
+                let mut takers = self.nodes[end].takers.iter();
+                takers.any(|taker| accept(*taker))
+            };
+            match below.rsplit_once('/') {
+                None => self.visit(reached, below, dotfiles, &mut is_accepted),
+                Some((folder, name)) => {
+                    let mut there = reached.clone();
+                    self.follow(&mut there, folder, dotfiles);
+                    self.visit(&there, name, dotfiles, &mut is_accepted)
+                }
+            }
+        })
+    }
+
+    /// As [`GlobIndex::any_taking_below`], of a folder below one that was reached.
+    pub fn any_taking_below_in(
+        &self,
+        reached: &Reached,
+        folder: &str,
+        mut accept: impl FnMut(usize) -> bool,
+    ) -> bool {
+        reached.0.iter().zip(ROOTS).any(|(reached, (_, dotfiles))| {
+            let mut ends = reached.clone();
+            self.follow(&mut ends, folder, dotfiles);
             let mut open = Vec::new();
-            for end in self.reached(*root, folder, *dotfiles) {
+            for end in ends {
                 let node = &self.nodes[end];
                 if node.is_behind_any_depth {
                     open.push(end);
@@ -176,44 +232,66 @@ impl<'a> GlobIndex<'a> {
         })
     }
 
-    /// Where all components of a path lead to from a root, each node once.
-    fn reached(&self, root: usize, path: &str, dotfiles: Dotfiles) -> Vec<usize> {
-        let mut reached = vec![root];
+    /// Goes on along all components of a path, to each node once.
+    fn follow(&self, reached: &mut Vec<usize>, path: &str, dotfiles: Dotfiles) {
+        let mut next = Vec::new();
         for name in path.split('/') {
-            let crosses = Component::AnyDepth.matches(name, dotfiles);
-            let mut next = Vec::new();
-            for at in reached {
-                self.step(at, name, dotfiles, &mut next);
-                if crosses && self.nodes[at].is_behind_any_depth {
-                    next.push(at);
-                }
-                // A `**` may cross no component, this one, or more.
-                if let Some(behind) = self.nodes[at].any_depth {
-                    self.step(behind, name, dotfiles, &mut next);
-                    if crosses {
-                        next.push(behind);
-                    }
-                }
-            }
-            next.sort_unstable();
-            next.dedup();
-            reached = next;
+            next.clear();
+            self.advance(reached, name, dotfiles, &mut next);
+            std::mem::swap(reached, &mut next);
         }
-        reached
+    }
+
+    /// Goes one component on, to each node once.
+    fn advance(&self, from: &[usize], name: &str, dotfiles: Dotfiles, next: &mut Vec<usize>) {
+        self.visit(from, name, dotfiles, &mut |node| {
+            next.push(node);
+            false
+        });
+        next.sort_unstable();
+        next.dedup();
+    }
+
+    /// Whether a node is accepted that one name leads to; some may be asked about twice.
+    fn visit(
+        &self,
+        from: &[usize],
+        name: &str,
+        dotfiles: Dotfiles,
+        accept: &mut impl FnMut(usize) -> bool,
+    ) -> bool {
+        let crosses = Component::AnyDepth.matches(name, dotfiles);
+        from.iter().any(|&at| {
+            self.step(at, name, dotfiles, accept)
+                || crosses && self.nodes[at].is_behind_any_depth && accept(at)
+                // A `**` may cross no component, this one, or more.
+                || self.nodes[at].any_depth.is_some_and(|behind| {
+                    self.step(behind, name, dotfiles, accept) || crosses && accept(behind)
+                })
+        })
     }
 
     /// Where one name leads to, but for `**`.
-    fn step(&self, at: usize, name: &str, dotfiles: Dotfiles, next: &mut Vec<usize>) {
-        next.extend(self.edges.get(&(at, Shape::Literal(name))));
+    fn step(
+        &self,
+        at: usize,
+        name: &str,
+        dotfiles: Dotfiles,
+        accept: &mut impl FnMut(usize) -> bool,
+    ) -> bool {
         let node = &self.nodes[at];
+        if node.is_before_literal
+            && let Some(next) = self.edges.get(&(at, Shape::Literal(name)))
+            && accept(*next)
+        {
+            return true;
+        }
         let mut attempt = |(component, to): &(&Component, usize)| {
-            if component.matches(name, dotfiles) {
-                next.push(*to);
-            }
+            component.matches(name, dotfiles) && accept(*to)
         };
         match &node.keys {
-            None => node.wild.iter().for_each(attempt),
-            Some(keys) => keys.of(name).for_each(|wild| attempt(&node.wild[wild])),
+            None => node.wild.iter().any(attempt),
+            Some(keys) => keys.of(name).any(|wild| attempt(&node.wild[wild])),
         }
     }
 }
@@ -265,7 +343,7 @@ fn shape(component: &Component) -> Shape<'_> {
     match component {
         Component::AnyDepth => Shape::AnyDepth,
         Component::Literal(text) => Shape::Literal(text),
-        Component::Wildcard(text) => Shape::Wildcard(text),
+        Component::Wildcard(text, _) => Shape::Wildcard(text),
     }
 }
 

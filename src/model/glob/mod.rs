@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use globset::ErrorKind;
 
-pub use self::index::GlobIndex;
+pub use self::index::{GlobIndex, Reached};
 
 /// Most alternatives that the braces of one pattern may spell out.
 const ALTERNATIVES_MAX: usize = 1000;
@@ -33,7 +33,8 @@ pub struct Glob {
 enum Component {
     AnyDepth,
     Literal(String),
-    Wildcard(String),
+    /// With the place of its star, where that is all that is special about it.
+    Wildcard(String, Option<usize>),
 }
 
 /// How wildcards treat names that begin with a dot.
@@ -203,16 +204,21 @@ impl Component {
             };
             GlobError::new(place(&text, pattern), message, help)
         })?;
-        Ok(Self::Wildcard(text))
+        let star = name::only_star(&text);
+        Ok(Self::Wildcard(text, star))
     }
 
     fn matches(&self, name: &str, dotfiles: Dotfiles) -> bool {
         match self {
             Self::AnyDepth => dotfiles == Dotfiles::Matched || !name.starts_with('.'),
             Self::Literal(text) => text == name,
-            Self::Wildcard(text) => {
-                let spells_dot = text.starts_with('.') || text.starts_with("\\.");
-                (spells_dot || Self::AnyDepth.matches(name, dotfiles)) && name::matches(text, name)
+            Self::Wildcard(text, star) => {
+                let spells_dot = || text.starts_with('.') || text.starts_with("\\.");
+                let is_matched = match star {
+                    Some(star) => name::matches_star(text, *star, name),
+                    None => name::matches(text, name),
+                };
+                is_matched && (Self::AnyDepth.matches(name, dotfiles) || spells_dot())
             }
         }
     }
@@ -222,7 +228,7 @@ impl Component {
         match self {
             Self::AnyDepth => ("", ""),
             Self::Literal(text) => (text, text),
-            Self::Wildcard(text) => {
+            Self::Wildcard(text, _) => {
                 let start = text.split(name::SPECIAL).next().unwrap_or_default();
                 // Where a class or an escape ends is not worth finding out.
                 let end = if text.contains(['[', '\\']) {
@@ -469,6 +475,14 @@ impl Globs {
     #[must_use]
     pub fn patterns(&self) -> &[Glob] {
         &self.globs
+    }
+
+    /// Each of the patterns as a list of its own.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.globs.iter().map(|glob| Self {
+            globs: [glob.clone()].into(),
+            dotfiles: self.dotfiles,
+        })
     }
 
     /// Tells these patterns from others: lists that are written the same match the same.

@@ -16,6 +16,23 @@ pub(super) fn check(wildcard: &str) -> Result<(), ErrorKind> {
         .map_err(|error| error.kind().clone())
 }
 
+/// The place of the star in a wildcard that is one star between literal texts, as most are.
+pub(super) fn only_star(wildcard: &str) -> Option<usize> {
+    let star = wildcard.find('*')?;
+    let others = [&wildcard[..star], &wildcard[star + 1..]];
+    others
+        .iter()
+        .all(|text| !text.contains(SPECIAL))
+        .then_some(star)
+}
+
+/// Whether a name matches a wildcard whose only special character is the star at a place.
+pub(super) fn matches_star(wildcard: &str, star: usize, name: &str) -> bool {
+    let (wildcard, name) = (wildcard.as_bytes(), name.as_bytes());
+    let (start, end) = (&wildcard[..star], &wildcard[star + 1..]);
+    name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+}
+
 /// Whether a name matches a wildcard that means something.
 pub(super) fn matches(wildcard: &str, name: &str) -> bool {
     let (mut pattern, mut rest) = (wildcard, name);
@@ -131,6 +148,10 @@ mod tests {
             if !wildcard.contains("**") && let Ok(glob) = glob {
                 let oracle = glob.compile_matcher().is_match(&name);
                 prop_assert_eq!(matches(&wildcard, &name), oracle, "{} on {}", wildcard, name);
+                if let Some(star) = only_star(&wildcard) {
+                    let is_it = matches_star(&wildcard, star, &name);
+                    prop_assert_eq!(is_it, oracle, "{} on {}", wildcard, name);
+                }
             }
         }
     }

@@ -44,7 +44,7 @@ fn links_that_stay_within_the_root_are_followed() {
             ("twice/more.txt", more),
         ]
     );
-    for candidate in &survey.candidates.roots[0].found {
+    for candidate in &candidates(&survey, 0) {
         let name = candidate.relative.as_str();
         let from = if name.ends_with("more.txt") {
             "store/deep/more.txt"
@@ -177,7 +177,7 @@ fn a_link_that_leads_elsewhere_since_the_plan_is_noticed() {
         &[],
     );
     assert_eq!(names(&survey, 0), ["link.txt", "linked/c.txt"]);
-    let Entry::File(planned) = survey.candidates.roots[0].found[0].entry.clone() else {
+    let Entry::File(planned) = candidates(&survey, 0)[0].entry.clone() else {
         panic!("a file")
     };
     let open = |name| survey.roots.open(RootId(0), &RelativePath::new(name));
@@ -232,7 +232,7 @@ fn rules_that_differ_in_links_walk_one_root_apart() {
     assert_eq!(found(&survey, 0)[1].1, "a symbolic link, not followed");
     assert_eq!(found(&survey, 1)[1].1, "8 bytes");
     for root in &survey.candidates.roots {
-        let path = root.source_path(&RelativePath::new("link.txt"));
+        let path = root.source_path("link.txt");
         assert_eq!(path.as_str(), "in/link.txt");
     }
 }

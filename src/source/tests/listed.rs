@@ -47,7 +47,7 @@ fn listed_files_are_looked_at_one_by_one() {
     let candidates = &survey.candidates.roots[1];
     assert_eq!(
         candidates
-            .source_path(&candidates.found[0].relative)
+            .source_path(candidates.relative(0).as_str())
             .as_str(),
         "b.txt"
     );

@@ -205,7 +205,7 @@ proptest! {
             let found = found(&survey, id.0).into_iter();
             let found: Vec<_> = found.map(|(path, what)| (path.to_owned(), what)).collect();
             prop_assert_eq!(found, naive.found);
-            for candidate in &survey.candidates.roots[id.0].found {
+            for candidate in &candidates(&survey, id.0) {
                 if let Entry::File(planned) = &candidate.entry {
                     let file = survey.roots.open(id, &candidate.relative).expect("opens");
                     prop_assert!(file.check(planned).is_ok());

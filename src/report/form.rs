@@ -1,0 +1,498 @@
+//! The forms of reports: rows to text.
+//!
+//! Written by hand where a row is concerned: a report has as many as there are files.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Header, Row};
+use crate::model::{
+    AttemptId, DatasetId, Digest, FileId, Metadata, OrganizationId, ReportFormat, schema_of,
+};
+
+/// A run's report in JSON. In JSON Lines the first line is the definition `header`, every other
+/// one a `row`. Later versions may have more fields: skip those you do not know.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "roe-batch report")]
+struct Document<'a> {
+    /// What is said of the run as a whole.
+    header: &'a Header,
+    /// One row for each planned file, in the plan's order.
+    files: &'a [Row<'a>],
+}
+
+/// The JSON Schema (draft-07) of a report in JSON.
+#[must_use]
+pub fn schema() -> Value {
+    schema_of::<Document<'_>>()
+}
+
+/// The columns of a CSV report.
+pub(super) const COLUMNS: [&str; 19] = [
+    "rule",
+    "path",
+    "dataset_id",
+    "organization_id",
+    "outcome",
+    "file_id",
+    "reason",
+    "remote_name",
+    "size",
+    "content_type",
+    "blake3",
+    "metadata",
+    "attempts",
+    "http_status",
+    "request_id",
+    "started",
+    "finished",
+    "returned_name",
+    "returned_dataset",
+];
+
+/// What a cell holds.
+enum Cell<'a> {
+    /// A text from outside. In a CSV one that a spreadsheet would run as a formula gets an
+    /// apostrophe in front, as OWASP's "CSV injection" page advises; in JSON it is as it is.
+    Text(Option<&'a str>),
+    /// A text of our own making.
+    Word(Option<&'a str>),
+    Number(Option<u64>),
+    Metadata(Option<&'a Metadata>),
+}
+
+/// The cells of a row, in the order of [`COLUMNS`].
+pub(super) struct Cells<'a>([Cell<'a>; COLUMNS.len()]);
+
+/// Makes cells of rows, the same for every form.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    started: Clock,
+    finished: Clock,
+    digest: [u8; 64],
+}
+
+impl Default for Cutter {
+    fn default() -> Self {
+        Self {
+            started: Clock::default(),
+            finished: Clock::default(),
+            digest: [0; 64],
+        }
+    }
+}
+
+impl Cutter {
+    pub(super) fn cells<'a>(&'a mut self, row: &'a Row<'_>) -> Cells<'a> {
+        let started = row.started.map(|time| self.started.text(time));
+        let finished = row.finished.map(|time| self.finished.text(time));
+        let digest = row.blake3.map(|digest| hex(digest, &mut self.digest));
+        Cells([
+            Cell::Text(Some(row.rule.as_str())),
+            Cell::Text(Some(row.path.as_str())),
+            Cell::Text(row.dataset_id.map(DatasetId::as_str)),
+            Cell::Text(row.organization_id.map(OrganizationId::as_str)),
+            Cell::Word(Some(row.outcome.word())),
+            Cell::Text(row.file_id.map(FileId::as_str)),
+            Cell::Text(row.reason),
+            Cell::Text(row.remote_name),
+            Cell::Number(row.size),
+            Cell::Text(row.content_type),
+            Cell::Word(digest),
+            Cell::Metadata(row.metadata),
+            Cell::Number(Some(row.attempts.into())),
+            Cell::Number(row.http_status.map(u64::from)),
+            Cell::Word(row.request_id.map(AttemptId::as_str)),
+            Cell::Word(started),
+            Cell::Word(finished),
+            Cell::Text(row.returned_name),
+            Cell::Text(row.returned_dataset),
+        ])
+    }
+}
+
+/// Writes times to the millisecond. Those of a run lie in few seconds: the last one's text is kept.
+#[derive(Debug, Default)]
+struct Clock {
+    second: i64,
+    text: String,
+}
+
+impl Clock {
+    /// Digits of the fraction, and `Z`.
+    const TAIL: usize = "000Z".len();
+
+    fn text(&mut self, time: Timestamp) -> &str {
+        let second = time.as_second();
+        if time < Timestamp::UNIX_EPOCH || self.text.is_empty() || self.second != second {
+            self.text = format!("{time:.3}");
+            self.second = second;
+            return &self.text;
+        }
+        let milliseconds = time.subsec_nanosecond().unsigned_abs() / 1_000_000;
+        self.text.truncate(self.text.len() - Self::TAIL);
+        for unit in [100, 10, 1] {
+            let digit = char::from_digit(milliseconds / unit % 10, 10);
+            self.text.push(digit.unwrap_or('0'));
+        }
+        self.text.push('Z');
+        &self.text
+    }
+}
+
+fn hex(digest: Digest, to: &mut [u8; 64]) -> &str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in to.chunks_exact_mut(2).zip(digest.0) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(to).expect("digits")
+}
+
+/// One report's form, and how far it has come.
+#[derive(Debug)]
+pub(super) struct Form {
+    format: ReportFormat,
+    /// What stands before each of a row's values.
+    keys: Vec<String>,
+    /// Before a row that is not the first, and behind each.
+    between: &'static str,
+    behind: &'static str,
+    is_empty: bool,
+}
+
+impl Form {
+    pub(super) fn new(format: ReportFormat) -> Self {
+        let key = |(place, column): (usize, &&str)| match (format, place) {
+            (ReportFormat::Csv, 0) => String::new(),
+            (ReportFormat::Csv, _) => ",".to_owned(),
+            (ReportFormat::Json, 0) => format!("\n    {{\n      \"{column}\": "),
+            (ReportFormat::Json, _) => format!(",\n      \"{column}\": "),
+            (ReportFormat::JsonLines, 0) => format!("{{\"{column}\":"),
+            (ReportFormat::JsonLines, _) => format!(",\"{column}\":"),
+        };
+        let (between, behind) = match format {
+            ReportFormat::Csv => ("", "\n"),
+            ReportFormat::Json => (",", "\n    }"),
+            ReportFormat::JsonLines => ("", "}\n"),
+        };
+        Self {
+            format,
+            keys: COLUMNS.iter().enumerate().map(key).collect(),
+            between,
+            behind,
+            is_empty: true,
+        }
+    }
+
+    /// What stands before the rows, if that says nothing of them.
+    pub(super) fn columns(&self) -> Option<String> {
+        (self.format == ReportFormat::Csv).then(|| COLUMNS.join(",") + "\n")
+    }
+
+    /// What stands before the rows and is known when they all are.
+    pub(super) fn header(&self, header: &Header) -> serde_json::Result<String> {
+        match self.format {
+            ReportFormat::Csv => Ok(String::new()),
+            ReportFormat::Json => {
+                let files = &[];
+                let mut text = serde_json::to_string_pretty(&Document { header, files })?;
+                text.truncate(text.len() - "]\n}".len());
+                Ok(text)
+            }
+            ReportFormat::JsonLines => Ok(serde_json::to_string(header)? + "\n"),
+        }
+    }
+
+    /// What stands behind the rows.
+    pub(super) fn end(&self) -> &'static str {
+        match (self.format, self.is_empty) {
+            (ReportFormat::Json, true) => "]\n}\n",
+            (ReportFormat::Json, false) => "\n  ]\n}\n",
+            _ => "",
+        }
+    }
+
+    pub(super) fn row(&mut self, to: &mut Vec<u8>, cells: &Cells<'_>) {
+        if !std::mem::take(&mut self.is_empty) {
+            to.extend_from_slice(self.between.as_bytes());
+        }
+        for (key, cell) in self.keys.iter().zip(&cells.0) {
+            to.extend_from_slice(key.as_bytes());
+            if self.format == ReportFormat::Csv {
+                csv_cell(to, cell);
+            } else {
+                json_cell(to, cell, self.format);
+            }
+        }
+        to.extend_from_slice(self.behind.as_bytes());
+    }
+}
+
+fn csv_cell(to: &mut Vec<u8>, cell: &Cell<'_>) {
+    match cell {
+        Cell::Text(Some(text)) => {
+            let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+            csv_text(to, if runs { "'" } else { "" }, text.as_bytes());
+        }
+        Cell::Word(Some(word)) => csv_text(to, "", word.as_bytes()),
+        Cell::Number(Some(number)) => json_value(to, number),
+        Cell::Metadata(Some(metadata)) => {
+            let mut text = Vec::new();
+            json_object(&mut text, metadata, &OBJECT_IN_LINE);
+            csv_text(to, "", &text);
+        }
+        Cell::Text(None) | Cell::Word(None) | Cell::Number(None) | Cell::Metadata(None) => {}
+    }
+}
+
+fn csv_text(to: &mut Vec<u8>, before: &str, text: &[u8]) {
+    let is_quoted = has(text, |byte| matches!(byte, b',' | b'"' | b'\n' | b'\r'));
+    if !is_quoted {
+        to.extend_from_slice(before.as_bytes());
+        to.extend_from_slice(text);
+        return;
+    }
+    to.push(b'"');
+    to.extend_from_slice(before.as_bytes());
+    for part in text.split_inclusive(|byte| *byte == b'"') {
+        to.extend_from_slice(part);
+        if part.ends_with(b"\"") {
+            to.push(b'"');
+        }
+    }
+    to.push(b'"');
+}
+
+fn json_cell(to: &mut Vec<u8>, cell: &Cell<'_>, format: ReportFormat) {
+    match cell {
+        Cell::Text(Some(text)) | Cell::Word(Some(text)) => json_text(to, text),
+        Cell::Number(Some(number)) => json_value(to, number),
+        Cell::Metadata(Some(metadata)) => {
+            let is_in_line = format == ReportFormat::JsonLines;
+            let layout = if is_in_line { &OBJECT_IN_LINE } else { &OBJECT };
+            json_object(to, metadata, layout);
+        }
+        Cell::Text(None) | Cell::Word(None) | Cell::Number(None) | Cell::Metadata(None) => {
+            to.extend_from_slice(b"null");
+        }
+    }
+}
+
+/// What stands in an object: before its keys, between key and value, and behind the last value.
+struct ObjectLayout {
+    before: &'static str,
+    between: &'static str,
+    behind: &'static str,
+}
+
+const OBJECT: ObjectLayout = ObjectLayout {
+    before: "\n        ",
+    between: ": ",
+    behind: "\n      ",
+};
+
+const OBJECT_IN_LINE: ObjectLayout = ObjectLayout {
+    before: "",
+    between: ":",
+    behind: "",
+};
+
+fn json_object(to: &mut Vec<u8>, metadata: &Metadata, layout: &ObjectLayout) {
+    to.push(b'{');
+    let mut is_first = true;
+    for (key, value) in metadata.shown() {
+        if !std::mem::take(&mut is_first) {
+            to.push(b',');
+        }
+        to.extend_from_slice(layout.before.as_bytes());
+        json_text(to, key);
+        to.extend_from_slice(layout.between.as_bytes());
+        json_text(to, value);
+    }
+    if !is_first {
+        to.extend_from_slice(layout.behind.as_bytes());
+    }
+    to.push(b'}');
+}
+
+fn json_text(to: &mut Vec<u8>, text: &str) {
+    if has(text.as_bytes(), |byte| {
+        byte < b' ' || matches!(byte, b'"' | b'\\')
+    }) {
+        return json_value(to, &text);
+    }
+    to.push(b'"');
+    to.extend_from_slice(text.as_bytes());
+    to.push(b'"');
+}
+
+fn json_value(to: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(to, value).expect("texts and numbers into memory");
+}
+
+/// Whether one of the bytes is meant. All are looked at, which takes less time than to stop.
+fn has(text: &[u8], is_meant: impl Fn(u8) -> bool) -> bool {
+    text.iter()
+        .fold(false, |found, byte| found | is_meant(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::RunRow;
+    use crate::model::{JobEnd, Origin, Outcome, RuleName, SourcePath, Target};
+    use crate::report::{About, Counts, Printout, row_of_ledger};
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[=+@a-z,\"'\\\\\r\n\t -]{0,6}",
+            any::<String>(),
+            Just("plain name.txt".to_owned())
+        ]
+    }
+
+    fn optional() -> impl Strategy<Value = Option<String>> {
+        prop::option::of(text())
+    }
+
+    fn time() -> impl Strategy<Value = Option<Timestamp>> {
+        let near = (0_i64..3, 0_i32..1_000_000_000);
+        let far = (-100_000_000_000_i64..200_000_000_000, 0_i32..1_000_000_000);
+        let time = |(second, fraction)| Timestamp::new(second, fraction).ok();
+        prop_oneof![near.prop_map(time), far.prop_map(time), Just(None)]
+    }
+
+    prop_compose! {
+        fn end()(
+            outcome in prop::sample::select(Outcome::ALL.to_vec()),
+            texts in prop::array::uniform5(optional()),
+            digest in any::<Option<[u8; 32]>>(),
+            numbers in (any::<u32>(), any::<Option<u16>>()),
+            times in (time(), time()),
+        ) -> JobEnd {
+            let [reason, file_id, request_id, returned_name, returned_dataset] = texts;
+            JobEnd {
+                file_id: file_id.map(FileId::new),
+                digest: digest.map(Digest),
+                attempts: numbers.0,
+                http_status: numbers.1,
+                request_id: request_id.map(AttemptId::new),
+                started: times.0,
+                finished: times.1,
+                returned_name,
+                returned_dataset,
+                ..JobEnd::without_attempt(outcome, reason)
+            }
+        }
+    }
+
+    prop_compose! {
+        fn run_row()(
+            end in end(),
+            texts in prop::array::uniform5(optional()),
+            path in text(),
+            size in prop::option::of(0_u64..1 << 50),
+            metadata in prop::option::of(prop::collection::vec((text(), text()), 0..3)),
+        ) -> RunRow {
+            let [rule, dataset, organization, remote_name, content_type] = texts;
+            RunRow {
+                rule: RuleName::new(rule.unwrap_or_default()),
+                target: Arc::new(Target {
+                    origin: Origin::new("sandbox"),
+                    organization_id: organization.map(OrganizationId::new),
+                    dataset_id: dataset.map(DatasetId::new),
+                }),
+                path: SourcePath::new(path),
+                remote_name,
+                size,
+                content_type: content_type.map(Arc::from),
+                metadata: metadata.map(Metadata::open).map(Arc::new),
+                end,
+            }
+        }
+    }
+
+    /// As a program would write it that has all rows and time enough.
+    fn naive(format: ReportFormat, header: &Header, rows: &[Row<'_>]) -> Vec<u8> {
+        let mut to = Vec::new();
+        match format {
+            ReportFormat::Csv => {
+                let mut writer = csv::Writer::from_writer(&mut to);
+                writer.write_record(COLUMNS).expect("written");
+                for row in rows {
+                    let record = naive_record(row);
+                    writer.write_record(record).expect("written");
+                }
+                writer.flush().expect("written");
+                drop(writer);
+            }
+            ReportFormat::Json => {
+                let document = Document {
+                    header,
+                    files: rows,
+                };
+                serde_json::to_writer_pretty(&mut to, &document).expect("written");
+                to.push(b'\n');
+            }
+            ReportFormat::JsonLines => {
+                serde_json::to_writer(&mut to, header).expect("written");
+                to.push(b'\n');
+                for row in rows {
+                    serde_json::to_writer(&mut to, row).expect("written");
+                    to.push(b'\n');
+                }
+            }
+        }
+        to
+    }
+
+    fn naive_record(row: &Row<'_>) -> Vec<String> {
+        let value = serde_json::to_value(row).expect("a row");
+        let own = ["outcome", "blake3", "request_id", "started", "finished"];
+        let cell = |column: &&str| match &value[*column] {
+            Value::Null => String::new(),
+            Value::String(text) if own.contains(column) => text.clone(),
+            Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => {
+                format!("'{text}")
+            }
+            Value::String(text) => text.clone(),
+            Value::Object(_) => row
+                .metadata
+                .map(Metadata::to_shown_json)
+                .unwrap_or_default(),
+            number => number.to_string(),
+        };
+        COLUMNS.iter().map(cell).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_row_by_row_is_what_a_naive_program_writes(
+            found in prop::collection::vec(run_row(), 0..5), manifest in text()
+        ) {
+            let rows: Vec<Row<'_>> = found.iter().map(row_of_ledger).collect();
+            let mut counts = Counts::default();
+            for row in &rows {
+                counts.add(row);
+            }
+            let header = Header::new(About { manifest, ..About::default() }, &counts);
+            for format in [ReportFormat::Csv, ReportFormat::Json, ReportFormat::JsonLines] {
+                let mut printout = Printout::begin(Vec::new(), format);
+                for row in &rows {
+                    printout.row(row).expect("printed");
+                }
+                let printed = printout.finish(&header).expect("printed");
+                let printed = String::from_utf8(printed).expect("UTF-8");
+                let naive = String::from_utf8(naive(format, &header, &rows)).expect("UTF-8");
+                prop_assert_eq!(printed, naive);
+            }
+        }
+    }
+}

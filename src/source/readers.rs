@@ -1,0 +1,224 @@
+//! Threads that read small files whole, ahead of the wire.
+//!
+//! A file that is not in memory makes its reader wait, so there are several; and a thread that is
+//! woken for each file costs more than reading it, so files go to a thread and come back several
+//! at a time.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::{ReadError, Roots};
+use crate::model::{Digest, RelativePath, RootId, Stat};
+
+/// How many read at once: so many keep a disk busy, and more only take turns
+/// (`benches/compare --rows 7`).
+const THREADS: usize = 8;
+
+/// Files that one thread is asked for at once, where there are so many.
+const BATCH: usize = 8;
+
+/// A file to be read whole.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Its root.
+    pub root: RootId,
+    /// Its path below the root.
+    pub relative: RelativePath,
+    /// The file as planned.
+    pub stat: Stat,
+    /// Bytes that come before the file's, in a buffer that has room for all.
+    pub buffer: Vec<u8>,
+}
+
+/// The buffer with the file's bytes at its end, and their digest.
+pub type Read = Result<(Vec<u8>, Digest), ReadError>;
+
+type Request = (Wanted, oneshot::Sender<Read>);
+
+/// The threads. They end when this is dropped, after the file that they are reading.
+pub struct Readers {
+    asked: Mutex<Vec<Request>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// A batch was added, or no more come.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    batches: VecDeque<Vec<Request>>,
+    /// Batches that are being read.
+    being_read: usize,
+    is_closed: bool,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // It is whole whatever a panicking holder was about to do.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.shared.queue().is_closed = true;
+        self.shared.news.notify_all();
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Readers")
+    }
+}
+
+impl Readers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// The operating system has no thread to give.
+    pub fn start(roots: &Roots) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        // Where a thread cannot be had, this ends those that were.
+        let readers = Self {
+            asked: Mutex::default(),
+            shared: Arc::clone(&shared),
+        };
+        for _ in 0..THREADS {
+            let (roots, shared) = (roots.clone(), Arc::clone(&shared));
+            thread::Builder::new()
+                .name("reader".to_owned())
+                .spawn(move || serve(&roots, &shared))?;
+        }
+        Ok(readers)
+    }
+
+    /// Asks for a file. It is read once [`Readers::send`] was called.
+    pub fn ask(&self, wanted: Wanted) -> oneshot::Receiver<Read> {
+        let (answer, read) = oneshot::channel();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push((wanted, answer));
+        read
+    }
+
+    /// Hands what was asked for to the threads: at once where none of them reads, and otherwise once
+    /// there is enough for a batch. To be called again whenever an answer came.
+    pub fn send(&self) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.is_empty() {
+            return;
+        }
+        let mut queue = self.shared.queue();
+        let is_idle = queue.being_read == 0 && queue.batches.is_empty();
+        if !is_idle && asked.len() < BATCH {
+            return;
+        }
+        // One by one where that is little, so that all of them read.
+        let together = asked.len().div_ceil(THREADS).clamp(1, BATCH);
+        while !asked.is_empty() {
+            let first = together.min(asked.len());
+            let rest = asked.split_off(first);
+            let batch = std::mem::replace(&mut *asked, rest);
+            queue.batches.push_back(batch);
+            self.shared.news.notify_one();
+        }
+    }
+}
+
+fn serve(roots: &Roots, shared: &Shared) {
+    let mut queue = shared.queue();
+    while !queue.is_closed {
+        let Some(batch) = queue.batches.pop_front() else {
+            let news = shared.news.wait(queue);
+            queue = news.unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        queue.being_read += 1;
+        drop(queue);
+        // Nobody waits any more where the run was aborted meanwhile.
+        let wanted = batch.into_iter().filter(|(_, answer)| !answer.is_closed());
+        let read: Vec<_> = wanted
+            .map(|(wanted, answer)| (read(roots, wanted), answer))
+            .collect();
+        // Before anybody hears of it: who does may ask for more, and has to find this one done.
+        shared.queue().being_read -= 1;
+        for (read, answer) in read {
+            let _ = answer.send(read);
+        }
+        queue = shared.queue();
+    }
+}
+
+fn read(roots: &Roots, wanted: Wanted) -> Read {
+    let Wanted {
+        root,
+        relative,
+        stat,
+        mut buffer,
+    } = wanted;
+    let mut file = roots.open(root, &relative)?;
+    let digest = file.read_whole(stat.size, &mut buffer)?;
+    file.check_bytes(&stat)?;
+    Ok((buffer, digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::model::{Glob, Globs, Links};
+    use crate::source::{Want, survey};
+
+    #[test]
+    fn what_is_asked_for_is_read_once_it_is_sent_and_each_for_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for number in 0..40 {
+            fs::write(folder.path().join(format!("{number:02}")), [number; 5]).expect("a file");
+        }
+        let want = Want {
+            root: folder.path().to_owned(),
+            include: Globs::include(vec![Glob::parse("**").expect("a pattern")]),
+            exclude: Globs::exclude(Vec::new()),
+            max_depth: None,
+            links: Links::Never,
+            listed: None,
+        };
+        let survey = survey(&[want], folder.path(), &[]);
+        fs::remove_file(folder.path().join("07")).expect("removed");
+        let readers = Readers::start(&survey.roots).expect("threads");
+        let found = &survey.candidates.roots[0];
+        let asked: Vec<_> = (0..found.len())
+            .map(|at| {
+                readers.ask(Wanted {
+                    root: RootId(0),
+                    relative: found.relative(at),
+                    stat: found.stat(at).expect("a file"),
+                    buffer: b"head".to_vec(),
+                })
+            })
+            .collect();
+        readers.send();
+        for (number, read) in asked.into_iter().enumerate() {
+            let read = read.blocking_recv().expect("an answer");
+            if number == 7 {
+                assert!(matches!(read, Err(ReadError::Io(_))), "{read:?}");
+                continue;
+            }
+            let (buffer, digest) = read.expect("read");
+            let bytes = [u8::try_from(number).expect("small"); 5];
+            assert_eq!(buffer, [b"head".as_slice(), &bytes].concat());
+            assert_eq!(digest, Digest(*blake3::hash(&bytes).as_bytes()));
+        }
+    }
+}
