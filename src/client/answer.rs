@@ -138,6 +138,10 @@ impl Receipt {
     /// an id, or with anything else of a receipt and no word of an error.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
+        // A list would be read as the fields in their order.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return None;
+        }
         let Ok(fields) = serde_json::from_slice::<Fields<'_>>(body) else {
             // A field that comes twice counts as it came last.
             let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
@@ -310,6 +314,7 @@ mod tests {
         for foreign in [
             "",
             "[]",
+            r#"["a", "b", 3, {}, 5, 6, null, null, null, null, null]"#,
             "\"id\"",
             "<p>",
             "{",

@@ -216,22 +216,26 @@ fn conclude(
 ) -> Result<Exit, Failure> {
     let causes = stop.causes();
     let overlay = Overlay::of(ends);
-    let gather = |rows| {
-        gather(
-            rows,
-            &overlay,
-            &causes,
-            doubts(ledger.as_deref(), plan),
-            reports,
-        )
+    let gather = |rows: RowsOf<'_>, doubts: HashSet<AttemptId>| {
+        gather(rows, &overlay, &causes, doubts, reports)
+    };
+    let gather_of = |ledger: &dyn Ledger| {
+        let rows = RowsOf::Ledger(ledger, &draft.run);
+        gather(rows, doubts(ledger, plan))
     };
     let from_ledger = match &ledger {
-        Some(ledger) => gather(RowsOf::Ledger(&**ledger, &draft.run)),
+        // A ledger that cannot be written to, as on a full disk, may still be read.
+        Some(ledger) => gather_of(&**ledger).or_else(|error| {
+            match SqliteLedger::open_read_only(&draft.state.ledger()) {
+                Ok(Some(ledger)) => gather_of(&ledger),
+                Ok(None) | Err(_) => Err(error),
+            }
+        }),
         None => Err(LedgerError::Closed),
     };
     let unread = from_ledger.as_ref().err().map(ledger_failure);
     let gathered = from_ledger
-        .or_else(|_| gather(RowsOf::Plan(plan)))
+        .or_else(|_| gather(RowsOf::Plan(plan), HashSet::new()))
         .map_err(|error| ledger_failure(&error))?;
     let counts = &gathered.counts;
     let unplanned = !gathered.unplanned.is_empty();
@@ -276,8 +280,8 @@ fn conclude(
 }
 
 /// What is in doubt at the plan's targets, and of its manifest at the same service's others.
-fn doubts(ledger: Option<&dyn Ledger>, plan: &Plan<'_>) -> HashSet<AttemptId> {
-    let doubts = ledger.and_then(|ledger| ledger.doubts().ok());
+fn doubts(ledger: &dyn Ledger, plan: &Plan<'_>) -> HashSet<AttemptId> {
+    let doubts = ledger.doubts();
     let is_near = |doubt: &Doubt| {
         let mut targets = plan.rules.iter().map(|rule| &*rule.target);
         targets.any(|target| {

@@ -23,7 +23,6 @@ const THREADS: usize = 8;
 const BATCH: usize = 8;
 
 /// A file to be read whole.
-#[derive(Debug)]
 pub struct Wanted {
     /// Its root.
     pub root: RootId,
@@ -33,6 +32,13 @@ pub struct Wanted {
     pub stat: Stat,
     /// Bytes that come before the file's, in a buffer that has room for all.
     pub buffer: Vec<u8>,
+}
+
+impl fmt::Debug for Wanted {
+    /// Not the buffer: there may be metadata in it that nobody is to see.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Wanted({:?}, {})", self.root, self.relative)
+    }
 }
 
 /// The buffer with the file's bytes at its end, and their digest.
@@ -111,7 +117,7 @@ impl Readers {
         read
     }
 
-    /// Hands what was asked for to the threads: at once where none of them reads, and otherwise once
+    /// Hands what was asked for to the threads: at once where one of them is free, and otherwise once
     /// there is enough for a batch. To be called again whenever an answer came.
     pub fn send(&self) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,8 +125,8 @@ impl Readers {
             return;
         }
         let mut queue = self.shared.queue();
-        let is_idle = queue.being_read == 0 && queue.batches.is_empty();
-        if !is_idle && asked.len() < BATCH {
+        let is_free = queue.being_read + queue.batches.len() < THREADS;
+        if !is_free && asked.len() < BATCH {
             return;
         }
         // One by one where that is little, so that all of them read.
@@ -135,6 +141,15 @@ impl Readers {
     }
 }
 
+/// A thread that reads, even if that ends in a panic.
+struct Busy<'a>(&'a Shared);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.queue().being_read -= 1;
+    }
+}
+
 fn serve(roots: &Roots, shared: &Shared) {
     let mut queue = shared.queue();
     while !queue.is_closed {
@@ -145,14 +160,17 @@ fn serve(roots: &Roots, shared: &Shared) {
         };
         queue.being_read += 1;
         drop(queue);
-        // Nobody waits any more where the run was aborted meanwhile.
-        let wanted = batch.into_iter().filter(|(_, answer)| !answer.is_closed());
-        let read: Vec<_> = wanted
-            .map(|(wanted, answer)| (read(roots, wanted), answer))
-            .collect();
-        // Before anybody hears of it: who does may ask for more, and has to find this one done.
-        shared.queue().being_read -= 1;
-        for (read, answer) in read {
+        let mut busy = Some(Busy(shared));
+        let mut left = batch.len();
+        for (wanted, answer) in batch {
+            let read = read(roots, wanted);
+            left -= 1;
+            if left == 0 {
+                // Before anybody hears of it: who does may ask for more, and has to find this thread
+                // free.
+                drop(busy.take());
+            }
+            // Nobody waits any more where the run was aborted meanwhile.
             let _ = answer.send(read);
         }
         queue = shared.queue();
