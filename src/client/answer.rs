@@ -1,9 +1,11 @@
 //! What the service said: read leniently, bounded, and never trusted with more than text.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::model::{FileId, shown_bounded};
 
@@ -152,24 +154,85 @@ impl Receipt {
     }
 
     fn of(fields: &Fields<'_>) -> Option<Self> {
-        let value = |field: Option<&RawValue>| {
-            let text = field?.get();
-            serde_json::from_str::<Value>(text).ok()
-        };
-        let file_id = value(fields.id).as_ref().and_then(id).map(FileId::new);
+        let file_id = fields.id.and_then(raw_id).map(FileId::new);
         let is_receipt = fields.tell_of_a_file() && !fields.tell_of_an_error();
         if !is_receipt && file_id.is_none() {
             return None;
         }
-        let dataset = value(fields.dataset).unwrap_or_default();
+        let dataset = fields.dataset.map(Dataset::of).unwrap_or_default();
         Some(Self {
             file_id,
-            name: value(fields.name).as_ref().and_then(text),
-            size: value(fields.size).as_ref().and_then(Value::as_u64),
-            dataset_id: dataset.get("id").and_then(id).or_else(|| id(&dataset)),
-            dataset_name: dataset.get("name").and_then(text),
+            name: fields.name.and_then(raw_text),
+            size: fields.size.and_then(|size| size.get().parse().ok()),
+            dataset_id: dataset.id,
+            dataset_name: dataset.name,
         })
     }
+}
+
+/// What an answer says of the dataset: it may be an object, or its id alone.
+#[derive(Default)]
+struct Dataset {
+    id: Option<String>,
+    name: Option<String>,
+}
+
+impl Dataset {
+    fn of(dataset: &RawValue) -> Self {
+        #[derive(Deserialize)]
+        struct Object<'a> {
+            #[serde(borrow)]
+            id: Option<&'a RawValue>,
+            #[serde(borrow)]
+            name: Option<&'a RawValue>,
+        }
+        let text = dataset.get();
+        if !text.starts_with('{') {
+            return Self {
+                id: raw_id(dataset),
+                name: None,
+            };
+        }
+        if let Ok(object) = serde_json::from_str::<Object<'_>>(text) {
+            return Self {
+                id: object.id.and_then(raw_id),
+                name: object.name.and_then(raw_text),
+            };
+        }
+        // A field that comes twice counts as it came last.
+        let value: Value = serde_json::from_str(text).unwrap_or_default();
+        Self {
+            id: value.get("id").and_then(id),
+            name: value.get("name").and_then(self::text),
+        }
+    }
+}
+
+/// A value's text, read without building the value.
+fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let text: Text<'_> = serde_json::from_str(value.get()).ok()?;
+    Some(text.0)
+}
+
+/// As [`id`], of a value that was not read yet.
+fn raw_id(value: &RawValue) -> Option<String> {
+    let id = if value.get().starts_with('"') {
+        string(value)?
+    } else {
+        Cow::Owned(
+            serde_json::from_str::<Number>(value.get())
+                .ok()?
+                .to_string(),
+        )
+    };
+    is_id(&id).then(|| id.into_owned())
+}
+
+/// As [`text`], of a value that was not read yet.
+fn raw_text(value: &RawValue) -> Option<String> {
+    string(value).map(|text| bounded(&text))
 }
 
 /// An id, as text or number.
@@ -179,14 +242,21 @@ pub(super) fn id(value: &Value) -> Option<String> {
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    (!id.trim().is_empty() && id.len() <= ID_MAX).then_some(id)
+    is_id(&id).then_some(id)
+}
+
+fn is_id(text: &str) -> bool {
+    !text.trim().is_empty() && text.len() <= ID_MAX
 }
 
 /// A text, cut where it is too long.
 pub(super) fn text(value: &Value) -> Option<String> {
-    value
-        .as_str()
-        .map(|text| text.chars().take(NAME_MAX).collect())
+    value.as_str().map(bounded)
+}
+
+fn bounded(text: &str) -> String {
+    let end = text.char_indices().nth(NAME_MAX);
+    text[..end.map_or(text.len(), |(at, _)| at)].to_owned()
 }
 
 impl Answer {
@@ -303,6 +373,17 @@ mod tests {
         let odd = parse(r#"{"id": 7, "name": null, "size": null, "dataset": "d"}"#);
         assert_eq!(odd.file_id, Some(FileId::new("7")));
         assert_eq!(odd.dataset_id.as_deref(), Some("d"));
+        let nested = parse(
+            r#"{"id": "f", "dataset": {"name": "o", "id": 9, "x": 1, "x": 2, "name": "\u006e"}}"#,
+        );
+        assert_eq!(nested.dataset_id.as_deref(), Some("9"));
+        assert_eq!(nested.dataset_name.as_deref(), Some("n"), "the last counts");
+        let nothing = parse(r#"{"id": "f", "dataset": [1], "size": -3, "name": 4}"#);
+        let id_alone = Receipt {
+            file_id: Some(FileId::new("f")),
+            ..Receipt::default()
+        };
+        assert_eq!(nothing, id_alone);
         for id in ["null", "\"  \"", "{}"] {
             let without = parse(&format!(r#"{{"id": {id}, "name": "a"}}"#));
             assert_eq!(without.file_id, None, "{id}");

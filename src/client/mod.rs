@@ -9,6 +9,7 @@ mod preflight;
 mod transport;
 mod verdict;
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
@@ -321,7 +322,11 @@ impl Client {
                 }
             }
         }
-        let text = String::from_utf8_lossy(&answer.body);
+        // Checked first, which is the quicker way for what nearly always is text.
+        let text = match str::from_utf8(&answer.body) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(&answer.body),
+        };
         if text.contains(self.key.expose()) {
             answer.body = self.without_key(&text).into_bytes();
         }

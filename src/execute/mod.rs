@@ -39,7 +39,7 @@ use self::attempt::{Attempt, Attempted, WITHDRAWN, is_read_whole};
 pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
 use self::stored::Stored;
-use self::wire::{Order, STREAMS_MAX, Turn};
+use self::wire::{Hand, Order, STREAMS_MAX, Turn};
 
 /// How a run is to be carried out.
 #[derive(Debug, Clone)]
@@ -136,7 +136,7 @@ pub async fn execute(parts: Parts<'_>) -> Vec<RowEnd> {
         failed: Cell::new(0),
         parts,
     };
-    let uploads = futures::stream::iter(jobs).for_each_concurrent(run.in_hand_max(), |index| {
+    let uploads = futures::stream::iter(jobs).for_each_concurrent(run.under_way_max(), |index| {
         let run = &run;
         async move {
             let file = plan.file(index);
@@ -160,6 +160,7 @@ pub async fn execute(parts: Parts<'_>) -> Vec<RowEnd> {
         () = run.parts.stop.aborted() => {}
         () = poll_fn(|_| {
             run.parts.readers.send();
+            run.parts.ledger.send();
             Poll::Pending
         }) => {}
     }
@@ -432,8 +433,8 @@ impl Run<'_> {
                 ..JobEnd::without_attempt(Outcome::Failed, None)
             };
             self.begin(index, upload, &before, &end);
-            let next = self.attempt(&attempt, turn, &mut end, &mut tries).await;
-            drop(hand);
+            let places = (hand, turn);
+            let next = self.attempt(&attempt, places, &mut end, &mut tries).await;
             match next {
                 Next::Withdrawn => return before,
                 Next::End(outcome, reason) => {
@@ -465,7 +466,7 @@ impl Run<'_> {
     async fn attempt(
         &self,
         attempt: &Attempt<'_>,
-        turn: Option<Turn<'_>>,
+        (hand, turn): (Hand<'_>, Option<Turn<'_>>),
         end: &mut JobEnd,
         tries: &mut Tries,
     ) -> Next {
@@ -499,7 +500,7 @@ impl Run<'_> {
             Verdict::Stored(receipt) => {
                 // The next one goes while this one's end is written down. After any other verdict
                 // it first has to see whether that stops the run.
-                drop(turn);
+                drop((turn, hand));
                 self.stored(attempt, end, now, receipt).await
             }
             Verdict::Rejected(why) => self.write_end(attempt, State::Rejected, end, why).await,

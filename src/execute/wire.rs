@@ -132,6 +132,12 @@ impl<'r> Run<'r> {
         with_ready(concurrency)
     }
 
+    /// Jobs that may be under way at once, at the most: in hand, or answered and being written down.
+    pub(super) fn under_way_max(&self) -> usize {
+        let in_hand = self.in_hand_max();
+        in_hand.saturating_add(in_hand)
+    }
+
     /// Since the run began.
     pub(super) fn elapsed(&self) -> Duration {
         self.began.elapsed()

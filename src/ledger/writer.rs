@@ -1,6 +1,8 @@
 //! The thread that owns a ledger, and group commit.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::mem;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -19,7 +21,7 @@ type Request = (Entry, Option<Answer>);
 /// Owns a ledger on a thread of its own and commits what its handles ask for, in groups: while
 /// one group is being made durable, the next gathers.
 pub struct Writer {
-    handle: Handle,
+    requests: Sender<Vec<Request>>,
     thread: JoinHandle<Box<dyn Ledger>>,
 }
 
@@ -30,8 +32,14 @@ impl fmt::Debug for Writer {
 }
 
 /// Asks a [`Writer`] for durable entries.
-#[derive(Debug, Clone)]
-pub struct Handle(Sender<Request>);
+///
+/// What is asked for in one turn of a runtime goes to the thread together, with [`Handle::send`]: a
+/// thread that is woken for each entry costs more than the entry, and commits smaller groups.
+#[derive(Debug)]
+pub struct Handle {
+    asked: RefCell<Vec<Request>>,
+    thread: Sender<Vec<Request>>,
+}
 
 impl Writer {
     /// Starts the thread.
@@ -40,20 +48,20 @@ impl Writer {
     ///
     /// The operating system has no thread to give.
     pub fn start(ledger: Box<dyn Ledger>) -> std::io::Result<Self> {
-        let (sender, receiver) = mpsc::channel();
+        let (requests, receiver) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || write_groups(ledger, &receiver))?;
-        Ok(Self {
-            handle: Handle(sender),
-            thread,
-        })
+        Ok(Self { requests, thread })
     }
 
     /// A handle for a worker.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        self.handle.clone()
+        Handle {
+            asked: RefCell::default(),
+            thread: self.requests.clone(),
+        }
     }
 
     /// Waits until all that was asked for is written, and gives the ledger back. Every other
@@ -63,13 +71,13 @@ impl Writer {
     ///
     /// [`LedgerError::Closed`] if the thread died.
     pub fn finish(self) -> Result<Box<dyn Ledger>, LedgerError> {
-        drop(self.handle);
+        drop(self.requests);
         self.thread.join().map_err(|_| LedgerError::Closed)
     }
 }
 
 impl Handle {
-    /// Returns when the transition is durable.
+    /// Returns when the transition is durable, which takes a [`Handle::send`].
     ///
     /// # Errors
     ///
@@ -78,40 +86,52 @@ impl Handle {
         self.write(Entry::Step(transition)).await
     }
 
-    /// Returns when the entry is durable.
+    /// Returns when the entry is durable, which takes a [`Handle::send`].
     ///
     /// # Errors
     ///
     /// As [`Handle::record`].
     pub async fn write(&self, entry: Entry) -> Result<(), LedgerError> {
         let (done, answer) = oneshot::channel();
-        self.0
-            .send((entry, Some(done)))
-            .map_err(|_| LedgerError::Closed)?;
+        self.asked.borrow_mut().push((entry, Some(done)));
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
     /// Asks for a transition that nobody waits for: it is durable before any later one is. If it
     /// cannot be written, neither can those.
     pub fn note(&self, transition: Transition) {
-        // A closed ledger is noticed by the next one who waits.
-        let _ = self.0.send((Entry::Step(transition), None));
+        self.asked
+            .borrow_mut()
+            .push((Entry::Step(transition), None));
+    }
+
+    /// Hands what was asked for to the thread. To be called at the end of each turn; dropping the
+    /// handle does it a last time.
+    pub fn send(&self) {
+        let asked = mem::take(&mut *self.asked.borrow_mut());
+        if !asked.is_empty() {
+            // A closed ledger is noticed by those who wait: their answers' senders are dropped.
+            let _ = self.thread.send(asked);
+        }
     }
 }
 
-fn write_groups(mut ledger: Box<dyn Ledger>, requests: &Receiver<Request>) -> Box<dyn Ledger> {
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.send();
+    }
+}
+
+fn write_groups(mut ledger: Box<dyn Ledger>, requests: &Receiver<Vec<Request>>) -> Box<dyn Ledger> {
     let mut broken: Option<LedgerError> = None;
-    while let Ok((first, answer)) = requests.recv() {
-        let (mut group, mut waiting) = (vec![first], vec![answer]);
-        // Who asks for one entry is about to ask for others: whatever comes before the commit begins
-        // need not wait for the next.
-        thread::yield_now();
-        while group.len() < GROUP_MAX
-            && let Ok((entry, answer)) = requests.try_recv()
+    while let Ok(mut asked) = requests.recv() {
+        // Whatever else was asked for by now need not wait for the next group.
+        while asked.len() < GROUP_MAX
+            && let Ok(more) = requests.try_recv()
         {
-            group.push(entry);
-            waiting.push(answer);
+            asked.extend(more);
         }
+        let (group, waiting): (Vec<Entry>, Vec<Option<Answer>>) = asked.into_iter().unzip();
         if broken.is_none() {
             match ledger.write(&group) {
                 Ok(()) => {

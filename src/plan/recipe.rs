@@ -1,6 +1,7 @@
 //! What is sent with the files of one rule: what no file changes is made once.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use super::select::{Extra, Problem, captured, values};
 use super::{Basis, Rendered, Sending, file_name, layers};
@@ -18,6 +19,32 @@ pub(super) struct Recipe<'a> {
     pub rule: &'a Rule,
     /// The metadata that all its files have, where no file changes it.
     metadata: Option<Metadata>,
+    types: RefCell<Types>,
+}
+
+/// Content types that were looked up, by the extension that they stand for: a tree has few, and to
+/// look one up again costs more than the rest of a row.
+#[derive(Debug, Clone, Default)]
+struct Types(Vec<(Box<str>, ContentType)>);
+
+/// Most that are kept.
+const TYPES_MAX: usize = 16;
+
+impl Types {
+    fn of_name(&mut self, name: &str) -> ContentType {
+        let Some((_, extension)) = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty())
+        else {
+            return ContentType::of_name(name);
+        };
+        if let Some((_, known)) = self.0.iter().find(|(of, _)| **of == *extension) {
+            return known.clone();
+        }
+        let found = ContentType::of_name(name);
+        if self.0.len() < TYPES_MAX {
+            self.0.push((extension.into(), found.clone()));
+        }
+        found
+    }
 }
 
 /// What is made of a file, as far as that can fail.
@@ -49,6 +76,7 @@ impl<'a> Recipe<'a> {
         Self {
             rule,
             metadata: is_shared.then(made).flatten().map(layers::metadata),
+            types: RefCell::default(),
         }
     }
 
@@ -97,7 +125,10 @@ impl<'a> Recipe<'a> {
     pub fn sending(&self, path: &str, made: Made<'_>) -> Option<Sending> {
         Some(Sending {
             remote_name: RemoteName::new(&made.wanted).ok()?,
-            content_type: content_type(self.rule, path),
+            content_type: match &self.rule.content_type {
+                Some(content_type) => content_type.value.clone(),
+                None => self.types.borrow_mut().of_name(file_name(path)),
+            },
             metadata: made.metadata,
         })
     }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -21,6 +22,10 @@ const THREADS: usize = 8;
 
 /// Files that one thread is asked for at once, where there are so many.
 const BATCH: usize = 8;
+
+/// How long a file takes that is in memory, at the most: less than what waking a second thread and
+/// meeting it at the queue is worth.
+const QUICK: Duration = Duration::from_micros(100);
 
 /// A file to be read whole.
 pub struct Wanted {
@@ -64,7 +69,18 @@ struct Queue {
     batches: VecDeque<Vec<Request>>,
     /// Batches that are being read.
     being_read: usize,
+    pace: Pace,
     is_closed: bool,
+}
+
+/// How the last batch was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Pace {
+    /// Its files were in memory: what is asked for goes to few threads.
+    Quick,
+    /// They were not: the more threads wait for the disk together, the better.
+    #[default]
+    Slow,
 }
 
 impl Shared {
@@ -129,8 +145,10 @@ impl Readers {
         if !is_free && asked.len() < BATCH {
             return;
         }
-        // One by one where that is little, so that all of them read.
-        let together = asked.len().div_ceil(THREADS).clamp(1, BATCH);
+        let together = match queue.pace {
+            Pace::Quick => BATCH,
+            Pace::Slow => asked.len().div_ceil(THREADS).clamp(1, BATCH),
+        };
         while !asked.is_empty() {
             let first = together.min(asked.len());
             let rest = asked.split_off(first);
@@ -161,7 +179,8 @@ fn serve(roots: &Roots, shared: &Shared) {
         queue.being_read += 1;
         drop(queue);
         let mut busy = Some(Busy(shared));
-        let mut left = batch.len();
+        let (files, begun) = (batch.len(), Instant::now());
+        let mut left = files;
         for (wanted, answer) in batch {
             let read = read(roots, wanted);
             left -= 1;
@@ -173,7 +192,9 @@ fn serve(roots: &Roots, shared: &Shared) {
             // Nobody waits any more where the run was aborted meanwhile.
             let _ = answer.send(read);
         }
+        let is_quick = begun.elapsed() < QUICK * u32::try_from(files).unwrap_or(u32::MAX);
         queue = shared.queue();
+        queue.pace = if is_quick { Pace::Quick } else { Pace::Slow };
     }
 }
 

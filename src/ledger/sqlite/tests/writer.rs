@@ -1,7 +1,13 @@
 //! What a writer's handles are told, and when.
 
 use super::*;
-use crate::ledger::Writer;
+use crate::ledger::{Handle, Writer};
+
+/// Asks for a step, in a turn of its own.
+async fn record(handle: &Handle, step: Transition) -> Result<(), LedgerError> {
+    let (written, ()) = futures::join!(handle.record(step), async { handle.send() });
+    written
+}
 
 #[tokio::test]
 async fn after_a_failed_group_the_gate_stays_shut() {
@@ -10,15 +16,18 @@ async fn after_a_failed_group_the_gate_stays_shut() {
     let handle = writer.handle();
     handle.note(transition("a", "1", State::Opened));
     let step = |path, attempt, state| transition(path, attempt, state);
-    handle
-        .record(step("a", "1", State::Committing))
+    record(&handle, step("a", "1", State::Committing))
         .await
         .expect("durable, and what nobody waited for too");
-    assert!(handle.record(step("b", "2", State::Stored)).await.is_err());
+    assert!(
+        record(&handle, step("b", "2", State::Stored))
+            .await
+            .is_err()
+    );
     handle.note(transition("c", "3", State::Opened));
-    let shut = handle.record(step("c", "3", State::Committing)).await;
+    let shut = record(&handle, step("c", "3", State::Committing)).await;
     assert!(shut.is_err());
-    let end = handle.record(step("a", "1", State::Stored)).await;
+    let end = record(&handle, step("a", "1", State::Stored)).await;
     end.expect("what was out already is still written down");
     drop(handle);
     let ledger = writer.finish().expect("the ledger");
