@@ -128,6 +128,9 @@ pub struct Settings {
     pub transport: Transport,
 }
 
+/// Headers that a request has in the end, so that its map need not grow.
+const HEADERS: usize = 8;
+
 /// Sends attempts. Cheap to clone; connections are shared.
 #[derive(Clone)]
 pub struct Client {
@@ -188,7 +191,7 @@ impl Client {
         body: Body,
         progress: &Progress,
     ) -> (Delivery, Ending) {
-        let mut headers = HeaderMap::with_capacity(3);
+        let mut headers = HeaderMap::with_capacity(HEADERS);
         headers.insert(AUTHORIZATION, self.authorization.clone());
         for (name, value) in [
             (CONTENT_TYPE, envelope_type),
@@ -207,7 +210,9 @@ impl Client {
             }
             let request = self.http.post(self.upload.clone()).headers(headers);
             let body = reqwest::Body::wrap(body);
-            self.answered(request.body(body).send().await)
+            // Seldom taken, and large: every request would be moved about with room for it.
+            let sending = Box::pin(request.body(body).send());
+            self.answered(sending.await)
         };
         let response = tokio::select! {
             biased;

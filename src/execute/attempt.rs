@@ -250,7 +250,8 @@ impl<'a> Attempt<'a> {
         if is_read_whole(self.upload.stat.size) {
             self.whole(envelope, turn).await
         } else {
-            (self.streamed(envelope).await, turn)
+            // Apart: small files would be moved about with room for all that it needs.
+            (Box::pin(self.streamed(envelope)).await, turn)
         }
     }
 

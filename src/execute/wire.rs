@@ -203,7 +203,8 @@ impl<'r> Run<'r> {
                     () = self.news.notified() => {}
                 },
                 Begin::AfterAnEnd => self.news_or_drain().await,
-                Begin::Probe => self.probe().await,
+                // Seldom, and large: as a part of it, every job would be moved about with room for it.
+                Begin::Probe => Box::pin(self.probe()).await,
                 Begin::GiveUp => {
                     let why = self.failing.borrow().clone();
                     self.stop(StopCause::Unavailable(format!(
