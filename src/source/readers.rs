@@ -149,11 +149,17 @@ impl Readers {
             Pace::Quick => BATCH,
             Pace::Slow => asked.len().div_ceil(THREADS).clamp(1, BATCH),
         };
+        let before = queue.batches.len();
         while !asked.is_empty() {
             let first = together.min(asked.len());
             let rest = asked.split_off(first);
             let batch = std::mem::replace(&mut *asked, rest);
             queue.batches.push_back(batch);
+        }
+        let added = queue.batches.len() - before;
+        // Who is woken needs the queue at once.
+        drop(queue);
+        for _ in 0..added {
             self.shared.news.notify_one();
         }
     }
