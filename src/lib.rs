@@ -30,6 +30,7 @@ pub mod report;
 pub mod sandbox;
 pub mod sidecar;
 pub mod source;
+pub mod spill;
 pub mod table;
 pub mod template;
 pub mod verify;

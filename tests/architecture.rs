@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use. `commands` composes them all.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("cli", &["model"]),
     ("client", &["model"]),
     ("diagnostic", &["model"]),
@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
         "manifest",
         &["diagnostic", "model", "table", "template", "yaml"],
     ),
-    ("model", &[]),
+    ("model", &["spill"]),
     ("pace", &["model"]),
     (
         "plan",
@@ -32,6 +32,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "manifest",
             "model",
             "sidecar",
+            "spill",
             "table",
             "template",
         ],
@@ -40,7 +41,8 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("report", &["ledger", "model", "plan"]),
     ("sandbox", &[]),
     ("sidecar", &["diagnostic", "json", "model", "yaml"]),
-    ("source", &["model"]),
+    ("source", &["model", "spill"]),
+    ("spill", &[]),
     ("table", &["diagnostic", "json", "model"]),
     ("template", &["model"]),
     ("verify", &["client", "model"]),
@@ -64,6 +66,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "sandbox",
             "sidecar",
             "source",
+            "spill",
             "table",
             "template",
             "verify",

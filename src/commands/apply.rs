@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use super::draft::{Draft, Telling, ledger_failure, lock, sources, warn_of_other_targets};
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
-use super::reports::{Overlay, RowsOf, gather, report_failure, report_paths};
+use super::reports::{RowsOf, gather, report_failure, report_paths};
 use super::run::{Deadline, Signals, SystemChance, SystemClock, runtime, signals};
 use super::sandbox::read_faults;
 use super::service::{self, Place, Service};
@@ -22,7 +22,7 @@ use crate::client::Client;
 use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
 use crate::event::Event;
-use crate::execute::{self, Chance, Doubts, Parts, RowEnd, StopLight, execute};
+use crate::execute::{self, Chance, Doubts, Ends, Parts, RowEnd, StopLight, execute};
 use crate::ledger::{
     AdoptedFrom, Adoption, Entry, Ledger, LedgerError, Refreshed, RunEnd, RunKind, RunStart,
     SqliteLedger, Writer,
@@ -158,6 +158,7 @@ fn apply_one(
     }
     let service = service.map(listening).transpose()?;
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
+    draft.intact()?;
     let stop = StopLight::default();
     let (ledger, ends) = match service {
         Some((service, runtime, signals)) => {
@@ -172,10 +173,10 @@ fn apply_one(
             };
             upload(&uploading, Box::new(ledger), runtime, signals)?
         }
-        None => (Some(Box::new(ledger) as Box<dyn Ledger>), Vec::new()),
+        None => (Some(Box::new(ledger) as Box<dyn Ledger>), Ends::default()),
     };
 
-    conclude(&draft, &plan, ends, ledger, &stop, &reports)
+    conclude(&draft, &plan, &ends, ledger, &stop, &reports)
 }
 
 /// The service, where anything is to be asked of it.
@@ -209,16 +210,14 @@ fn service_for(
 fn conclude(
     draft: &Draft<'_>,
     plan: &Plan<'_>,
-    ends: Vec<RowEnd>,
+    ends: &Ends,
     mut ledger: Option<Box<dyn Ledger>>,
     stop: &StopLight,
     reports: &[(PathBuf, ReportFormat)],
 ) -> Result<Exit, Failure> {
     let causes = stop.causes();
-    let overlay = Overlay::of(ends);
-    let gather = |rows: RowsOf<'_>, doubts: HashSet<AttemptId>| {
-        gather(rows, &overlay, &causes, doubts, reports)
-    };
+    let gather =
+        |rows: RowsOf<'_>, doubts: HashSet<AttemptId>| gather(rows, ends, &causes, doubts, reports);
     let gather_of = |ledger: &dyn Ledger| {
         let rows = RowsOf::Ledger(ledger, &draft.run);
         gather(rows, doubts(ledger, plan))
@@ -256,7 +255,7 @@ fn conclude(
         None => Err(LedgerError::Closed),
     };
     let unwritten = ended.err().as_ref().map(ledger_failure);
-    if let Some(failure) = unwritten.or(unread) {
+    for failure in unwritten.or(unread).into_iter().chain(draft.intact().err()) {
         narrate(&failure.to_string());
         exit = Exit::LocalIo;
     }
@@ -353,7 +352,7 @@ fn news(draft: &Draft<'_>, plan: &Plan<'_>, file: &PlannedFile) -> Option<Entry>
 }
 
 /// The ledger, unless its thread died, and how the uploads ended.
-type Uploaded = (Option<Box<dyn Ledger>>, Vec<RowEnd>);
+type Uploaded = (Option<Box<dyn Ledger>>, Ends);
 
 /// What an upload needs beside the ledger.
 struct Uploading<'a> {
@@ -441,26 +440,25 @@ fn upload(
 }
 
 /// An abort can drop a job whose end was on its way to the ledger: what arrived there counts.
-fn learn_ends(ledger: &dyn Ledger, plan: &Plan<'_>, run: &RunId, ends: &mut [RowEnd]) {
-    let is_open = |row: usize, end: &RowEnd| match end {
+fn learn_ends(ledger: &dyn Ledger, plan: &Plan<'_>, run: &RunId, ends: &mut Ends) {
+    let is_open = |ends: &Ends, row: usize| match ends.get(row) {
         RowEnd::Told(end) => end.outcome == Outcome::InDoubt,
         RowEnd::Written => false,
         RowEnd::AsPlanned => plan.action(row) == Action::Hold,
     };
-    let mut pairs = (0..plan.len()).zip(ends.iter());
-    if !pairs.any(|(row, end)| is_open(row, end)) {
+    if !(0..plan.len()).any(|row| is_open(ends, row)) {
         return;
     }
     // The ledger's rows of a run are its plan's, in the same order. What it cannot say is left as
     // it is.
-    let mut pairs = (0..plan.len()).zip(ends.iter_mut());
+    let mut rows = 0..plan.len();
     let _ = ledger.each_row(run, &mut |row| {
-        let Some((index, end)) = pairs.next() else {
+        let Some(index) = rows.next() else {
             return ControlFlow::Break(());
         };
         // Of what is in doubt there too, what was seen here says more.
-        if is_open(index, end) && row.end.outcome != Outcome::InDoubt {
-            *end = RowEnd::Told(Box::new(row.end));
+        if is_open(ends, index) && row.end.outcome != Outcome::InDoubt {
+            ends.tell(index, row.end);
         }
         ControlFlow::Continue(())
     });

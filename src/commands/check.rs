@@ -341,9 +341,9 @@ fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
     let mut with: Vec<(usize, usize)> = vec![(0, 0); rules.len()];
     let mut beside = HashSet::new();
     let candidates = &looked.survey.candidates;
-    for taken in &looked.selection.taken {
+    for taken in looked.selection.taken.iter() {
         let (files, found) = &mut with[taken.rule()];
-        let extra = looked.selection.extra(taken);
+        let extra = looked.selection.extra(&taken);
         *files += 1;
         // One that cannot be used is there.
         if extra.problem.is_some() {
@@ -375,7 +375,7 @@ fn idle_sidecars(looked: &Looked) -> Vec<Diagnostic> {
     }
     let mut sent: BTreeMap<usize, (usize, String)> = BTreeMap::new();
     let mut text = String::new();
-    for taken in &looked.selection.taken {
+    for taken in looked.selection.taken.iter() {
         let root = candidates.rule_roots[taken.rule()];
         let Some(found) = root.filter(|_| !beside.is_empty()) else {
             continue;

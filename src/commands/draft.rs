@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::datasets;
-use super::look::{Care, Looked, look, read_manifest};
+use super::look::{Care, Looked, crowded, look, read_manifest};
 use super::service::{self, Place};
 use crate::cli::{LookSettings, PlanSettings};
 use crate::client::Endpoint;
@@ -24,6 +24,7 @@ use crate::model::{
 };
 use crate::plan::{Basis, Before, Gone, Inputs, Plan, Reason, Selection, Sketch};
 use crate::source::{Roots, Survey, gone};
+use crate::spill::Spill;
 
 /// How often a lock that is waited for is tried.
 const LOCK_POLL: Duration = Duration::from_millis(100);
@@ -221,12 +222,24 @@ impl<'a> Draft<'a> {
             ledger,
             name: &self.manifest.name,
         };
+        let spill = &self.survey.candidates.spill;
+        let was_crowded = spill.unwritten().is_some();
         let failure = |error| ledger_failure(&error);
         let sketch = Sketch::new(&inputs, &before).map_err(failure)?;
         let gone = Gone::new(gone(sketch.absent(), self.state.home()));
         let wanted = sketch.undecided(&gone);
         let digests = self.survey.roots.digests(&self.survey.candidates, &wanted);
-        sketch.finish(&gone, &digests, &before).map_err(failure)
+        let plan = sketch.finish(&gone, &digests, &before).map_err(failure)?;
+        self.intact()?;
+        if let Some(why) = spill.unwritten().filter(|_| !was_crowded) {
+            super::narrate(&crowded(why));
+        }
+        Ok(plan)
+    }
+
+    /// Whether all that was found could be read whenever it was asked for.
+    pub(super) fn intact(&self) -> Result<(), Failure> {
+        intact(&self.survey.candidates.spill)
     }
 
     /// What was found below the roots.
@@ -293,6 +306,16 @@ pub(super) fn warn_of_other_targets(plan: &Plan<'_>, ledger: &dyn Ledger) -> Res
     Ok(())
 }
 
+/// Whether nothing was lost that left memory: what was made of the rest is not what it says.
+pub(super) fn intact(spill: &Spill) -> Result<(), Failure> {
+    let Some(why) = spill.unread() else {
+        return Ok(());
+    };
+    let what = format!("what was found of the files cannot be read back from disk: {why}");
+    Err(Failure::new(Exit::LocalIo, what)
+        .hint("look at the disk that has the state folder, and start again"))
+}
+
 /// Says that somebody uses the ledger now.
 pub(super) fn in_use(holder: &str) -> String {
     format!("in use now ({holder}): files on their way show as in doubt")
@@ -350,5 +373,36 @@ pub(super) fn lock(
             }
             result => return result.map_err(|error| ledger_failure(&error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+
+    use super::*;
+    use crate::model::{Entry, Piece, Pieces, Stat};
+
+    #[test]
+    fn what_cannot_be_read_back_fails_the_command() {
+        let unreadable = || OpenOptions::new().write(true).open("/dev/null");
+        let spill = Arc::new(Spill::new(0, unreadable));
+        let (size, mtime_ns, inode) = (1, 2, 3);
+        let mut piece = Piece::of("in/");
+        piece.push(
+            "a.txt",
+            Entry::File(Stat {
+                size,
+                mtime_ns,
+                inode,
+            }),
+        );
+        let mut found = Pieces::new(Arc::clone(&spill));
+        found.add(0, piece);
+        let roots = found.into_roots(vec![(String::new(), None)]);
+        assert_eq!(intact(&spill).map_err(|failure| failure.exit), Ok(()));
+        assert_eq!(roots[0].stat(0), None);
+        let failed = intact(&spill).map_err(|failure| failure.exit);
+        assert_eq!(failed, Err(Exit::LocalIo));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::draft::ledger_failure;
+use super::draft::{intact, ledger_failure};
 use super::near::{self, Near};
 use crate::cli::LookSettings;
 use crate::diagnostic::{Diagnostic, Place, Severity, Source, excerpt, excerpt_of};
@@ -24,6 +24,7 @@ use crate::plan::beside::{SidecarFound, SidecarNeed, TableNeed};
 use crate::plan::{Basis, Selection, unmatched};
 use crate::sidecar;
 use crate::source::{Roots, Survey, Want, survey};
+use crate::spill::Spill;
 use crate::table::{self, Format, Spec};
 use crate::template::Values;
 
@@ -35,6 +36,10 @@ const PATH_MAX: usize = 64 * 1024;
 
 /// Problems of one list that are shown.
 const LIST_PROBLEMS: usize = 20;
+
+/// Bytes of what is found, and of what is known of it, that stay in memory: about a million files'
+/// worth, so that what is beyond that costs little beside the files themselves.
+const ROOM: usize = 64 << 20;
 
 /// How closely a manifest is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +113,8 @@ pub(super) fn look(
         let found = (&mut near, &mut diagnostics);
         wants.push(want(rule, care, &mut lists, found));
     }
-    let survey = survey(&wants, state.home(), &[state.path().to_owned()]);
+    let spill = Arc::new(spill(&state));
+    let survey = survey(&wants, state.home(), &[state.path().to_owned()], &spill);
     diagnostics.extend(unusable_roots(&manifest, &survey, &mut near));
     diagnostics.extend(missing(&manifest, (&wants, &lists), &survey, &mut near));
     let mut incomplete: HashSet<usize> = survey.missing.iter().map(|(rule, _)| *rule).collect();
@@ -160,7 +166,7 @@ pub(super) fn look(
         }
         let mut last: Option<(SidecarNeed, SidecarFound)> = None;
         for need in selection.sidecars(&basis) {
-            let taken = &selection.taken[need.file];
+            let taken = &selection.taken.get(need.file);
             let root = &basis.manifest.rules[taken.rule()].root;
             let first = sidecars.entry(taken.rule());
             let file = || RelativePath::new(basis.found(taken).0);
@@ -175,6 +181,10 @@ pub(super) fn look(
         }
         selection.finish(&basis);
     }
+    intact(&spill)?;
+    if let Some(why) = spill.unwritten() {
+        super::narrate(&crowded(why));
+    }
     // Of a manifest that is not understood, what is missing may be a consequence.
     found.retain(|diagnostic| is_whole || diagnostic.severity == Severity::Error);
     looked.diagnostics.extend(found);
@@ -187,6 +197,23 @@ pub(super) fn look(
     looked.tables = tables;
     looked.sidecars = sidecars;
     Ok(looked)
+}
+
+/// Where what does not fit into memory goes: beside the ledger, or where the system has its temporary
+/// files, since to look at something needs no folder that can be written to.
+fn spill(state: &StateFolder) -> Spill {
+    let folder = state.path().to_owned();
+    Spill::new(ROOM, move || {
+        tempfile::tempfile_in(&folder).or_else(|_| tempfile::tempfile())
+    })
+}
+
+/// Says that all of what is found stays in memory.
+pub(super) fn crowded(why: &str) -> String {
+    format!(
+        "notice: all that is known of the files is kept in memory: a temporary file for it cannot be \
+         written: {why}"
+    )
 }
 
 /// What one rule wants from its root.

@@ -68,6 +68,7 @@ fn plan_one(settings: &PlanSettings, manifest: (&Path, &Source)) -> Result<Exit,
         PlanFormat::Json => json(out, &plan, &draft.origin),
         PlanFormat::Jsonl => json_lines(out, &plan, &draft.origin),
     })?;
+    draft.intact()?;
     let is_pending = || (0..plan.len()).any(|row| plan.asks_service(row));
     Ok(match settings.exit {
         PlanExit::Detailed if is_pending() => Exit::Pending,
@@ -443,6 +444,7 @@ fn json_lines(out: &mut dyn io::Write, plan: &Plan<'_>, origin: &Origin) -> io::
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use serde_json::json;
 
@@ -519,6 +521,7 @@ mod tests {
         let candidates = Candidates {
             roots: vec![RootCandidates::of("in/".to_owned(), None, found.collect())],
             rule_roots: vec![Some(RootId(0))],
+            spill: Arc::default(),
         };
         let (origin, run) = (Origin::new("sandbox"), RunId::new("run"));
         let basis = Basis {

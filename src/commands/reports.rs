@@ -1,7 +1,7 @@
 //! Where reports go, and what a run's summary says.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::io;
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::draft::Draft;
 use crate::cli::ApplySettings;
 use crate::error::{Exit, Failure};
-use crate::execute::RowEnd;
+use crate::execute::{Ends, RowEnd};
 use crate::ledger::{Ledger, LedgerError};
 use crate::manifest;
 use crate::model::{
@@ -87,37 +87,16 @@ pub(super) enum RowsOf<'a> {
     Plan(&'a Plan<'a>),
 }
 
-/// How rows ended, for all that is known beside where they are read from.
-#[derive(Debug)]
-pub(super) struct Overlay {
-    /// Rows of which more is known here than there, by their place in the plan.
-    told: HashMap<usize, JobEnd>,
-    /// Of each row, whether it is stored and all that there is to say of it is in the ledger.
-    written: Vec<bool>,
-}
-
-impl Overlay {
-    pub(super) fn of(ends: Vec<RowEnd>) -> Self {
-        let written = ends.iter().map(|end| *end == RowEnd::Written).collect();
-        let told = ends.into_iter().enumerate();
-        let told = told.filter_map(|(row, end)| match end {
-            RowEnd::Told(end) => Some((row, *end)),
-            RowEnd::Written | RowEnd::AsPlanned => None,
-        });
-        Self {
-            told: told.collect(),
-            written,
-        }
-    }
-
-    /// How a row ended, where the ledger cannot be read; none where it was left as planned.
-    fn without_ledger(&self, row: usize) -> Option<Cow<'_, JobEnd>> {
-        if self.written.get(row) == Some(&true) {
+/// How a row ended, where the ledger cannot be read; none where it was left as planned.
+fn without_ledger(end: RowEnd<'_>) -> Option<Cow<'_, JobEnd>> {
+    match end {
+        RowEnd::AsPlanned => None,
+        RowEnd::Written => {
             let why = "its id is in the ledger, which cannot be read".to_owned();
             let end = JobEnd::without_attempt(Outcome::Stored, Some(why));
-            return Some(Cow::Owned(end));
+            Some(Cow::Owned(end))
         }
-        self.told.get(&row).map(Cow::Borrowed)
+        RowEnd::Told(end) => Some(Cow::Borrowed(end)),
     }
 }
 
@@ -144,14 +123,15 @@ struct Told {
 }
 
 /// Goes through the rows of a run once, and begins to write its reports. `unplanned` is what is in
-/// doubt at its targets.
+/// doubt at its targets; `ends` is how rows ended, for all that is known beside where they are read
+/// from.
 ///
 /// # Errors
 ///
 /// The ledger cannot be read; nothing is written then.
 pub(super) fn gather(
     rows: RowsOf<'_>,
-    overlay: &Overlay,
+    ends: &Ends,
     causes: &[StopCause],
     unplanned: HashSet<AttemptId>,
     places: &[(PathBuf, ReportFormat)],
@@ -171,13 +151,13 @@ pub(super) fn gather(
         RowsOf::Ledger(ledger, run) => {
             let mut index = 0;
             ledger.each_row(run, &mut |mut row| {
-                match overlay.told.get(&index) {
-                    Some(end) => row.end.clone_from(end),
+                match ends.get(index) {
+                    RowEnd::Told(end) => row.end.clone_from(end),
                     // That the run ends is not written down yet.
-                    None if row.end.reason.as_deref() == Some(JobEnd::BEFORE_ITS_TURN) => {
+                    _ if row.end.reason.as_deref() == Some(JobEnd::BEFORE_ITS_TURN) => {
                         row.end.reason = Some(unattempted.clone());
                     }
-                    None => {}
+                    RowEnd::Written | RowEnd::AsPlanned => {}
                 }
                 gathered.add(&row_of_ledger(&row));
                 index += 1;
@@ -186,7 +166,7 @@ pub(super) fn gather(
         }
         RowsOf::Plan(plan) => {
             for (index, file) in plan.files().enumerate() {
-                if let Some(end) = overlay.without_ledger(index) {
+                if let Some(end) = without_ledger(ends.get(index)) {
                     gathered.add(&row_of_plan(&plan.rules, &file, &end));
                     continue;
                 }

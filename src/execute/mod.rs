@@ -5,6 +5,7 @@
 
 mod after;
 mod attempt;
+mod ends;
 mod preflight;
 mod settle;
 mod stop;
@@ -12,7 +13,7 @@ mod stored;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::future::poll_fn;
 use std::num::NonZeroU32;
@@ -36,6 +37,8 @@ use crate::plan::{Action, Decision, Plan, PlannedFile, Upload, UploadReason};
 use crate::source::{Buffers, Readers, Roots};
 
 use self::attempt::{Attempt, Attempted, WITHDRAWN, is_read_whole};
+use self::ends::Bits;
+pub use self::ends::{Ends, RowEnd};
 pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
 use self::stored::Stored;
@@ -103,8 +106,8 @@ impl fmt::Debug for Parts<'_> {
 }
 
 /// Carries out all uploads of a plan, settles what can be settled of doubt, and says how each row
-/// ended: one entry for each row of the plan.
-pub async fn execute(parts: Parts<'_>) -> Vec<RowEnd> {
+/// ended.
+pub async fn execute(parts: Parts<'_>) -> Ends {
     let plan = parts.plan;
     let jobs = (0..plan.len()).filter(|index| plan.is_upload(*index));
     let total = parts.plan.tally(Action::Upload);
@@ -125,8 +128,9 @@ pub async fn execute(parts: Parts<'_>) -> Vec<RowEnd> {
         news: Notify::new(),
         answered: RefCell::default(),
         failing: RefCell::default(),
-        ends: RefCell::new(vec![None; parts.plan.len()]),
-        phases: RefCell::new(vec![Phase::Waiting; parts.plan.len()]),
+        ends: RefCell::default(),
+        phases: RefCell::default(),
+        written: RefCell::default(),
         refused: RefCell::new(HashSet::new()),
         stored: RefCell::default(),
         released: RefCell::default(),
@@ -170,28 +174,12 @@ pub async fn execute(parts: Parts<'_>) -> Vec<RowEnd> {
 /// How far a job has come: what an abort leaves behind depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
-    /// No attempt is under way.
-    Waiting,
     /// A file that is read whole before any of it is sent is being read for an attempt.
     Reading(Box<Reading>),
     /// An attempt is under way, or another one is waited for: the row so far.
     Started(Box<JobEnd>),
     /// The gate is open for the attempt under way: the service may store the file.
     Released(Box<JobEnd>),
-    /// It is stored, and the ledger has all that there is to say of it.
-    Written,
-}
-
-/// How a row of the plan ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowEnd {
-    /// As it was planned to end if nothing is done about it.
-    AsPlanned,
-    /// It is stored as it was sent, under an id that the ledger has: rows by the million are not kept
-    /// here as well.
-    Written,
-    /// So.
-    Told(Box<JobEnd>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,8 +214,12 @@ struct Run<'a> {
     answered: RefCell<Option<Arc<Target>>>,
     /// What the service's last failure was.
     failing: RefCell<String>,
-    ends: RefCell<Vec<Option<Box<JobEnd>>>>,
-    phases: RefCell<Vec<Phase>>,
+    /// Rows of which there is more to say than that they are written.
+    ends: RefCell<BTreeMap<usize, Box<JobEnd>>>,
+    /// Rows that are under way.
+    phases: RefCell<BTreeMap<usize, Phase>>,
+    /// Rows that are stored, and of which the ledger has all that there is to say.
+    written: RefCell<Bits>,
     /// Targets that the service refused (403, 404).
     refused: RefCell<HashSet<Arc<Target>>>,
     /// What this run stored.
@@ -342,51 +334,52 @@ impl Run<'_> {
         if end.is_named() {
             self.released.borrow_mut().remove(&index);
         }
-        self.ends.borrow_mut()[index] = Some(Box::new(end));
-        self.phases.borrow_mut()[index] = Phase::Waiting;
+        self.ends.borrow_mut().insert(index, Box::new(end));
+        self.phases.borrow_mut().remove(&index);
     }
 
     /// Lets go of what the ledger has of a job that ended well.
     fn leave_to_the_ledger(&self, index: usize) {
         self.released.borrow_mut().remove(&index);
-        self.ends.borrow_mut()[index] = None;
-        self.phases.borrow_mut()[index] = Phase::Written;
+        self.ends.borrow_mut().remove(&index);
+        self.phases.borrow_mut().remove(&index);
+        self.written.borrow_mut().set(index);
     }
 
     /// Gives every job that did not end its end: after an abort some are cut off in the middle.
-    fn close(self) -> Vec<RowEnd> {
+    fn close(self) -> Ends {
         // Why is known only now: what comes to light at the end counts too.
         let causes = self.parts.stop.causes();
         let why: Vec<String> = causes.iter().map(ToString::to_string).collect();
         let why = why.join("; ");
-        let rows = self.ends.into_inner().into_iter();
-        let rows = rows.zip(self.phases.into_inner());
-        rows.map(|(end, phase)| match (end, phase) {
-            (Some(mut end), _) => {
-                if end.outcome == Outcome::NotAttempted {
-                    end.reason = Some(why.clone());
+        let mut ends = Ends::new(self.written.into_inner());
+        for (row, phase) in self.phases.into_inner() {
+            match phase {
+                Phase::Reading(reading) => {
+                    if reading.before.outcome != Outcome::NotAttempted {
+                        ends.tell(row, reading.before);
+                    }
                 }
-                RowEnd::Told(end)
+                Phase::Started(mut end) => {
+                    end.outcome = Outcome::Failed;
+                    end.reason
+                        .get_or_insert_with(|| JobEnd::CUT_BEFORE_SENT.to_owned());
+                    ends.tell(row, end);
+                }
+                Phase::Released(mut end) => {
+                    end.outcome = Outcome::InDoubt;
+                    end.reason = Some(JobEnd::CUT_BEFORE_ANSWER.to_owned());
+                    ends.tell(row, end);
+                }
             }
-            (None, Phase::Written) => RowEnd::Written,
-            (None, Phase::Waiting) => RowEnd::AsPlanned,
-            (None, Phase::Reading(reading)) => match reading.before.outcome {
-                Outcome::NotAttempted => RowEnd::AsPlanned,
-                _ => RowEnd::Told(Box::new(reading.before)),
-            },
-            (None, Phase::Started(mut end)) => {
-                end.outcome = Outcome::Failed;
-                end.reason
-                    .get_or_insert_with(|| JobEnd::CUT_BEFORE_SENT.to_owned());
-                RowEnd::Told(end)
+        }
+        for (row, mut end) in self.ends.into_inner() {
+            if end.outcome == Outcome::NotAttempted {
+                end.reason = Some(why.clone());
             }
-            (None, Phase::Released(mut end)) => {
-                end.outcome = Outcome::InDoubt;
-                end.reason = Some(JobEnd::CUT_BEFORE_ANSWER.to_owned());
-                RowEnd::Told(end)
-            }
-        })
-        .collect()
+            ends.tell(row, end);
+        }
+        ends
     }
 
     /// Sends a file, as often as it takes; `standing` is how its row stands before.
@@ -451,7 +444,8 @@ impl Run<'_> {
                         wait,
                     });
                     end.reason = Some(why);
-                    self.phases.borrow_mut()[index] = Phase::Started(Box::new(end.clone()));
+                    let started = Phase::Started(Box::new(end.clone()));
+                    self.phases.borrow_mut().insert(index, started);
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = self.parts.stop.draining() => {}
@@ -522,8 +516,9 @@ impl Run<'_> {
     /// An attempt is under way: how its row stood before says nothing any more, unless the file is
     /// still to be read.
     fn begin(&self, index: usize, upload: Upload<'_>, before: &JobEnd, end: &JobEnd) {
-        self.ends.borrow_mut()[index] = None;
-        self.phases.borrow_mut()[index] = if is_read_whole(upload.stat.size) {
+        self.ends.borrow_mut().remove(&index);
+        self.written.borrow_mut().unset(index);
+        let phase = if is_read_whole(upload.stat.size) {
             Phase::Reading(Box::new(Reading {
                 before: before.clone(),
                 end: end.clone(),
@@ -531,16 +526,20 @@ impl Run<'_> {
         } else {
             Phase::Started(Box::new(end.clone()))
         };
+        self.phases.borrow_mut().insert(index, phase);
     }
 
     /// From now on an abort leaves this job in doubt.
     fn release(&self, index: usize, digest: Option<Digest>) {
         self.released.borrow_mut().insert(index);
-        let phase = &mut self.phases.borrow_mut()[index];
+        let mut phases = self.phases.borrow_mut();
+        let Some(phase) = phases.get_mut(&index) else {
+            return;
+        };
         let end = match phase {
             Phase::Reading(reading) => &reading.end,
             Phase::Started(end) => end,
-            Phase::Waiting | Phase::Released(_) | Phase::Written => return,
+            Phase::Released(_) => return,
         };
         *phase = Phase::Released(Box::new(JobEnd {
             digest,
@@ -551,7 +550,7 @@ impl Run<'_> {
     /// Nothing of the job was sent, although the gate was open.
     fn withdrawn(&self, index: usize) {
         self.released.borrow_mut().remove(&index);
-        self.phases.borrow_mut()[index] = Phase::Waiting;
+        self.phases.borrow_mut().remove(&index);
     }
 
     fn now(&self) -> Timestamp {

@@ -194,14 +194,12 @@ impl Run<'_> {
     /// The rows that this run left in doubt.
     fn doubtful(&self) -> Vec<Case> {
         let ends = self.ends.borrow();
-        let rows = ends.iter().enumerate();
+        let rows = ends.iter();
+        let rows = rows.filter(|(_, end)| end.outcome == Outcome::InDoubt && end.attempts > 0);
         rows.filter_map(|(index, end)| {
-            let end = end
-                .as_ref()
-                .filter(|end| end.outcome == Outcome::InDoubt && end.attempts > 0)?;
             Some(Case {
-                doubt: self.doubt(index, end)?,
-                rows: vec![index],
+                doubt: self.doubt(*index, end)?,
+                rows: vec![*index],
                 before: vec![JobEnd::clone(end)],
                 looked: Cell::new(Looked::NotYet),
             })
@@ -237,9 +235,9 @@ impl Run<'_> {
         let settled = self.settled.borrow();
         let released = self.released.borrow();
         let own = released.iter().filter_map(|&index| {
-            let end = match (&ends[index], &phases[index]) {
+            let end = match (ends.get(&index), phases.get(&index)) {
                 (Some(end), _) if !end.is_named() && end.attempts > 0 => end,
-                (None, Phase::Released(end)) => end,
+                (None, Some(Phase::Released(end))) => end,
                 _ => return None,
             };
             self.doubt(index, end)
@@ -519,7 +517,7 @@ impl Run<'_> {
         let Some(upload) = file.sendable() else {
             return;
         };
-        let standing = self.ends.borrow()[*row].as_deref().cloned();
+        let standing = self.ends.borrow().get(row).map(|end| JobEnd::clone(end));
         let standing = standing.unwrap_or_else(|| case.before[0].clone());
         let end = self.job(*row, upload, order, standing.clone()).await;
         if end != standing {

@@ -1,13 +1,11 @@
 //! What a source found below its roots: packed, since there may be millions.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::pieces::{Packed, Placed, Store};
 use super::{Digest, EntryKind, RelativePath, SourcePath, Stat};
-
-/// Rows of one piece of loose candidates.
-const PIECE_ROWS: usize = 4096;
+use crate::spill::{Held, Spill};
 
 /// Something found below a root that a rule may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,111 +36,12 @@ impl Entry {
     }
 
     /// Orders what has one path: a name that is not UTF-8 is shown as another one may be.
-    fn rank(&self) -> u8 {
+    pub(super) fn rank(&self) -> u8 {
         match self {
             Self::File(_) => 0,
             Self::Other(_) => 1,
             Self::Unusable(_) => 2,
         }
-    }
-}
-
-/// Candidates that share the beginning of their paths, in the order of what follows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Piece {
-    /// What precedes the names: empty, or ending in `/`.
-    folder: Box<str>,
-    /// All names, one behind the other.
-    names: String,
-    rows: Vec<Row>,
-    /// What is no regular file: very few.
-    odd: Vec<Entry>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Row {
-    stat: Stat,
-    /// Where its name ends; it begins where the one before ends.
-    end: u32,
-    /// Of what is no regular file the place among those, from 1.
-    odd: u32,
-}
-
-impl Piece {
-    /// An empty one. Its folder is empty, or ends in `/`.
-    #[must_use]
-    pub fn of(folder: impl Into<Box<str>>) -> Self {
-        Self {
-            folder: folder.into(),
-            ..Self::default()
-        }
-    }
-
-    /// Adds what does not come before those that are there.
-    pub fn push(&mut self, name: &str, entry: Entry) {
-        let no_file = Stat {
-            size: 0,
-            mtime_ns: 0,
-            inode: 0,
-        };
-        let (stat, odd) = match entry {
-            Entry::File(stat) => (stat, 0),
-            other => {
-                self.odd.push(other);
-                (no_file, small(self.odd.len()))
-            }
-        };
-        self.names.push_str(name);
-        let end = small(self.names.len());
-        self.rows.push(Row { stat, end, odd });
-    }
-
-    /// Whether there is nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Gives back what it does not need.
-    pub fn shrink(&mut self) {
-        self.names.shrink_to_fit();
-        self.rows.shrink_to_fit();
-    }
-
-    fn name(&self, row: usize) -> &str {
-        let end = |row: usize| self.rows[row].end as usize;
-        let start = if row == 0 { 0 } else { end(row - 1) };
-        &self.names[start..end(row)]
-    }
-
-    fn entry(&self, row: usize) -> Entry {
-        let Row { stat, odd, .. } = self.rows[row];
-        match odd {
-            0 => Entry::File(stat),
-            odd => self.odd[odd as usize - 1].clone(),
-        }
-    }
-
-    fn compare(&self, row: usize, other: &Self, at: usize) -> Ordering {
-        let by_name = self.name(row).cmp(other.name(at));
-        by_name.then_with(|| self.entry(row).rank().cmp(&other.entry(at).rank()))
-    }
-
-    /// Where names of this one and more are not below another.
-    fn below(&self, from: usize, name: &str) -> usize {
-        let rows = &self.rows[from..];
-        let mut row = from;
-        let mut size = rows.len();
-        while size > 0 {
-            let half = size / 2;
-            if self.name(row + half) < name {
-                row += half + 1;
-                size -= half + 1;
-            } else {
-                size = half;
-            }
-        }
-        row
     }
 }
 
@@ -157,70 +56,58 @@ struct Run {
 }
 
 /// What was found below one root, in the order of its source paths' bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RootCandidates {
     prefix: String,
     home_below: Option<String>,
-    pieces: Vec<Piece>,
+    pieces: Vec<Placed>,
     runs: Vec<Run>,
     len: usize,
+    store: Arc<Store>,
 }
 
 /// Candidates that follow each other and share the beginning of their paths.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Stretch<'a> {
     /// What precedes their names: empty, or ending in `/`.
     pub folder: &'a str,
     first: usize,
-    piece: &'a Piece,
+    store: &'a Store,
+    block: u32,
+    packed: Option<Held<'a, Packed>>,
     rows: Range<usize>,
 }
 
-impl<'a> Stretch<'a> {
+impl Stretch<'_> {
     /// Each with its index and what follows the folder.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &'a str, Entry)> + use<'a> {
-        let (piece, first, start) = (self.piece, self.first, self.rows.start);
-        let rows = self.rows.clone();
-        rows.map(move |row| (first + row - start, piece.name(row), piece.entry(row)))
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &str, Entry)> {
+        let packed = self.packed.as_deref();
+        self.rows.clone().enumerate().map(move |(at, row)| {
+            let name = packed.map_or("", |packed| packed.name(row));
+            let entry = self.store.entry(self.block, packed, row);
+            (self.first + at, name, entry)
+        })
     }
 }
 
 impl RootCandidates {
-    /// Puts pieces in order. The prefix is what precedes relative paths in a [`SourcePath`]: empty,
-    /// or ending in `/`. Where the root holds the folder that source paths are relative to,
-    /// `home_below` is the way from one to the other, ending in `/`: below it a file has the path
-    /// that any other root would give it.
-    #[must_use]
-    pub fn new(prefix: String, home_below: Option<String>, pieces: Vec<Piece>) -> Self {
-        let pieces = in_order(pieces);
+    /// Those of pieces that are in order.
+    pub(super) fn ordered(
+        prefix: String,
+        home_below: Option<String>,
+        pieces: Vec<Placed>,
+        store: Arc<Store>,
+    ) -> Self {
         let mut found = Self {
             prefix,
             home_below,
-            runs: runs(&pieces),
-            len: pieces.iter().map(|piece| piece.rows.len()).sum(),
+            runs: runs(&pieces, &store),
+            len: pieces.iter().map(|piece| piece.rows as usize).sum(),
             pieces,
+            store,
         };
         found.bring_home();
         found
-    }
-
-    /// The same, of candidates in any order; of several with one path the first in rank is taken.
-    #[must_use]
-    pub fn of(prefix: String, home_below: Option<String>, mut found: Vec<Candidate>) -> Self {
-        found.sort_by(|a, b| {
-            let by_path = a.relative.cmp(&b.relative);
-            by_path.then_with(|| a.entry.rank().cmp(&b.entry.rank()))
-        });
-        found.dedup_by(|a, b| a.relative == b.relative);
-        let pieces = found.chunks(PIECE_ROWS).map(|chunk| {
-            let mut piece = Piece::of("");
-            for candidate in chunk {
-                piece.push(candidate.relative.as_str(), candidate.entry.clone());
-            }
-            piece.shrink();
-            piece
-        });
-        Self::new(prefix, home_below, pieces.collect())
     }
 
     /// What precedes relative paths in a [`SourcePath`].
@@ -243,32 +130,42 @@ impl RootCandidates {
 
     /// All of them, in order, by what they share.
     pub fn stretches(&self) -> impl Iterator<Item = Stretch<'_>> {
-        let ends = self.runs.iter().skip(1).map(|run| run.first as usize);
-        let ends = ends.chain([self.len]);
-        self.runs.iter().zip(ends).map(|(run, end)| {
+        self.spans().map(|(run, span)| {
             let piece = &self.pieces[run.piece as usize];
-            let (first, row) = (run.first as usize, run.row as usize);
+            let row = (piece.row + run.row) as usize;
             Stretch {
                 folder: &piece.folder,
-                first,
-                piece,
-                rows: row..row + end - first,
+                first: span.start,
+                store: &self.store,
+                block: piece.block,
+                packed: self.store.get(piece.block),
+                rows: row..row + span.len(),
             }
         })
+    }
+
+    /// All runs, with the indices of each.
+    fn spans(&self) -> impl Iterator<Item = (&Run, Range<usize>)> {
+        let ends = self.runs.iter().skip(1).map(|run| run.first as usize);
+        let ends = ends.chain([self.len]);
+        let runs = self.runs.iter().zip(ends);
+        runs.map(|(run, end)| (run, run.first as usize..end))
     }
 
     /// What one of them is.
     #[must_use]
     pub fn entry(&self, index: usize) -> Entry {
         let (piece, row) = self.at(index);
-        piece.entry(row)
+        let packed = self.store.get(piece.block);
+        self.store.entry(piece.block, packed.as_deref(), row)
     }
 
     /// Size and times of one of them, where it is a regular file.
     #[must_use]
     pub fn stat(&self, index: usize) -> Option<Stat> {
         let (piece, row) = self.at(index);
-        let row = &piece.rows[row];
+        let packed = self.store.get(piece.block)?;
+        let row = packed.row(row);
         (row.odd == 0).then_some(row.stat)
     }
 
@@ -281,11 +178,25 @@ impl RootCandidates {
 
     /// The same, written into a text that may be used again.
     pub fn write_relative<'t>(&self, index: usize, text: &'t mut String) -> &'t str {
-        let (piece, row) = self.at(index);
         text.clear();
-        text.push_str(&piece.folder);
-        text.push_str(piece.name(row));
+        self.push_relative(index, text);
         text
+    }
+
+    /// The same of a regular file, with its size and times; none of anything else.
+    pub fn write_file<'t>(&self, index: usize, text: &'t mut String) -> Option<(&'t str, Stat)> {
+        text.clear();
+        let stat = self.push_relative(index, text)?;
+        Some((text, stat))
+    }
+
+    fn push_relative(&self, index: usize, text: &mut String) -> Option<Stat> {
+        let (piece, row) = self.at(index);
+        text.push_str(&piece.folder);
+        let packed = self.store.get(piece.block)?;
+        text.push_str(packed.name(row));
+        let row = packed.row(row);
+        (row.odd == 0).then_some(row.stat)
     }
 
     /// What the ledger knows one of them by, written into a text that may be used again.
@@ -294,11 +205,9 @@ impl RootCandidates {
             self.write_relative(index, text);
             *text = self.at_home(text);
         } else {
-            let (piece, row) = self.at(index);
             text.clear();
             text.push_str(&self.prefix);
-            text.push_str(&piece.folder);
-            text.push_str(piece.name(row));
+            self.push_relative(index, text);
         }
         text
     }
@@ -330,11 +239,13 @@ impl RootCandidates {
         (at < self.len && self.write_source_path(at, &mut text) == wanted).then_some(at)
     }
 
-    fn at(&self, index: usize) -> (&Piece, usize) {
+    /// Where one of them lies: its piece, and its row in the block.
+    fn at(&self, index: usize) -> (&Placed, usize) {
         let behind = self.runs.partition_point(|run| run.first as usize <= index);
         let run = &self.runs[behind - 1];
-        let row = run.row as usize + index - run.first as usize;
-        (&self.pieces[run.piece as usize], row)
+        let piece = &self.pieces[run.piece as usize];
+        let row = (piece.row + run.row) as usize + index - run.first as usize;
+        (piece, row)
     }
 
     /// Puts those below home where their source paths belong: these are relative, all others are
@@ -356,16 +267,14 @@ impl RootCandidates {
         let mut runs = Vec::with_capacity(self.runs.len() + 3);
         let mut first = 0;
         for part in parts {
-            for stretch in self.stretches() {
-                let (from, to) = (stretch.first, stretch.first + stretch.rows.len());
-                let (start, end) = (from.max(part.start), to.min(part.end));
+            for (run, span) in self.spans() {
+                let start = span.start.max(part.start);
+                let end = span.end.min(part.end);
                 if start < end {
-                    let behind = self.runs.partition_point(|run| run.first as usize <= start);
-                    let run = self.runs[behind - 1];
                     runs.push(Run {
                         first: small(first),
                         piece: run.piece,
-                        row: run.row + small(start - from),
+                        row: run.row + small(start - span.start),
                     });
                     first += end - start;
                 }
@@ -389,52 +298,13 @@ fn first_where(range: Range<usize>, mut holds: impl FnMut(usize) -> bool) -> usi
     start
 }
 
-/// Orders pieces by folder and names. Those of one folder follow each other, and only where two
-/// folders are shown alike does one begin before the other ends: these become one.
-fn in_order(mut pieces: Vec<Piece>) -> Vec<Piece> {
-    pieces.retain(|piece| !piece.is_empty());
-    pieces.sort_by(|a, b| {
-        let by_folder = a.folder.cmp(&b.folder);
-        by_folder.then_with(|| a.compare(0, b, 0))
-    });
-    let meet = |a: &Piece, b: &Piece| {
-        a.folder == b.folder && a.compare(a.rows.len() - 1, b, 0) == Ordering::Greater
-    };
-    if !pieces.windows(2).any(|two| meet(&two[0], &two[1])) {
-        return pieces;
-    }
-    let mut ordered: Vec<Piece> = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        match ordered.last_mut() {
-            Some(last) if meet(last, &piece) => *last = merged(last, &piece),
-            _ => ordered.push(piece),
-        }
-    }
-    ordered
-}
-
-fn merged(a: &Piece, b: &Piece) -> Piece {
-    let rows = |piece| -> Vec<(&Piece, usize)> {
-        let piece: &Piece = piece;
-        (0..piece.rows.len()).map(|row| (piece, row)).collect()
-    };
-    let mut all = rows(a);
-    all.extend(rows(b));
-    all.sort_by(|(a, row), (b, at)| a.compare(*row, b, *at));
-    let mut merged = Piece::of(a.folder.clone());
-    for (piece, row) in all {
-        merged.push(piece.name(row), piece.entry(row));
-    }
-    merged
-}
-
 /// The order of all rows of ordered pieces by their whole paths: what lies in a folder comes where
 /// its name with the slash belongs among the names beside it.
-fn runs(pieces: &[Piece]) -> Vec<Run> {
+fn runs(pieces: &[Placed], store: &Store) -> Vec<Run> {
     /// A folder of which not all is told, from a row of a piece on; and the last of its pieces.
     struct Open {
         piece: usize,
-        row: usize,
+        row: u32,
         end: usize,
     }
     let mut runs = Vec::with_capacity(pieces.len());
@@ -442,16 +312,16 @@ fn runs(pieces: &[Piece]) -> Vec<Run> {
     let mut tell = |open: &mut Open, until: Option<&str>| {
         while open.piece < open.end {
             let piece = &pieces[open.piece];
-            let end = until.map_or(piece.rows.len(), |name| piece.below(open.row, name));
+            let end = until.map_or(piece.rows, |name| below(store, piece, open.row, name));
             if end > open.row {
                 runs.push(Run {
                     first: small(first),
                     piece: small(open.piece),
-                    row: small(open.row),
+                    row: open.row,
                 });
-                first += end - open.row;
+                first += (end - open.row) as usize;
             }
-            if end < piece.rows.len() {
+            if end < piece.rows {
                 open.row = end;
                 return;
             }
@@ -480,7 +350,17 @@ fn runs(pieces: &[Piece]) -> Vec<Run> {
     runs
 }
 
-fn small(number: usize) -> u32 {
+/// From a row of a piece on, where its names are not below another.
+fn below(store: &Store, piece: &Placed, from: u32, name: &str) -> u32 {
+    let Some(packed) = store.get(piece.block) else {
+        return from;
+    };
+    let rows = from as usize..piece.rows as usize;
+    let is_not_below = |row| packed.name(piece.row as usize + row) >= name;
+    small(first_where(rows, is_not_below))
+}
+
+pub(super) fn small(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
@@ -498,12 +378,14 @@ pub struct CandidateId {
 }
 
 /// Everything found for a manifest: one list a root, however many rules share it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Candidates {
     /// The roots, each walked once.
     pub roots: Vec<RootCandidates>,
     /// For each rule of the manifest, its root; none where the root cannot be read.
     pub rule_roots: Vec<Option<RootId>>,
+    /// Where what is made of them goes too, if there is more than fits into memory.
+    pub spill: Arc<Spill>,
 }
 
 /// Digests of files whose content decides, or why a file could not be read.
@@ -546,6 +428,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::{Piece, Pieces};
 
     fn piece(folder: &str, names: &[&str]) -> Piece {
         let mut piece = Piece::of(folder);
@@ -614,9 +497,14 @@ mod tests {
     #[test]
     fn a_name_that_is_shown_as_another_one_comes_behind_it() {
         let relative = RelativePath::new("a");
+        let (size, mtime_ns, inode) = (1, 2, 3);
         let entries = [
             Entry::unusable("the name is not UTF-8"),
-            piece("", &["a"]).entry(0),
+            Entry::File(Stat {
+                size,
+                mtime_ns,
+                inode,
+            }),
         ];
         let mut pieces = Vec::new();
         for entry in entries {
@@ -628,7 +516,119 @@ mod tests {
         assert!(found.stat(0).is_some() && found.stat(1).is_none());
     }
 
+    /// Pieces of which all that can leaves memory.
+    fn spilled(pieces: Vec<Piece>, spill: Spill) -> RootCandidates {
+        let mut found = Pieces::new(Arc::new(spill));
+        for piece in pieces {
+            found.add(0, piece);
+        }
+        let mut roots = found.into_roots(vec![("in/".to_owned(), None)]);
+        roots.pop().expect("one")
+    }
+
+    #[test]
+    fn what_cannot_be_read_back_is_nothing_to_upload() {
+        let pieces = || {
+            vec![
+                piece("a/", &["x", "y"]),
+                piece("a/", &["z"]),
+                piece("", &["b"]),
+            ]
+        };
+        let unreadable = || std::fs::OpenOptions::new().write(true).open("/dev/null");
+        let found = spilled(pieces(), Spill::new(0, unreadable));
+        assert_eq!(found.len(), 4);
+        for at in 0..4 {
+            assert_eq!(found.stat(at), None);
+            assert!(matches!(found.entry(at), Entry::Unusable(_)));
+        }
+        let told: Vec<usize> = found
+            .stretches()
+            .flat_map(|stretch| stretch.iter().map(|(at, ..)| at).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(told, [0, 1, 2, 3]);
+        let unwritable = || Err(std::io::ErrorKind::StorageFull.into());
+        let kept = spilled(pieces(), Spill::new(0, unwritable));
+        assert_eq!(source_paths(&kept), ["in/a/x", "in/a/y", "in/a/z", "in/b"]);
+    }
+
+    /// What is told of candidates one by one, and in stretches.
+    fn told(found: &RootCandidates) -> Vec<(String, Entry, Option<Stat>)> {
+        let stretches = found.stretches().flat_map(|stretch| {
+            let folder = stretch.folder;
+            let each = stretch.iter();
+            let each = each.map(|(at, name, entry)| (at, format!("{folder}{name}"), entry));
+            each.collect::<Vec<_>>()
+        });
+        for (at, path, entry) in stretches {
+            let relative = found.relative(at);
+            assert_eq!((relative.as_str(), found.entry(at)), (&*path, entry));
+        }
+        let paths = source_paths(found).into_iter().enumerate();
+        paths
+            .map(|(at, path)| (path, found.entry(at), found.stat(at)))
+            .collect()
+    }
+
     proptest! {
+        #[test]
+        fn what_left_memory_is_as_what_stayed(
+            folders in prop::collection::vec(
+                ("([ab?]/){0,2}", prop::collection::vec(("[a-c?]{1,2}", 0_u8..6), 1..6)),
+                0..12,
+            ),
+            room in 0_usize..400,
+            chunk in 1_usize..5,
+        ) {
+            let pieces = || {
+                let mut parts: Vec<Vec<(usize, Piece)>> = Vec::new();
+                for (at, (folder, names)) in folders.iter().enumerate() {
+                    let mut names = names.clone();
+                    names.sort();
+                    names.dedup_by(|a, b| a.0 == b.0);
+                    let mut piece = Piece::of(folder.as_str());
+                    for (name, kind) in &names {
+                        let inode = u64::from(*kind) + at as u64;
+                        piece.push(name, match kind {
+                            0 => Entry::Other(EntryKind::Fifo),
+                            1 => Entry::unusable(format!("why {at}")),
+                            _ => Entry::File(Stat { size: 7, mtime_ns: -1, inode }),
+                        });
+                    }
+                    if at % chunk == 0 {
+                        parts.push(Vec::new());
+                    }
+                    parts.last_mut().expect("one").push((at % 2, piece));
+                }
+                parts
+            };
+            let roots = |spill: Spill| {
+                let spill = Arc::new(spill);
+                let mut all = Pieces::new(Arc::clone(&spill));
+                for part in pieces() {
+                    let mut found = Pieces::new(Arc::clone(&spill));
+                    for (root, piece) in part {
+                        found.add(root, piece);
+                    }
+                    all.append(found);
+                }
+                let home = Some("a/".to_owned());
+                let roots = all.into_roots(vec![("in/".to_owned(), None), ("/srv/".to_owned(), home)]);
+                (roots, spill)
+            };
+            let (kept, _) = roots(Spill::default());
+            let (left, spill) = roots(Spill::new(room, tempfile::tempfile));
+            prop_assert!(room > 0 || folders.is_empty() || spill.spilled() > 0);
+            for (kept, left) in kept.iter().zip(&left) {
+                let expected = told(kept);
+                prop_assert_eq!(told(left), expected.clone());
+                for (path, ..) in &expected {
+                    prop_assert_eq!(left.find(path), kept.find(path));
+                }
+            }
+            prop_assert_eq!((spill.unread(), spill.unwritten()), (None, None));
+        }
+
         /// Sorting whole source paths is the oracle, whatever the pieces.
         #[test]
         fn pieces_are_put_in_the_order_of_source_paths(

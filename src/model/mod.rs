@@ -13,6 +13,7 @@ mod glob;
 mod known;
 mod metadata;
 mod outcome;
+mod pieces;
 mod remote_name;
 mod retry_after;
 mod schedule;
@@ -34,7 +35,7 @@ use uuid::Uuid;
 
 pub use self::budget::{Bandwidth, FailureBudget, Rate, size};
 pub use self::candidate::{
-    Candidate, CandidateId, Candidates, Digests, Entry, Piece, RootCandidates, RootId, Stretch,
+    Candidate, CandidateId, Candidates, Digests, Entry, RootCandidates, RootId, Stretch,
 };
 pub use self::capture::{Capture, CaptureError};
 pub use self::concurrency::{CONCURRENCY_MAX, Concurrency};
@@ -45,6 +46,7 @@ pub use self::glob::{Glob, GlobError, GlobIndex, Globs, Reached};
 pub use self::known::{Known, KnownFile, KnownState, Owner, StoredVersion};
 pub use self::metadata::{HIDDEN, Metadata, Secrecy};
 pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
+pub use self::pieces::{Piece, Pieces, loose};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
 pub use self::schedule::{Schedule, TimeRange};

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Basis;
-use super::select::{Extra, Problem, Selection, Taken, Told, captured, values};
+use super::select::{Extra, Problem, Selection, Told, captured, values};
+use super::taken::Taken;
 use crate::diagnostic::{Diagnostic, Excerpt, Severity, excerpt};
 use crate::manifest::{Reaction, Rule, Span, TableRule};
 use crate::model::{Entry, RelativePath, RootId, closest, count, shown, shown_bounded};
@@ -93,8 +94,8 @@ impl Selection {
             }
         }
         for at in 0..self.taken.len() {
-            let taken = &self.taken[at];
-            match (of_rule[taken.rule()], row_key(basis, taken)) {
+            let taken = self.taken.get(at);
+            match (of_rule[taken.rule()], row_key(basis, &taken)) {
                 (Some(need), Some(Ok(key))) => {
                     needs[need].files.push(at);
                     needs[need].keys.push(key);
@@ -123,7 +124,7 @@ impl Selection {
         for (position, (row, &at)) in rows.zip(&need.files).enumerate() {
             if row.is_none() {
                 without
-                    .entry(self.taken[at].rule())
+                    .entry(self.taken.get(at).rule())
                     .or_default()
                     .push(position);
             }
@@ -160,7 +161,7 @@ impl Selection {
         for (rule, positions) in without {
             let rule = &basis.manifest.rules[rule];
             let Some(table) = &rule.table else { continue };
-            let first = &self.taken[need.files[positions[0]]];
+            let first = &self.taken.get(need.files[positions[0]]);
             let (path, _) = basis.found(first);
             let key = &need.keys[positions[0]];
             let message = match positions.len() {
@@ -230,7 +231,7 @@ impl Selection {
     pub fn sidecars(&mut self, basis: &Basis<'_>) -> Vec<SidecarNeed> {
         let mut needs = Vec::new();
         for at in 0..self.taken.len() {
-            let taken = &self.taken[at];
+            let taken = &self.taken.get(at);
             let rule = &basis.manifest.rules[taken.rule()];
             let Some(sidecar) = &rule.sidecar else {
                 continue;
@@ -264,7 +265,7 @@ impl Selection {
 
     /// Gives a file what was found beside it.
     pub fn beside(&mut self, basis: &Basis<'_>, need: &SidecarNeed, found: SidecarFound) {
-        let rule = self.taken[need.file].rule();
+        let rule = self.taken.get(need.file).rule();
         let Some(rule) = &basis.manifest.rules[rule].sidecar else {
             return;
         };

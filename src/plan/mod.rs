@@ -8,14 +8,18 @@
 pub mod beside;
 mod columns;
 mod decision;
+mod details;
 mod idle;
 mod layers;
+mod marks;
 mod moved;
 mod names;
 mod recipe;
 mod rows;
 pub mod select;
 mod sketch;
+mod taken;
+mod versions;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -34,10 +38,11 @@ pub use self::columns::unused as unused_columns;
 pub use self::idle::{idle_excludes, unmatched};
 pub use self::layers::{Layered, Origin as LayerOrigin};
 pub use self::rows::Plan;
-pub use self::select::{Problem, Refusal, Selection, Taken};
+pub use self::select::{Problem, Refusal, Selection};
 pub use self::sketch::{Before, Gone, Sketch};
+pub use self::taken::{AllTaken, Copies, Taken};
 
-use self::select::{Copies, Extra};
+use self::select::Extra;
 
 pub use self::decision::{
     Action, Decision, Held, Note, PlannedFile, PlannedRule, Reason, Sending, Skip, SkipReason,

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::decision::{Decision, Held, Skip, SkipReason, StoredBefore};
-use super::rows::Kind;
+use super::marks::Kind;
 use super::sketch::{Before, Gone, Sketch};
 use crate::model::{Digest, Digests, Doubt, InDoubt, KnownFile, SourcePath, StoredVersion, Target};
 
@@ -42,7 +42,7 @@ pub(super) fn hold_retargeted(sketch: &mut Sketch<'_>) {
     for index in meant {
         let file = SourcePath::file_of(plan.write_path(index, &mut text));
         let doubt = left.get(file).and_then(|doubts| doubts.first());
-        if let (Kind::New | Kind::Retry, Some(doubt)) = (plan.rows[index].kind, doubt) {
+        if let (Kind::New | Kind::Retry, Some(doubt)) = (plan.rows.kind(index), doubt) {
             let held = Held {
                 attempt: doubt.attempt.clone(),
                 why: Some(format!("at {}", doubt.target)),
@@ -96,7 +96,7 @@ fn new_and_read(sketch: &Sketch<'_>, digests: &Digests) -> Vec<(usize, Digest)> 
         return Vec::new();
     }
     let plan = &sketch.plan;
-    let new = (0..plan.len()).filter(|index| plan.rows[*index].kind == Kind::New);
+    let new = (0..plan.len()).filter(|index| plan.rows.kind(*index) == Kind::New);
     let read = new.filter_map(|index| match digests.get(plan.candidate(index)) {
         Some(Ok(digest)) => Some((index, *digest)),
         _ => None,

@@ -9,12 +9,14 @@ use super::decision::{
     Action, Decision, Note, PlannedFile, PlannedRule, Reason, Sending, Skip, SkipReason, Tally,
     UploadReason,
 };
+use super::marks::{Kind, Marks, Row};
 use super::recipe::{Made, Recipe};
-use super::select::{Problem, Refusal, Selection, Taken};
+use super::select::{Problem, Refusal, Selection};
+use super::taken::Taken;
+use super::versions::Versions;
 use super::{Basis, SIZE_NOTED};
 use crate::model::{
-    CandidateId, Digest, Doubt, FileId, InDoubt, RelativePath, RemoteName, RootCandidates,
-    SourcePath, Stat, StoredVersion,
+    CandidateId, Doubt, InDoubt, RelativePath, RemoteName, RootCandidates, SourcePath, Stat,
 };
 
 /// All planned files with, for each, what to do and why. It has a few bytes for each; what would be
@@ -35,134 +37,11 @@ pub struct Plan<'a> {
     pub(super) basis: Basis<'a>,
     pub(super) selection: &'a Selection,
     pub(super) recipes: Vec<Recipe<'a>>,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Marks,
     pub(super) versions: Versions,
     pub(super) others: Vec<Decision>,
     /// Rows by index, each with how many others share its name in the dataset.
     pub(super) shared_names: Vec<(u32, u32)>,
-}
-
-/// What is to be done with a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    New,
-    Changed,
-    MetadataChanged,
-    Retry,
-    /// These three: the detail is the stored version's place.
-    Unchanged,
-    Touched,
-    ChangeIgnored,
-    ChangeRefused,
-    /// The detail is the other rule's index.
-    Conflict,
-    /// Of what is among the plan's problems.
-    Problem,
-    /// The detail is the decision's place among the others.
-    Other,
-    /// Its content decides: the detail is the stored version's place.
-    Undecided,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row {
-    pub kind: Kind,
-    /// Whether its metadata is not what was stored with it.
-    pub metadata_differs: bool,
-    /// Whether an attempt failed since the version that is stored.
-    pub is_retry: bool,
-    pub detail: u32,
-}
-
-impl Row {
-    pub fn of(kind: Kind) -> Self {
-        Self {
-            kind,
-            metadata_differs: false,
-            is_retry: false,
-            detail: 0,
-        }
-    }
-}
-
-/// What is known of the stored versions of files that are not sent again.
-#[derive(Debug, Default)]
-pub(super) struct Versions {
-    packed: Vec<Version>,
-    /// Ids that are no UUIDs as they are written by most.
-    odd_ids: Vec<FileId>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Version {
-    digest: [u8; 32],
-    /// A UUID, or the place of an odd id in its first bytes.
-    id: [u8; 16],
-    has_digest: bool,
-    id_is: IdIs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum IdIs {
-    Missing,
-    Uuid,
-    Odd,
-}
-
-impl Versions {
-    pub fn keep(&mut self, stored: &StoredVersion) -> u32 {
-        let (mut id, mut id_is) = ([0; 16], IdIs::Missing);
-        if let Some(file_id) = &stored.file_id {
-            match uuid::Uuid::try_parse(file_id.as_str()) {
-                Ok(uuid) if is_written_so(uuid, file_id.as_str()) => {
-                    (id, id_is) = (uuid.into_bytes(), IdIs::Uuid);
-                }
-                _ => {
-                    id[..4].copy_from_slice(&small(self.odd_ids.len()).to_le_bytes());
-                    id_is = IdIs::Odd;
-                    self.odd_ids.push(file_id.clone());
-                }
-            }
-        }
-        self.packed.push(Version {
-            digest: stored.digest.map_or([0; 32], |digest| digest.0),
-            has_digest: stored.digest.is_some(),
-            id,
-            id_is,
-        });
-        small(self.packed.len() - 1)
-    }
-
-    pub fn digest(&self, at: u32) -> Option<Digest> {
-        let version = &self.packed[at as usize];
-        version.has_digest.then_some(Digest(version.digest))
-    }
-
-    fn skip(&self, at: u32, why: SkipReason) -> Decision {
-        let version = &self.packed[at as usize];
-        let file_id = match version.id_is {
-            IdIs::Missing => None,
-            IdIs::Uuid => {
-                let mut text = uuid::Uuid::encode_buffer();
-                let uuid = uuid::Uuid::from_bytes(version.id);
-                Some(FileId::new(&*uuid.hyphenated().encode_lower(&mut text)))
-            }
-            IdIs::Odd => {
-                let [a, b, c, d, ..] = version.id;
-                Some(self.odd_ids[u32::from_le_bytes([a, b, c, d]) as usize].clone())
-            }
-        };
-        Decision::Skip(Skip {
-            file_id,
-            digest: self.digest(at),
-            why,
-        })
-    }
-}
-
-fn is_written_so(uuid: uuid::Uuid, text: &str) -> bool {
-    let mut buffer = uuid::Uuid::encode_buffer();
-    uuid.hyphenated().encode_lower(&mut buffer) == text
 }
 
 pub(super) fn small(number: usize) -> u32 {
@@ -179,13 +58,13 @@ impl Plan<'_> {
     /// Whether it has none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
     /// A row as a whole.
     #[must_use]
     pub fn file(&self, index: usize) -> PlannedFile {
-        let taken = &self.selection.taken[index];
+        let taken = &self.taken(index);
         let relative = self.relative(index);
         let made = self.made(index, &relative);
         let wanted = made.as_ref().map(|made| &*made.wanted);
@@ -213,33 +92,30 @@ impl Plan<'_> {
     /// The indices of one rule's rows.
     #[must_use]
     pub fn of_rule(&self, rule: usize) -> Range<usize> {
-        let taken = &self.selection.taken;
-        let start = taken.partition_point(|taken| taken.rule() < rule);
-        let end = taken.partition_point(|taken| taken.rule() <= rule);
-        start..end
+        self.selection.taken.of_rule(rule)
     }
 
     /// The index of a row's rule.
     #[must_use]
     pub fn rule(&self, index: usize) -> usize {
-        self.taken(index).rule()
+        self.selection.taken.rule(index)
     }
 
     /// What was found of a row's file.
     #[must_use]
     pub fn candidate(&self, index: usize) -> CandidateId {
-        self.basis.candidate_id(self.taken(index))
+        self.basis.candidate_id(&self.taken(index))
     }
 
     /// What the ledger knows a row's file by.
     #[must_use]
     pub fn path(&self, index: usize) -> SourcePath {
-        self.basis.source_path(self.taken(index))
+        self.basis.source_path(&self.taken(index))
     }
 
     /// The same, written into a text that may be used again.
     pub fn write_path<'t>(&self, index: usize, text: &'t mut String) -> &'t str {
-        self.basis.write_source_path(self.taken(index), text)
+        self.basis.write_source_path(&self.taken(index), text)
     }
 
     /// A row's path below its root.
@@ -275,7 +151,7 @@ impl Plan<'_> {
     /// What to do with a row's file, and why.
     #[must_use]
     pub fn decision(&self, index: usize) -> Decision {
-        let Row { kind, detail, .. } = self.rows[index];
+        let Row { kind, detail, .. } = self.rows.get(index);
         match kind {
             Kind::New => Decision::Upload(UploadReason::New),
             Kind::Changed => Decision::Upload(UploadReason::Changed),
@@ -298,22 +174,20 @@ impl Plan<'_> {
     /// What is done with a row's file.
     #[must_use]
     pub fn action(&self, index: usize) -> Action {
-        let Row { kind, detail, .. } = self.rows[index];
-        match kind {
+        match self.rows.kind(index) {
             Kind::New | Kind::Changed | Kind::MetadataChanged | Kind::Retry => Action::Upload,
             Kind::Unchanged | Kind::Touched | Kind::ChangeIgnored => Action::Skip,
             Kind::ChangeRefused => Action::Refuse,
             Kind::Conflict => Action::Conflict,
             Kind::Problem | Kind::Undecided => Action::Unusable,
-            Kind::Other => self.others[detail as usize].action(),
+            Kind::Other => self.others[self.rows.detail(index)].action(),
         }
     }
 
     /// Why that is done.
     #[must_use]
     pub fn reason(&self, index: usize) -> Reason {
-        let Row { kind, detail, .. } = self.rows[index];
-        match kind {
+        match self.rows.kind(index) {
             Kind::New => Reason::New,
             Kind::Changed | Kind::ChangeRefused => Reason::Changed,
             Kind::MetadataChanged => Reason::MetadataChanged,
@@ -322,7 +196,7 @@ impl Plan<'_> {
             Kind::ChangeIgnored => Reason::ChangeIgnored,
             Kind::Conflict => Reason::SameFile,
             Kind::Problem | Kind::Undecided => Reason::Unusable,
-            Kind::Other => self.others[detail as usize].reason(),
+            Kind::Other => self.others[self.rows.detail(index)].reason(),
         }
     }
 
@@ -336,11 +210,10 @@ impl Plan<'_> {
     /// although it looks otherwise, or that it was moved.
     #[must_use]
     pub fn is_news(&self, index: usize) -> bool {
-        let Row { kind, detail, .. } = self.rows[index];
-        match kind {
+        match self.rows.kind(index) {
             Kind::Touched => true,
             Kind::Other => matches!(
-                &self.others[detail as usize],
+                &self.others[self.rows.detail(index)],
                 Decision::Skip(Skip {
                     why: SkipReason::Moved(_),
                     ..
@@ -369,14 +242,14 @@ impl Plan<'_> {
     }
 
     fn other(&self, index: usize) -> Option<&Decision> {
-        let row = self.rows[index];
-        (row.kind == Kind::Other).then(|| &self.others[row.detail as usize])
+        let is_other = self.rows.kind(index) == Kind::Other;
+        is_other.then(|| &self.others[self.rows.detail(index)])
     }
 
     /// Whether a row's file is left as it is stored although something of it changed.
     #[must_use]
     pub fn is_drifted(&self, index: usize) -> bool {
-        let row = self.rows[index];
+        let row = self.rows.get(index);
         match row.kind {
             Kind::ChangeIgnored => true,
             Kind::Unchanged | Kind::Touched => row.metadata_differs,
@@ -388,7 +261,7 @@ impl Plan<'_> {
     /// be looked up although no row waits for it.
     #[must_use]
     pub fn left_behind(&self, doubt: &Doubt) -> bool {
-        let is_held = |row: &Row| {
+        let is_held = |row: Row| {
             let other = (row.kind == Kind::Other).then(|| &self.others[row.detail as usize]);
             match other {
                 Some(Decision::Hold(held)) => held.attempt == doubt.attempt,
@@ -435,7 +308,7 @@ impl Plan<'_> {
         let (Some(wanted), Some(stat)) = (wanted, self.stat(index)) else {
             return notes;
         };
-        let row = self.rows[index];
+        let kind = self.rows.kind(index);
         if matches!(self.action(index), Action::Upload | Action::Conflict) {
             if !RemoteName::is_plain(wanted)
                 && let Ok(name) = RemoteName::new(wanted)
@@ -451,11 +324,8 @@ impl Plan<'_> {
                 notes.push(Note::Empty);
             }
         }
-        let is_stored = matches!(
-            row.kind,
-            Kind::Unchanged | Kind::Touched | Kind::ChangeIgnored
-        );
-        if is_stored && row.metadata_differs {
+        let is_stored = matches!(kind, Kind::Unchanged | Kind::Touched | Kind::ChangeIgnored);
+        if is_stored && self.rows.get(index).metadata_differs {
             notes.push(Note::MetadataDiffers);
         }
         let key = small(index);
@@ -470,12 +340,13 @@ impl Plan<'_> {
 
     /// What is made of a row's file; none where it cannot be sent.
     pub(super) fn made<'p>(&self, index: usize, relative: &'p str) -> Option<Made<'p>> {
-        if self.rows[index].kind == Kind::Problem {
+        if self.rows.kind(index) == Kind::Problem {
             return None;
         }
-        let taken = self.taken(index);
+        let taken = &self.taken(index);
         let extra = self.selection.extra(taken);
-        let file = (relative, self.stat(index)?);
+        let (root, at) = self.place(taken);
+        let file = (relative, root.stat(at)?);
         self.recipes[taken.rule()]
             .make(&self.basis, extra, file)
             .ok()
@@ -483,13 +354,13 @@ impl Plan<'_> {
 
     /// The name of a row's file as the manifest wants it; none where it cannot be sent.
     pub(super) fn wanted<'t>(&self, index: usize, text: &'t mut String) -> Option<Cow<'t, str>> {
-        if self.rows[index].kind == Kind::Problem {
+        if self.rows.kind(index) == Kind::Problem {
             return None;
         }
-        let taken = self.taken(index);
+        let taken = &self.taken(index);
         let extra = self.selection.extra(taken);
-        let (root, at) = self.at(index);
-        let file = (root.write_relative(at, text), root.stat(at)?);
+        let (root, at) = self.place(taken);
+        let file = root.write_file(at, text)?;
         self.recipes[taken.rule()].wanted(&self.basis, extra, file)
     }
 
@@ -501,61 +372,23 @@ impl Plan<'_> {
     /// Decides otherwise about a row.
     pub(crate) fn decide(&mut self, index: usize, decision: Decision) {
         self.others.push(decision);
-        self.rows[index] = Row {
+        let row = Row {
             detail: small(self.others.len() - 1),
             ..Row::of(Kind::Other)
         };
+        self.rows.set(index, row);
     }
 
-    fn taken(&self, index: usize) -> &Taken {
-        &self.selection.taken[index]
+    fn taken(&self, index: usize) -> Taken {
+        self.selection.taken.get(index)
     }
 
     fn at(&self, index: usize) -> (&RootCandidates, usize) {
-        let taken = self.taken(index);
+        self.place(&self.taken(index))
+    }
+
+    fn place(&self, taken: &Taken) -> (&RootCandidates, usize) {
         let root = self.basis.root_of(taken);
         (&self.basis.candidates.roots[root.0], taken.candidate())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-
-    #[test]
-    fn what_is_kept_of_a_stored_version_reads_back_as_it_was_written() {
-        let mut versions = Versions::default();
-        let ids = [
-            Some("01a2109c-f5d9-73c2-8d01-7c238acbdd97"),
-            Some("01A2109C-F5D9-73C2-8D01-7C238ACBDD97"),
-            Some("01a2109cf5d973c28d017c238acbdd97"),
-            None,
-            Some("id-1"),
-            Some(""),
-        ];
-        let digests = [None, Some(Digest([7; 32]))];
-        for (id, digest) in ids.iter().flat_map(|id| digests.map(|digest| (id, digest))) {
-            let no_file = Stat {
-                size: 0,
-                mtime_ns: 0,
-                inode: 0,
-            };
-            let at = versions.keep(&StoredVersion {
-                stat: no_file,
-                digest,
-                metadata: Digest([0; 32]),
-                file_id: id.map(FileId::new),
-                remote_name: String::new(),
-                read_at: Timestamp::UNIX_EPOCH,
-            });
-            let expected = Decision::Skip(Skip {
-                file_id: id.map(FileId::new),
-                digest,
-                why: SkipReason::Touched,
-            });
-            assert_eq!(versions.skip(at, SkipReason::Touched), expected);
-        }
     }
 }

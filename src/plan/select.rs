@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
+use super::taken::{AllTaken, Taken};
 use super::{Basis, by_rule};
 use crate::diagnostic::Diagnostic;
 use crate::manifest::{Overlap, Placed, Rule, Span};
@@ -18,19 +19,6 @@ use crate::template::{RenderError, Values};
 
 /// How far another machine's clock may be ahead before the times it writes say nothing of an age.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
-
-/// A candidate that a rule takes. There may be millions: what few of them have is kept elsewhere
-/// ([`Selection::extra`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    rule: u32,
-    candidate: u32,
-    /// The place of what lies beside it, from 1; and whether it is a further copy.
-    rest: u32,
-}
-
-/// The bit of [`Taken::rest`] that marks a further copy.
-const FURTHER: u32 = 1 << 31;
 
 /// What belongs to a file that is taken, beside what was found.
 #[derive(Debug, Clone, Default)]
@@ -49,52 +37,6 @@ static NO_EXTRA: Extra = Extra {
     sidecar: None,
     problem: None,
 };
-
-impl Taken {
-    fn new(rule: usize, candidate: usize) -> Self {
-        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
-        Self {
-            rule: small(rule),
-            candidate: small(candidate),
-            rest: 0,
-        }
-    }
-
-    /// Index of the rule.
-    #[must_use]
-    pub fn rule(&self) -> usize {
-        self.rule as usize
-    }
-
-    /// Its index among what was found in the rule's root.
-    #[must_use]
-    pub fn candidate(&self) -> usize {
-        self.candidate as usize
-    }
-
-    /// Whether an earlier rule sends it to the same target too.
-    #[must_use]
-    pub fn copy(&self) -> Copies {
-        if self.rest & FURTHER == 0 {
-            Copies::First
-        } else {
-            Copies::Further
-        }
-    }
-
-    fn extra(&self) -> Option<usize> {
-        (self.rest & !FURTHER).checked_sub(1).map(|at| at as usize)
-    }
-}
-
-/// Whether an earlier rule sends the same file to the same target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Copies {
-    /// No: it is known by its path.
-    First,
-    /// Yes, and `overlap: all` says that both are wanted: it is known by its path and its rule.
-    Further,
-}
 
 /// Why a file cannot be sent as the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +127,7 @@ impl Refusal {
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// By rule, then in the order of the candidates.
-    pub taken: Vec<Taken>,
+    pub taken: AllTaken,
     /// For each rule, how many of the files that its patterns match it leaves out, and why.
     pub left_out: Vec<BTreeMap<Refusal, usize>>,
     /// Those of rules with a table: their rows are not without a file.
@@ -258,11 +200,7 @@ impl Selection {
                 }
             }
         }
-        // Where one rule comes after the other, and that is so for most, they are sorted.
-        selection
-            .taken
-            .sort_unstable_by_key(|taken| (taken.rule, taken.candidate));
-        selection.taken.shrink_to_fit();
+        selection.taken.close();
         if tells_copies {
             selection.tell_copies(basis, &seen);
         }
@@ -277,26 +215,25 @@ impl Selection {
 
     /// The same, to be changed.
     pub(super) fn extra_mut(&mut self, at: usize) -> &mut Extra {
-        let taken = &mut self.taken[at];
-        Self::extra_of(&mut self.extras, taken)
+        let mut taken = self.taken.get(at);
+        let place = Self::extra_of(&mut self.extras, &mut taken);
+        self.taken.set(at, taken);
+        &mut self.extras[place]
     }
 
-    fn extra_of<'e>(extras: &'e mut Vec<Extra>, taken: &mut Taken) -> &'e mut Extra {
-        let at = taken.extra().unwrap_or_else(|| {
+    /// The place of what belongs to a file, which is made if need be.
+    fn extra_of(extras: &mut Vec<Extra>, taken: &mut Taken) -> usize {
+        taken.extra().unwrap_or_else(|| {
+            taken.set_extra(extras.len());
             extras.push(Extra::default());
-            let place = u32::try_from(extras.len()).unwrap_or(u32::MAX);
-            taken.rest = taken.rest & FURTHER | place & !FURTHER;
             extras.len() - 1
-        });
-        &mut extras[at]
+        })
     }
 
     /// The place of a candidate of its root that a rule takes, if it does.
     #[must_use]
     pub fn position(&self, rule: usize, candidate: usize) -> Option<usize> {
-        let wanted = (rule, candidate);
-        let key = |taken: &Taken| (taken.rule(), taken.candidate());
-        self.taken.binary_search_by_key(&wanted, key).ok()
+        self.taken.position(rule, candidate)
     }
 
     fn look(
@@ -357,7 +294,8 @@ impl Selection {
             }
             Err(error) => {
                 let problem = Problem::rendering("`when`", when, error);
-                Self::extra_of(&mut self.extras, taken).problem = Some(Arc::new(problem));
+                let place = Self::extra_of(&mut self.extras, taken);
+                self.extras[place].problem = Some(Arc::new(problem));
                 true
             }
         }
@@ -368,14 +306,13 @@ impl Selection {
     pub fn finish(&mut self, basis: &Basis<'_>) {
         let rules = &basis.manifest.rules;
         if rules.iter().any(asks_beside) {
-            let taken = std::mem::take(&mut self.taken);
-            for mut file in taken {
-                let has_problem = self.extra(&file).problem.is_some();
+            let mut taken = std::mem::take(&mut self.taken);
+            taken.retain(|file| {
+                let has_problem = self.extra(file).problem.is_some();
                 let is_open = asks_beside(&rules[file.rule()]) && !has_problem;
-                if !is_open || self.holds(basis, &mut file) {
-                    self.taken.push(file);
-                }
-            }
+                !is_open || self.holds(basis, file)
+            });
+            self.taken = taken;
         }
         if basis.manifest.overlap == Overlap::First {
             self.leave_to_first(basis);
@@ -385,16 +322,16 @@ impl Selection {
     /// Leaves each file to the first rule that takes it.
     fn leave_to_first(&mut self, basis: &Basis<'_>) {
         let targets = by_rule(basis);
-        let mut first: HashMap<(&Target, SourcePath), u32> = HashMap::new();
+        let mut first: HashMap<(&Target, SourcePath), usize> = HashMap::new();
         let left_out = &mut self.left_out;
         self.taken.retain(|taken| {
             let key = (&*targets[taken.rule()], basis.source_path(taken));
-            let earlier = *first.entry(key).or_insert(taken.rule);
-            if earlier != taken.rule {
-                let refusal = Refusal::TakenBy(earlier as usize);
+            let earlier = *first.entry(key).or_insert(taken.rule());
+            if earlier != taken.rule() {
+                let refusal = Refusal::TakenBy(earlier);
                 *left_out[taken.rule()].entry(refusal).or_default() += 1;
             }
-            earlier == taken.rule
+            earlier == taken.rule()
         });
     }
 
@@ -416,11 +353,13 @@ impl Selection {
                 *earliest = (*earliest).min(*rule);
             }
         }
-        for taken in &mut self.taken {
-            let root = basis.root_of(taken);
+        for at in 0..self.taken.len() {
+            let mut taken = self.taken.get(at);
+            let root = basis.root_of(&taken);
             let key = (&*targets[taken.rule()], path(root, taken.candidate()));
             if first.get(&key) != Some(&taken.rule()) {
-                taken.rest |= FURTHER;
+                taken.mark_further();
+                self.taken.set(at, taken);
             }
         }
     }
@@ -547,6 +486,7 @@ mod tests {
     use crate::diagnostic::Source;
     use crate::manifest::{Given, Manifest, read};
     use crate::model::{Candidates, Environment, Origin, RootCandidates, RunId};
+    use crate::plan::Copies;
 
     fn manifest(text: String) -> Manifest {
         let source = Source {
@@ -575,6 +515,7 @@ mod tests {
                 files.iter().map(file).collect(),
             )],
             rule_roots: vec![Some(RootId(0)); rules],
+            spill: Arc::default(),
         }
     }
 
@@ -595,7 +536,7 @@ mod tests {
         let mut selection = Selection::new(&basis);
         selection.finish(&basis);
         let rows = selection.taken.iter().map(|taken| {
-            let (path, _) = basis.found(taken);
+            let (path, _) = basis.found(&taken);
             (taken.rule(), path, taken.copy() == Copies::Further)
         });
         rows.collect()

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::vec;
 
 use super::decision::{Decision, Held, PlannedRule, StoredBefore, UploadReason};
+use super::marks::{Kind, Marks, Row};
 use super::recipe::Recipe;
-use super::rows::{Kind, Plan, Row, Versions, small};
-use super::select::{Copies, Problem};
+use super::rows::{Plan, small};
+use super::select::Problem;
+use super::taken::Copies;
+use super::versions::Versions;
 use super::{Comparison, Inputs, by_rule, compare, moved, names};
 use crate::manifest::{OnChange, OnMetadataChange, Overlap, Rule};
 use crate::model::{
@@ -169,9 +172,11 @@ impl Lane {
         let taken = &inputs.selection.taken;
         self.row = match &mut self.rest {
             Rest::Copies(rows) => rows.next()?,
-            Rest::Rows(rows) => rows.find(|row| taken[*row as usize].copy() == Copies::First)?,
+            Rest::Rows(rows) => {
+                rows.find(|row| taken.get(*row as usize).copy() == Copies::First)?
+            }
         };
-        let taken = &taken[self.row as usize];
+        let taken = &taken.get(self.row as usize);
         inputs.basis.write_source_path(taken, &mut self.path);
         Some(self)
     }
@@ -255,8 +260,8 @@ impl<'a> Sketch<'a> {
                 basis,
                 selection: inputs.selection,
                 recipes: rules.iter().map(|rule| Recipe::of(&basis, rule)).collect(),
-                rows: vec![Row::of(Kind::New); inputs.selection.taken.len()],
-                versions: Versions::default(),
+                rows: Marks::new(inputs.selection.taken.len()),
+                versions: Versions::new(Arc::clone(&basis.candidates.spill)),
                 others: Vec::new(),
                 shared_names: Vec::new(),
             },
@@ -281,20 +286,20 @@ impl<'a> Sketch<'a> {
         let mut lanes: Vec<BinaryHeap<Lane>> = Vec::new();
         lanes.resize_with(self.targets.len(), BinaryHeap::new);
         let tells_copies = inputs.basis.manifest.overlap == Overlap::All;
-        let mut start = 0;
-        for of_rule in taken.chunk_by(|a, b| a.rule() == b.rule()) {
-            let end = start + small(of_rule.len());
+        for rule in 0..inputs.basis.manifest.rules.len() {
+            let of_rule = taken.of_rule(rule);
+            let (start, end) = (small(of_rule.start), small(of_rule.end));
             let mut rests = vec![Rest::Rows(start..end)];
             if tells_copies {
                 let mut further: Vec<(SourcePath, u32)> = (start..end)
-                    .filter(|row| taken[*row as usize].copy() == Copies::Further)
-                    .map(|row| (inputs.basis.source_path(&taken[row as usize]), row))
+                    .filter(|row| taken.get(*row as usize).copy() == Copies::Further)
+                    .map(|row| (inputs.basis.source_path(&taken.get(row as usize)), row))
                     .collect();
                 further.sort();
                 let rows: Vec<u32> = further.into_iter().map(|(_, row)| row).collect();
                 rests.push(Rest::Copies(rows.into_iter()));
             }
-            let target = self.target_of[of_rule[0].rule()] as usize;
+            let target = self.target_of[rule] as usize;
             let begun = rests.into_iter().filter_map(|rest| {
                 let lane = Lane {
                     path: String::new(),
@@ -304,7 +309,6 @@ impl<'a> Sketch<'a> {
                 lane.next(inputs)
             });
             lanes[target].extend(begun);
-            start = end;
         }
         lanes
     }
@@ -369,7 +373,7 @@ impl<'a> Sketch<'a> {
     /// Decides about a row, as far as that can be done without reading the file.
     fn judge(&mut self, index: usize, known: Option<&KnownFile>, relative: &mut String) {
         let basis = self.inputs.basis;
-        let taken = &self.inputs.selection.taken[index];
+        let taken = &self.inputs.selection.taken.get(index);
         let root = &basis.candidates.roots[basis.root_of(taken).0];
         let extra = self.inputs.selection.extra(taken);
         let stat = match root.entry(taken.candidate()) {
@@ -391,13 +395,14 @@ impl<'a> Sketch<'a> {
         };
         if let Some(known) = known {
             let rule = recipe.rule;
-            self.plan.rows[index] = self.decided(rule, stat, &metadata, known);
+            let row = self.decided(rule, stat, &metadata, known);
+            self.plan.rows.set(index, row);
         }
     }
 
     fn refuse(&mut self, index: usize, problem: Arc<Problem>) {
         self.plan.problems.push((index, problem));
-        self.plan.rows[index] = Row::of(Kind::Problem);
+        self.plan.rows.set(index, Row::of(Kind::Problem));
     }
 
     fn decided(&mut self, rule: &Rule, stat: Stat, metadata: &Metadata, known: &KnownFile) -> Row {
@@ -483,8 +488,8 @@ impl<'a> Sketch<'a> {
             Some((small(target.ok()?), doubt.stat.size))
         }));
         let mut wanted = Vec::new();
-        for (index, row) in self.plan.rows.iter().enumerate() {
-            let is_wanted = match row.kind {
+        for index in 0..self.plan.len() {
+            let is_wanted = match self.plan.rows.kind(index) {
                 Kind::Undecided => true,
                 Kind::New if !moved.is_empty() => {
                     let target = self.target_of[self.plan.rule(index)];
@@ -525,12 +530,12 @@ impl<'a> Sketch<'a> {
     /// Decides about the rows whose content does.
     fn settle(&mut self, digests: &Digests) {
         for index in 0..self.plan.len() {
-            let row = self.plan.rows[index];
-            if row.kind != Kind::Undecided {
+            if self.plan.rows.kind(index) != Kind::Undecided {
                 continue;
             }
+            let row = self.plan.rows.get(index);
             let rule = &self.inputs.basis.manifest.rules[self.plan.rule(index)];
-            self.plan.rows[index] = match digests.get(self.plan.candidate(index)) {
+            let row = match digests.get(self.plan.candidate(index)) {
                 Some(Ok(digest)) if self.plan.versions.digest(row.detail) == Some(*digest) => {
                     same(rule, row, Kind::Touched)
                 }
@@ -538,6 +543,7 @@ impl<'a> Sketch<'a> {
                 Some(Err(why)) => self.other(Decision::Unusable(why.to_string())),
                 None => row,
             };
+            self.plan.rows.set(index, row);
         }
     }
 }

@@ -49,6 +49,7 @@ fn file(relative: &str, stat: Stat) -> Candidate {
 fn candidates(rules: usize, found: Vec<Candidate>) -> Candidates {
     Candidates {
         roots: vec![RootCandidates::of("in/".to_owned(), None, found)],
+        spill: Arc::default(),
         rule_roots: vec![Some(RootId(0)); rules],
     }
 }

@@ -27,9 +27,10 @@ use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use crate::model::{
-    CandidateId, Candidates, Digest, Digests, EntryKind, Globs, Links, RelativePath,
-    RootCandidates, RootId, SourcePath, Stat,
+    CandidateId, Candidates, Digest, Digests, EntryKind, Globs, Links, RelativePath, RootId,
+    SourcePath, Stat, loose,
 };
+use crate::spill::Spill;
 
 /// Threads that read files for their digests.
 const READERS_MAX: usize = 4;
@@ -170,9 +171,9 @@ pub fn gone<'p>(
 
 /// Walks every root once, whatever number of rules share it; twice, where they differ in which
 /// links they follow. `home` is the folder that source paths are relative to; `skip` are folders
-/// that are never entered.
+/// that are never entered. What does not fit into memory is spilled.
 #[must_use]
-pub fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
+pub fn survey(wants: &[Want], home: &Path, skip: &[PathBuf], spill: &Arc<Spill>) -> Survey {
     let mut survey = Survey::default();
     let mut real_roots: HashMap<&Path, Result<PathBuf, String>> = HashMap::new();
     let mut walked: HashMap<(PathBuf, Links), RootId> = HashMap::new();
@@ -210,14 +211,11 @@ pub fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
             wants: indices.iter().map(|index| &wants[*index]).collect(),
         })
         .collect();
-    for ((place, finds), indices) in places.iter().zip(look(&places, skip)).zip(&wanted) {
-        let prefix = prefix(&place.root.path, home);
-        let home_below = home_below(&place.root.path, home);
-        let candidates = match wants[indices[0]].listed {
-            Some(_) => RootCandidates::of(prefix, home_below, finds.found),
-            None => RootCandidates::new(prefix, home_below, finds.pieces),
-        };
-        survey.candidates.roots.push(candidates);
+    let (mut pieces, finds) = look(&places, skip, spill);
+    for (at, (finds, indices)) in finds.into_iter().zip(&wanted).enumerate() {
+        for piece in loose(finds.found) {
+            pieces.add(at, piece);
+        }
         for index in indices {
             let missing = finds.missing.iter();
             survey
@@ -225,6 +223,10 @@ pub fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
                 .extend(missing.map(|position| (*index, *position)));
         }
     }
+    let paths = places.iter().map(|place| &place.root.path);
+    let paths = paths.map(|path| (prefix(path, home), home_below(path, home)));
+    survey.candidates.roots = pieces.into_roots(paths.collect());
+    survey.candidates.spill = Arc::clone(spill);
     drop(places);
     survey.missing.sort_unstable();
     survey.roots = Roots(roots.into());

@@ -239,7 +239,7 @@ mod tests {
             links: Links::Never,
             listed: None,
         };
-        let survey = survey(&[want], folder.path(), &[]);
+        let survey = survey(&[want], folder.path(), &[], &Arc::default());
         fs::remove_file(folder.path().join("07")).expect("removed");
         let readers = Readers::start(&survey.roots).expect("threads");
         let found = &survey.candidates.roots[0];

@@ -33,6 +33,10 @@ fn want(root: &Path, include: &[&str], exclude: &[&str]) -> Want {
     }
 }
 
+fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
+    super::survey(wants, home, skip, &Arc::default())
+}
+
 fn tree(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for file in files {
@@ -288,7 +292,7 @@ fn a_name_that_is_not_utf8_is_reported_where_a_rule_wants_it() {
             "the name is not UTF-8; rename the file".to_owned()
         )
     );
-    let elsewhere = super::survey(&[want(folder.path(), &["good*"], &[])], folder.path(), &[]);
+    let elsewhere = self::survey(&[want(folder.path(), &["good*"], &[])], folder.path(), &[]);
     assert_eq!(names(&elsewhere, 0), ["good.txt"]);
 }
 

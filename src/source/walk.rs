@@ -17,7 +17,8 @@ use super::hide::{self, Hides};
 use super::link::{Led, Way, follow, look as look_at};
 use super::open::Root;
 use super::{Want, kind_of, stat_at};
-use crate::model::{Candidate, Entry, GlobIndex, Piece, Reached, RelativePath};
+use crate::model::{Candidate, Entry, GlobIndex, Piece, Pieces, Reached, RelativePath};
+use crate::spill::Spill;
 
 /// Threads that walk.
 const THREADS_MAX: usize = 4;
@@ -38,20 +39,23 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What was found at one place, in no order.
+/// What was found at one place beside what a walk finds, in no order.
 #[derive(Debug, Default)]
 pub(super) struct Finds {
-    /// What a walk found.
-    pub pieces: Vec<Piece>,
     /// What a list names.
     pub found: Vec<Candidate>,
     /// Places in the list of what is not there.
     pub missing: Vec<usize>,
 }
 
-/// Looks at every place, and tells what is at each.
-pub(super) fn look(places: &[Place<'_>], skip: &[PathBuf]) -> Vec<Finds> {
+/// Looks at every place, and tells what walks found and what else is at each.
+pub(super) fn look(
+    places: &[Place<'_>],
+    skip: &[PathBuf],
+    spill: &Arc<Spill>,
+) -> (Pieces, Vec<Finds>) {
     let pool = Pool {
+        spill,
         places,
         skip,
         queue: Mutex::new(Queue {
@@ -77,10 +81,9 @@ pub(super) fn look(places: &[Place<'_>], skip: &[PathBuf]) -> Vec<Finds> {
     });
     let mut finds: Vec<Finds> = Vec::new();
     finds.resize_with(places.len(), Finds::default);
+    let mut pieces = Pieces::new(Arc::clone(spill));
     for report in reports {
-        for (place, piece) in report.pieces {
-            finds[place].pieces.push(piece);
-        }
+        pieces.append(report.pieces);
         for (place, candidate) in report.found {
             finds[place].found.push(candidate);
         }
@@ -88,10 +91,11 @@ pub(super) fn look(places: &[Place<'_>], skip: &[PathBuf]) -> Vec<Finds> {
             finds[place].missing.push(position);
         }
     }
-    finds
+    (pieces, finds)
 }
 
 struct Pool<'a> {
+    spill: &'a Arc<Spill>,
     places: &'a [Place<'a>],
     skip: &'a [PathBuf],
     queue: Mutex<Queue<'a>>,
@@ -215,9 +219,8 @@ impl Names {
     }
 }
 
-#[derive(Default)]
 struct Report<'a> {
-    pieces: Vec<(usize, Piece)>,
+    pieces: Pieces,
     found: Vec<(usize, Candidate)>,
     missing: Vec<(usize, usize)>,
     /// What there is more to do.
@@ -257,7 +260,12 @@ impl<'a> Pool<'a> {
     }
 
     fn work(&self) -> Report<'a> {
-        let mut report = Report::default();
+        let mut report = Report {
+            pieces: Pieces::new(Arc::clone(self.spill)),
+            found: Vec::new(),
+            missing: Vec::new(),
+            tasks: Vec::new(),
+        };
         while let Some((task, busy)) = self.next() {
             self.run(task, &mut report);
             self.lock().open.append(&mut report.tasks);
@@ -344,10 +352,7 @@ impl<'a> Pool<'a> {
                 Some(Found::Folder(below)) => report.tasks.push(Task::Folder(*below)),
             }
         }
-        if !piece.is_empty() {
-            piece.shrink();
-            report.pieces.push((folder.tree.place, piece));
-        }
+        report.pieces.add(folder.tree.place, piece);
     }
 
     /// What an entry of a folder is, if it is wanted and nothing hides it.
@@ -464,7 +469,7 @@ impl Report<'_> {
     fn unusable(&mut self, tree: &Tree<'_>, relative: &str, why: String) {
         let mut piece = Piece::of(if relative.is_empty() { "./" } else { relative });
         piece.push("", Entry::unusable(why));
-        self.pieces.push((tree.place, piece));
+        self.pieces.add(tree.place, piece);
     }
 }
 

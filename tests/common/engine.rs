@@ -111,7 +111,7 @@ impl Engine {
                 listed: None,
             })
             .collect();
-        let survey = survey(&wants, &home, &[]);
+        let survey = survey(&wants, &home, &[], &Arc::default());
         assert!(survey.unusable_roots.is_empty(), "{survey:?}");
         let endpoint = Endpoint::parse(base_url).expect("an address");
         Self {
@@ -192,11 +192,13 @@ impl Engine {
         }));
         runtime.shutdown_background();
         let planned = plan.files().map(|file| unattempted(&file));
-        let ends = planned.zip(ends).map(|(planned, end)| match end {
-            RowEnd::AsPlanned => planned,
-            RowEnd::Written => JobEnd::without_attempt(Outcome::Stored, None),
-            RowEnd::Told(end) => *end,
-        });
+        let ends = planned
+            .enumerate()
+            .map(|(row, planned)| match ends.get(row) {
+                RowEnd::AsPlanned => planned,
+                RowEnd::Written => JobEnd::without_attempt(Outcome::Stored, None),
+                RowEnd::Told(end) => end.clone(),
+            });
         let mut ran = Ran {
             ledger: writer.finish().expect("the ledger's thread"),
             ends: ends.collect(),

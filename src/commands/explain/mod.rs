@@ -253,7 +253,7 @@ impl Asked<'_> {
             let view = match (rows[index], &paths[index]) {
                 (Some(row), Some(path)) => {
                     stat = stat.or(plan.stat(row));
-                    let mut view = self.taken(rule, &selection.taken[row], path);
+                    let mut view = self.taken(rule, &selection.taken.get(row), path);
                     // The id of a dataset that is named is the service's to tell.
                     if rule.dataset.is_none() {
                         view.decision = Some(Decided {

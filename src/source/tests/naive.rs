@@ -184,14 +184,19 @@ impl Naive<'_> {
 
 proptest! {
     #[test]
-    fn a_survey_agrees_with_a_naive_walk(things in things(), wants in wants()) {
+    fn a_survey_agrees_with_a_naive_walk(
+        things in things(),
+        wants in wants(),
+        room in prop_oneof![Just(0), Just(usize::MAX)],
+    ) {
         let folder = tree(&[]);
         let root = fs::canonicalize(folder.path()).expect("a folder").join("root");
         fs::create_dir(&root).expect("a folder");
         build(&root, &things);
         let wants = wants.into_iter().map(|want| Want { root: root.clone(), ..want });
         let wants: Vec<Want> = wants.collect();
-        let survey = survey(&wants, &root, &[]);
+        let spill = Arc::new(Spill::new(room, tempfile::tempfile));
+        let survey = super::super::survey(&wants, &root, &[], &spill);
         prop_assert_eq!(survey.candidates.rule_roots.len(), wants.len());
         for (want, id) in wants.iter().zip(&survey.candidates.rule_roots) {
             let id = id.expect("a root");
