@@ -12,7 +12,9 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::model::Delivery;
 
-/// Chunks waiting between reader and connection. With 256 KiB chunks an upload holds about 1 MiB.
+/// Chunks waiting between reader and connection. With chunks of 128 KiB an upload holds 1 MiB at the
+/// most: one that is read, one that is withheld, these, and the four that hyper takes before it
+/// writes.
 const CHUNKS_WAITING: usize = 2;
 
 /// How far a body's delivery has come; shared with the connection that takes it.

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 
 use super::{Run, Turn};
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
@@ -356,7 +355,7 @@ impl<'a> Attempt<'a> {
             self.upload.stat,
             &self.run.buffers,
         );
-        let mut next = next_piece(&mut pieces).await?;
+        let mut next = pieces.next().await?;
         feeder.begun().await;
         let hold = self.run.parts.client.round_trip().unwrap_or(HOLD);
         feeder.held_for(hold.clamp(HOLD_LEAST, HOLD_MOST)).await;
@@ -371,7 +370,7 @@ impl<'a> Attempt<'a> {
                 }
                 Piece::End(digest) => break digest,
             }
-            next = next_piece(&mut pieces).await?;
+            next = pieces.next().await?;
         };
         self.digest.set(Some(digest));
         feeder.check()?;
@@ -437,13 +436,6 @@ fn judged((delivery, ending): (Delivery, Ending)) -> Attempted {
         Ending::Broken(_) => None,
     };
     Attempted::Judged(verdict(delivery, &ending), status)
-}
-
-/// The next piece of a streamed file.
-async fn next_piece(
-    pieces: &mut mpsc::Receiver<Result<Piece, ReadError>>,
-) -> Result<Piece, ReadError> {
-    pieces.recv().await.unwrap_or_else(|| Err(no_reader()))
 }
 
 fn no_reader() -> ReadError {

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use super::link::is_absent;
 use super::stat;
@@ -180,6 +180,18 @@ impl OpenFile {
         Ok(filled)
     }
 
+    /// Reads what of the file's next bytes is in memory, without waiting for a disk or another
+    /// machine: how many it got; none where that is none, or the file's system cannot tell.
+    pub(super) fn read_in_memory(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match read_without_waiting(&self.file, buffer) {
+            Ok(read) => Ok(Some(read)),
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Reads the file to its end.
     ///
     /// # Errors
@@ -190,6 +202,19 @@ impl OpenFile {
         hasher.update_reader(&self.file)?;
         Ok(Digest(*hasher.finalize().as_bytes()))
     }
+}
+
+#[cfg(target_os = "linux")]
+fn read_without_waiting(file: &File, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // From where the file stands, and on from there.
+    let offset = u64::MAX;
+    let buffers = &mut [io::IoSliceMut::new(buffer)];
+    rustix::io::preadv2(file, buffers, offset, ReadWriteFlags::NOWAIT)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_without_waiting(_: &File, _: &mut [u8]) -> Result<usize, Errno> {
+    Err(Errno::OPNOTSUPP)
 }
 
 /// Reads a small file below a root; none where there is nothing.
