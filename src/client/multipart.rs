@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::{ContentType, Metadata, RemoteName, Target};
+use crate::model::{ContentType, Metadata, RemoteName, Target, write_hex};
 
 /// The texts of one upload.
 #[derive(Debug, Clone, Copy)]
@@ -43,22 +43,12 @@ impl Boundary {
         let mut text = [0; 42];
         let (word, digits) = text.split_at_mut(BOUNDARY.len());
         word.copy_from_slice(BOUNDARY);
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-            pair[0] = hex_digit(byte >> 4);
-            pair[1] = hex_digit(byte & 15);
-        }
+        write_hex(&number.to_be_bytes(), digits);
         Self(text)
     }
 
     fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-fn hex_digit(value: u8) -> u8 {
-    match value {
-        0..=9 => b'0' + value,
-        _ => b'a' + (value - 10),
     }
 }
 

@@ -27,7 +27,9 @@ use crate::ledger::{
     AdoptedFrom, Adoption, Entry, Ledger, LedgerError, Refreshed, RunEnd, RunKind, RunStart,
     SqliteLedger, Writer,
 };
-use crate::model::{ApiKey, AttemptId, Clock, Doubt, InDoubt, Outcome, ReportFormat, RunId, shown};
+use crate::model::{
+    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, shown,
+};
 use crate::plan::{Action, Decision, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
 use crate::report::{self, About, Header};
@@ -458,7 +460,7 @@ fn learn_ends(ledger: &dyn Ledger, plan: &Plan<'_>, run: &RunId, ends: &mut Ends
         };
         // Of what is in doubt there too, what was seen here says more.
         if is_open(ends, index) && row.end.outcome != Outcome::InDoubt {
-            ends.tell(index, row.end);
+            ends.tell(index, JobEnd::from(row.end));
         }
         ControlFlow::Continue(())
     });

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::draft::{ledger_failure, lock};
 use super::say;
@@ -10,7 +11,7 @@ use super::stream::{Stream, require_ledger};
 use crate::cli::{ForgetSettings, Forgettable};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Entry, Forgotten, Ledger, RunRow, SqliteLedger};
-use crate::model::{Outcome, RuleName, count, shown};
+use crate::model::{Outcome, RuleName, SourcePath, Target, count, shown};
 use crate::source::gone;
 
 /// Entries written in one step.
@@ -30,10 +31,7 @@ pub(super) fn forget(settings: &ForgetSettings) -> Result<Exit, Failure> {
             "gone from the source",
         ),
     };
-    if let Some(row) = chosen
-        .iter()
-        .find(|row| row.end.outcome == Outcome::InDoubt)
-    {
+    if let Some(row) = chosen.iter().find(|row| row.outcome == Outcome::InDoubt) {
         return Err(Failure::new(
             Exit::Usage,
             format!(
@@ -66,21 +64,40 @@ pub(super) fn forget(settings: &ForgetSettings) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// A file that is chosen.
+struct Chosen {
+    target: Arc<Target>,
+    rule: RuleName,
+    path: SourcePath,
+    outcome: Outcome,
+}
+
+impl Chosen {
+    fn of(row: &RunRow<'_>) -> Self {
+        Self {
+            target: Arc::clone(row.target),
+            rule: RuleName::new(row.rule),
+            path: SourcePath::new(row.path),
+            outcome: row.end.outcome,
+        }
+    }
+}
+
 /// The rows that words of the command line mean: a path, or a folder's with a slash at its end.
-fn named(ledger: &SqliteLedger, words: &[String]) -> Result<Vec<RunRow>, Failure> {
+fn named(ledger: &SqliteLedger, words: &[String]) -> Result<Vec<Chosen>, Failure> {
     let mut chosen = Vec::new();
     let mut is_known = vec![false; words.len()];
     each_file(ledger, |row| {
         let mut is_meant = false;
         for (word, is_known) in words.iter().zip(&mut is_known) {
-            let path = row.path.as_str();
+            let path = row.path;
             if path == word || word.ends_with('/') && path.starts_with(word.as_str()) {
                 is_meant = true;
                 *is_known = true;
             }
         }
         if is_meant {
-            chosen.push(row);
+            chosen.push(Chosen::of(row));
         }
     })?;
     let mut found = words.iter().zip(is_known);
@@ -96,17 +113,17 @@ fn named(ledger: &SqliteLedger, words: &[String]) -> Result<Vec<RunRow>, Failure
 
 /// The files that are gone. Where a rule has none left at all, its folder may just not be mounted:
 /// then nobody can say.
-fn vanished(ledger: &SqliteLedger, home: &Path) -> Result<Vec<RunRow>, Failure> {
-    let mut left: HashSet<RuleName> = HashSet::new();
+fn vanished(ledger: &SqliteLedger, home: &Path) -> Result<Vec<Chosen>, Failure> {
+    let mut left: HashSet<String> = HashSet::new();
     let mut found = Vec::new();
     each_file(ledger, |row| {
-        if gone([row.path.as_str()], home).any(|gone| gone) {
-            found.push(row);
-        } else if !left.contains(&row.rule) {
-            left.insert(row.rule);
+        if gone([row.path], home).any(|gone| gone) {
+            found.push(Chosen::of(row));
+        } else if !left.contains(row.rule) {
+            left.insert(row.rule.to_owned());
         }
     })?;
-    if let Some(row) = found.iter().find(|row| !left.contains(&row.rule)) {
+    if let Some(row) = found.iter().find(|row| !left.contains(row.rule.as_str())) {
         return Err(Failure::new(
             Exit::Usage,
             format!(
@@ -116,13 +133,13 @@ fn vanished(ledger: &SqliteLedger, home: &Path) -> Result<Vec<RunRow>, Failure> 
         )
         .hint("if they are really gone, name them, or their folder with a slash at the end"));
     }
-    found.retain(|row| row.end.outcome != Outcome::InDoubt);
+    found.retain(|row| row.outcome != Outcome::InDoubt);
     Ok(found)
 }
 
-fn each_file(ledger: &SqliteLedger, mut take: impl FnMut(RunRow)) -> Result<(), Failure> {
+fn each_file(ledger: &SqliteLedger, mut take: impl FnMut(&RunRow<'_>)) -> Result<(), Failure> {
     let each = ledger.each_file(&mut |row| {
-        take(row);
+        take(&row);
         ControlFlow::Continue(())
     });
     each.map_err(|error| ledger_failure(&error))

@@ -90,7 +90,7 @@ impl Found<'_> {
     /// Hands over the rows, and counts them.
     fn rows(self, mut take: impl FnMut(&Row<'_>) -> ControlFlow<()>) -> Result<Header, Failure> {
         let mut counts = Counts::default();
-        let mut each = |row: RunRow| {
+        let mut each = |row: RunRow<'_>| {
             let row = row_of_ledger(&row);
             counts.add(&row);
             take(&row)

@@ -11,11 +11,11 @@ use super::draft::Draft;
 use crate::cli::ApplySettings;
 use crate::error::{Exit, Failure};
 use crate::execute::{Ends, RowEnd};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, RunRow};
 use crate::manifest;
 use crate::model::{
-    AttemptId, Difference, Gravity, HumanBytes, JobEnd, Outcome, ReportFormat, RunId, StopCause,
-    count, shown,
+    AttemptId, Difference, End, Gravity, HumanBytes, JobEnd, Outcome, ReportFormat, RunId,
+    StopCause, count, shown,
 };
 use crate::plan::Plan;
 use crate::report::{self, Counts, Header, Reports, Row, row_of_ledger, row_of_plan};
@@ -150,15 +150,17 @@ pub(super) fn gather(
     match rows {
         RowsOf::Ledger(ledger, run) => {
             let mut index = 0;
-            ledger.each_row(run, &mut |mut row| {
-                match ends.get(index) {
-                    RowEnd::Told(end) => row.end.clone_from(end),
+            ledger.each_row(run, &mut |row| {
+                let end = match ends.get(index) {
+                    RowEnd::Told(end) => End::from(end),
                     // That the run ends is not written down yet.
-                    _ if row.end.reason.as_deref() == Some(JobEnd::BEFORE_ITS_TURN) => {
-                        row.end.reason = Some(unattempted.clone());
-                    }
-                    RowEnd::Written | RowEnd::AsPlanned => {}
-                }
+                    _ if row.end.reason == Some(JobEnd::BEFORE_ITS_TURN) => End {
+                        reason: Some(&unattempted),
+                        ..row.end
+                    },
+                    RowEnd::Written | RowEnd::AsPlanned => row.end,
+                };
+                let row = RunRow { end, ..row };
                 gathered.add(&row_of_ledger(&row));
                 index += 1;
                 ControlFlow::Continue(())
@@ -189,7 +191,7 @@ impl Gathered {
         if !self.unplanned.is_empty()
             && let Some(attempt) = row.request_id
         {
-            self.unplanned.remove(attempt);
+            self.unplanned.remove(&AttemptId::new(attempt));
         }
     }
 
@@ -351,5 +353,5 @@ pub(super) fn near(path: &Path) -> String {
 }
 
 fn named_row(row: &Row<'_>) -> String {
-    format!("{}: {}", row.rule, row.path)
+    format!("{}: {}", shown(row.rule), shown(row.path))
 }

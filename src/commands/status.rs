@@ -15,9 +15,7 @@ use super::{said, say};
 use crate::cli::{StatusFormat, StatusSettings};
 use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, RunRecord, RunRow, SqliteLedger};
-use crate::model::{
-    AttemptId, Doubt, FileId, JobEnd, Outcome, RuleName, RunId, SourcePath, count, shown,
-};
+use crate::model::{AttemptId, Doubt, JobEnd, Outcome, RuleName, RunId, SourcePath, count, shown};
 
 /// The version of the printed form.
 const FORMAT: u32 = 1;
@@ -65,38 +63,44 @@ struct LastRun {
     rules: Vec<(RuleName, Outcomes)>,
     not_stored: usize,
     /// The first of those, for people.
-    named: Vec<RunRow>,
+    named: Vec<String>,
 }
 
 impl LastRun {
     fn of(ledger: &SqliteLedger, run: &RunId) -> Result<Self, Failure> {
         let mut last = Self::default();
         let each = ledger.each_row(run, &mut |row| {
-            last.add(row);
+            last.add(&row);
             ControlFlow::Continue(())
         });
         each.map_err(|error| ledger_failure(&error))?;
         Ok(last)
     }
 
-    fn add(&mut self, row: RunRow) {
+    fn add(&mut self, row: &RunRow<'_>) {
         let mut rules = self.rules.iter();
-        let at = rules.rposition(|(rule, _)| *rule == row.rule);
+        let at = rules.rposition(|(rule, _)| rule.as_str() == row.rule);
         let at = at.unwrap_or_else(|| {
-            self.rules.push((row.rule.clone(), no_outcomes()));
+            self.rules.push((RuleName::new(row.rule), no_outcomes()));
             self.rules.len() - 1
         });
         *self.rules[at].1.entry(row.end.outcome.word()).or_default() += 1;
-        if is_not_stored(&row) {
+        if is_not_stored(row) {
             self.not_stored += 1;
             if self.named.len() < NAMED {
-                self.named.push(row);
+                self.named.push(format!(
+                    "{}: {}: {}: {}",
+                    row.end.outcome.label(),
+                    shown(row.rule),
+                    shown(row.path),
+                    shown(row.end.reason.unwrap_or_default()),
+                ));
             }
         }
     }
 }
 
-fn is_not_stored(row: &RunRow) -> bool {
+fn is_not_stored(row: &RunRow<'_>) -> bool {
     matches!(
         row.end.outcome,
         Outcome::Rejected | Outcome::Failed | Outcome::NotAttempted
@@ -119,11 +123,11 @@ impl Serialize for NotStored<'_> {
                 return ControlFlow::Continue(());
             }
             result = list.serialize_element(&FileStatus {
-                rule: &row.rule,
-                path: &row.path,
+                rule: row.rule,
+                path: row.path,
                 outcome: row.end.outcome,
-                reason: row.end.reason.as_deref(),
-                file_id: row.end.file_id.as_ref(),
+                reason: row.end.reason,
+                file_id: row.end.file_id,
             });
             match result {
                 Ok(()) => ControlFlow::Continue(()),
@@ -172,11 +176,11 @@ struct DoubtStatus<'a> {
 
 #[derive(Serialize)]
 struct FileStatus<'a> {
-    rule: &'a RuleName,
-    path: &'a SourcePath,
+    rule: &'a str,
+    path: &'a str,
     outcome: Outcome,
     reason: Option<&'a str>,
-    file_id: Option<&'a FileId>,
+    file_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -340,15 +344,8 @@ impl<'a> Status<'a> {
             text.push('\n');
         }
         more(text, "in doubt", self.in_doubt.len());
-        for row in &last.named {
-            let _ = writeln!(
-                text,
-                "{}: {}: {}: {}",
-                row.end.outcome.label(),
-                row.rule,
-                row.path,
-                row.end.reason.as_deref().map_or("".into(), shown)
-            );
+        for line in &last.named {
+            let _ = writeln!(text, "{line}");
         }
         more(text, "not stored", last.not_stored);
     }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::State;
 use crate::model::{
-    AttemptId, Digest, FileId, JobEnd, Metadata, Outcome, RuleName, RunId, SourcePath, Stat, Tag,
-    Target,
+    AttemptId, Digest, End, FileId, JobEnd, Metadata, Outcome, RuleName, RunId, ShownMetadata,
+    SourcePath, Stat, Tag, Target,
 };
 
 /// The start of a run.
@@ -304,25 +304,26 @@ pub struct RunRecord {
     pub outcomes: Option<Vec<(Outcome, usize)>>,
 }
 
-/// One row of a run's report, as the ledger has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunRow {
-    /// The rule.
-    pub rule: RuleName,
+/// One row of a run's report, as the ledger has it: what it refers to is there while it is handed
+/// over. There may be millions, and few are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunRow<'a> {
+    /// The rule's name.
+    pub rule: &'a str,
     /// Where the file goes.
-    pub target: Arc<Target>,
-    /// The file.
-    pub path: SourcePath,
+    pub target: &'a Arc<Target>,
+    /// The file's [`SourcePath`].
+    pub path: &'a str,
     /// The name it was, or would be, sent under.
-    pub remote_name: Option<String>,
+    pub remote_name: Option<&'a str>,
     /// Bytes.
     pub size: Option<u64>,
     /// The media type.
-    pub content_type: Option<Arc<str>>,
+    pub content_type: Option<&'a str>,
     /// What goes with it, as it may be shown.
-    pub metadata: Option<Arc<Metadata>>,
+    pub metadata: Option<ShownMetadata<'a>>,
     /// What became of it.
-    pub end: JobEnd,
+    pub end: End<'a>,
 }
 
 /// A file that a target has for sure.

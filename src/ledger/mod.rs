@@ -164,7 +164,7 @@ pub trait Ledger: Send + fmt::Debug {
 }
 
 /// What takes rows as they are read, and says when it has enough.
-pub type Take<'a> = &'a mut dyn FnMut(RunRow) -> ControlFlow<()>;
+pub type Take<'a> = &'a mut dyn FnMut(RunRow<'_>) -> ControlFlow<()>;
 
 /// Why the ledger cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -83,16 +84,10 @@ impl Metadata {
         self.0.shown.get_or_init(|| json().into())
     }
 
-    /// [`Metadata::sent_json`], as a text of its own.
+    /// The same, to be shown.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        self.sent_json().to_owned()
-    }
-
-    /// [`Metadata::shown_json`], as a text of its own.
-    #[must_use]
-    pub fn to_shown_json(&self) -> String {
-        self.shown_json().to_owned()
+    pub fn as_shown(&self) -> ShownMetadata<'_> {
+        ShownMetadata(self.shown_json())
     }
 
     /// The size of the `metadata` part in bytes.
@@ -105,7 +100,7 @@ impl Metadata {
         }
     }
 
-    /// Reads what [`Metadata::to_shown_json`] wrote.
+    /// Reads what [`Metadata::shown_json`] wrote.
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         Self::from_fields(serde_json::from_str(text).ok()?)
@@ -167,6 +162,59 @@ impl FromIterator<(String, String, Secrecy)> for Metadata {
     }
 }
 
+/// Metadata as it may be shown, where only its text is there: a JSON object of texts, written as
+/// [`Metadata::shown_json`] writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShownMetadata<'a>(&'a str);
+
+impl<'a> ShownMetadata<'a> {
+    /// Takes valid JSON; none where it is something else, or has white space between its parts.
+    #[must_use]
+    pub fn of_json(json: &'a str) -> Option<Self> {
+        let inner = json.strip_prefix('{')?.strip_suffix('}')?;
+        let mut is_text = false;
+        let mut bytes = inner.bytes();
+        while let Some(byte) = bytes.next() {
+            match (byte, is_text) {
+                (b'"', _) => is_text = !is_text,
+                (b'\\', true) => {
+                    bytes.next();
+                }
+                (_, true) | (b':' | b',', false) => {}
+                (_, false) => return None,
+            }
+        }
+        Some(Self(json))
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn as_json(self) -> &'a str {
+        self.0
+    }
+}
+
+impl Serialize for ShownMetadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let read: Map<String, Value> = serde_json::from_str(self.0).map_err(S::Error::custom)?;
+        read.serialize(serializer)
+    }
+}
+
+impl JsonSchema for ShownMetadata<'_> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Metadata::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Metadata::json_schema(generator)
+    }
+}
+
 impl PartialEq for Metadata {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0.fields == other.0.fields
@@ -225,10 +273,10 @@ mod tests {
     fn a_hidden_value_is_sent_and_shown_nowhere() {
         let metadata = with_secret();
         let sent = r#"{"year":"2025","token":"hunter2"}"#;
-        assert_eq!(metadata.to_json(), sent);
+        assert_eq!(metadata.sent_json(), sent);
         assert_eq!(metadata.sent_bytes(), sent.len());
         let shown = r#"{"year":"2025","token":"(hidden)"}"#;
-        assert_eq!(metadata.to_shown_json(), shown);
+        assert_eq!(metadata.shown_json(), shown);
         assert_eq!(serde_json::to_string(&metadata).expect("JSON"), shown);
         let debug = format!("{metadata:?} {:#?}", metadata.with("a", "b"));
         assert!(
@@ -242,8 +290,33 @@ mod tests {
         let pairs = [("token", "hunter2"), ("year", "2025")];
         let open = Metadata::open(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(with_secret().digest(), open.digest());
-        let read = Metadata::from_json(&with_secret().to_shown_json()).expect("an object");
+        let read = Metadata::from_json(with_secret().shown_json()).expect("an object");
         assert_ne!(with_secret().digest(), read.digest());
+    }
+
+    #[test]
+    fn what_is_shown_is_an_object_of_texts_without_white_space() {
+        let odd = [("a b", "\"}, {\\"), ("", "{1: [2]}"), ("é", " \n")];
+        let odd = Metadata::open(odd.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        for metadata in [Metadata::default(), with_secret(), odd] {
+            let shown = metadata.shown_json();
+            assert_eq!(ShownMetadata::of_json(shown), Some(metadata.as_shown()));
+            let written = serde_json::to_string(&metadata.as_shown()).expect("JSON");
+            assert_eq!(written, shown);
+        }
+        for other in [
+            r#"{"a": "b"}"#,
+            r#"{"a":1}"#,
+            r#"{"a":{"b":"c"}}"#,
+            r#"{"a":["b"]}"#,
+            r#"{"a":null}"#,
+            r#"["a"]"#,
+            "{ }",
+            "1",
+            r#""{}""#,
+        ] {
+            assert_eq!(ShownMetadata::of_json(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod content_type;
 mod doubt;
 mod fields;
 mod glob;
+mod hex;
 mod known;
 mod metadata;
 mod outcome;
@@ -43,9 +44,10 @@ pub use self::content_type::{ContentType, ContentTypeError};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::fields::Fields;
 pub use self::glob::{Glob, GlobError, GlobIndex, Globs, Reached};
+pub use self::hex::{Hex, write_hex};
 pub use self::known::{Known, KnownFile, KnownState, Owner, StoredVersion};
-pub use self::metadata::{HIDDEN, Metadata, Secrecy};
-pub use self::outcome::{Difference, Gravity, JobEnd, Outcome};
+pub use self::metadata::{HIDDEN, Metadata, Secrecy, ShownMetadata};
+pub use self::outcome::{Difference, End, Gravity, JobEnd, Outcome};
 pub use self::pieces::{Piece, Pieces, loose};
 pub use self::remote_name::{RemoteName, StoredName};
 pub use self::retry_after::RetryAfter;
@@ -252,15 +254,13 @@ impl Digest {
     /// Reads the 64 hexadecimal digits that [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(hex: &str) -> Option<Self> {
-        blake3::Hash::from_hex(hex)
-            .ok()
-            .map(|hash| Self(*hash.as_bytes()))
+        hex::read_hex(hex).map(Self)
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+        f.write_str(Hex::of(self).as_str())
     }
 }
 
@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn metadata_is_sent_in_the_manifests_order() {
         assert_eq!(
-            metadata(&[("z", "1.10"), ("a", "007")]).to_json(),
+            metadata(&[("z", "1.10"), ("a", "007")]).sent_json(),
             r#"{"z":"1.10","a":"007"}"#
         );
     }

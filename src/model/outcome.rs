@@ -130,6 +130,94 @@ pub struct JobEnd {
     pub returned_dataset: Option<String>,
 }
 
+/// How a job ended, as [`JobEnd`], without holding any text of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End<'a> {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why it is not stored, or what is odd about it.
+    pub reason: Option<&'a str>,
+    /// The worst that is odd about how it is stored.
+    pub difference: Option<Difference>,
+    /// The id the service gave it.
+    pub file_id: Option<&'a str>,
+    /// The digest of its bytes, where they were read.
+    pub digest: Option<Digest>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The last status the service answered.
+    pub http_status: Option<u16>,
+    /// The last attempt's id.
+    pub request_id: Option<&'a str>,
+    /// When its first attempt began.
+    pub started: Option<Timestamp>,
+    /// When its last attempt ended.
+    pub finished: Option<Timestamp>,
+    /// The name the service says it stored it under.
+    pub returned_name: Option<&'a str>,
+    /// The dataset's name as the service gave it.
+    pub returned_dataset: Option<&'a str>,
+}
+
+impl End<'_> {
+    /// A job that ended before any attempt.
+    #[must_use]
+    pub fn without_attempt(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            reason: None,
+            difference: None,
+            file_id: None,
+            digest: None,
+            attempts: 0,
+            http_status: None,
+            request_id: None,
+            started: None,
+            finished: None,
+            returned_name: None,
+            returned_dataset: None,
+        }
+    }
+}
+
+impl<'a> From<&'a JobEnd> for End<'a> {
+    fn from(end: &'a JobEnd) -> Self {
+        Self {
+            outcome: end.outcome,
+            reason: end.reason.as_deref(),
+            difference: end.difference,
+            file_id: end.file_id.as_ref().map(FileId::as_str),
+            digest: end.digest,
+            attempts: end.attempts,
+            http_status: end.http_status,
+            request_id: end.request_id.as_ref().map(AttemptId::as_str),
+            started: end.started,
+            finished: end.finished,
+            returned_name: end.returned_name.as_deref(),
+            returned_dataset: end.returned_dataset.as_deref(),
+        }
+    }
+}
+
+impl From<End<'_>> for JobEnd {
+    fn from(end: End<'_>) -> Self {
+        Self {
+            outcome: end.outcome,
+            reason: end.reason.map(str::to_owned),
+            difference: end.difference,
+            file_id: end.file_id.map(FileId::new),
+            digest: end.digest,
+            attempts: end.attempts,
+            http_status: end.http_status,
+            request_id: end.request_id.map(AttemptId::new),
+            started: end.started,
+            finished: end.finished,
+            returned_name: end.returned_name.map(str::to_owned),
+            returned_dataset: end.returned_dataset.map(str::to_owned),
+        }
+    }
+}
+
 impl JobEnd {
     /// Why a file is not stored whose attempt was cut off before the gate.
     pub const CUT_BEFORE_SENT: &str = "the run ended before the file was sent whole";

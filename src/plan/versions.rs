@@ -85,15 +85,12 @@ impl Versions {
     pub fn keep(&mut self, stored: &StoredVersion) -> u32 {
         let (mut id, mut id_is) = ([0; 16], IdIs::Missing);
         if let Some(file_id) = &stored.file_id {
-            match uuid::Uuid::try_parse(file_id.as_str()) {
-                Ok(uuid) if is_written_so(uuid, file_id.as_str()) => {
-                    (id, id_is) = (uuid.into_bytes(), IdIs::Uuid);
-                }
-                _ => {
-                    id[..4].copy_from_slice(&small(self.odd_ids.len()).to_le_bytes());
-                    id_is = IdIs::Odd;
-                    self.odd_ids.push(file_id.clone());
-                }
+            if let Some(uuid) = file_id.as_uuid() {
+                (id, id_is) = (uuid.to_be_bytes(), IdIs::Uuid);
+            } else {
+                id[..4].copy_from_slice(&small(self.odd_ids.len()).to_le_bytes());
+                id_is = IdIs::Odd;
+                self.odd_ids.push(file_id.clone());
             }
         }
         let at = small(self.sealed.len() * BLOCK + self.open.0.len());
@@ -147,11 +144,6 @@ impl Versions {
             why,
         })
     }
-}
-
-fn is_written_so(uuid: uuid::Uuid, text: &str) -> bool {
-    let mut buffer = uuid::Uuid::encode_buffer();
-    uuid.hyphenated().encode_lower(&mut buffer) == text
 }
 
 #[cfg(test)]

@@ -8,9 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Header, Row};
-use crate::model::{
-    AttemptId, DatasetId, Digest, FileId, Metadata, OrganizationId, ReportFormat, schema_of,
-};
+use crate::model::{DatasetId, Hex, OrganizationId, ReportFormat, ShownMetadata, schema_of};
 
 /// A run's report in JSON. In JSON Lines the first line is the definition `header`, every other
 /// one a `row`. Later versions may have more fields: skip those you do not know.
@@ -59,54 +57,46 @@ enum Cell<'a> {
     Text(Option<&'a str>),
     /// A text of our own making.
     Word(Option<&'a str>),
+    /// A word, digits or a time, in which nothing needs quotes.
+    Plain(Option<&'a [u8]>),
     Number(Option<u64>),
-    Metadata(Option<&'a Metadata>),
+    Metadata(Option<ShownMetadata<'a>>),
 }
 
 /// The cells of a row, in the order of [`COLUMNS`].
 pub(super) struct Cells<'a>([Cell<'a>; COLUMNS.len()]);
 
 /// Makes cells of rows, the same for every form.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Cutter {
     started: Clock,
     finished: Clock,
-    digest: [u8; 64],
-}
-
-impl Default for Cutter {
-    fn default() -> Self {
-        Self {
-            started: Clock::default(),
-            finished: Clock::default(),
-            digest: [0; 64],
-        }
-    }
+    digest: Option<Hex>,
 }
 
 impl Cutter {
     pub(super) fn cells<'a>(&'a mut self, row: &'a Row<'_>) -> Cells<'a> {
         let started = row.started.map(|time| self.started.text(time));
         let finished = row.finished.map(|time| self.finished.text(time));
-        let digest = row.blake3.map(|digest| hex(digest, &mut self.digest));
+        self.digest = row.blake3.as_ref().map(Hex::of);
         Cells([
-            Cell::Text(Some(row.rule.as_str())),
-            Cell::Text(Some(row.path.as_str())),
+            Cell::Text(Some(row.rule)),
+            Cell::Text(Some(row.path)),
             Cell::Text(row.dataset_id.map(DatasetId::as_str)),
             Cell::Text(row.organization_id.map(OrganizationId::as_str)),
-            Cell::Word(Some(row.outcome.word())),
-            Cell::Text(row.file_id.map(FileId::as_str)),
+            Cell::Plain(Some(row.outcome.word().as_bytes())),
+            Cell::Text(row.file_id),
             Cell::Text(row.reason),
             Cell::Text(row.remote_name),
             Cell::Number(row.size),
             Cell::Text(row.content_type),
-            Cell::Word(digest),
+            Cell::Plain(self.digest.as_ref().map(Hex::as_bytes)),
             Cell::Metadata(row.metadata),
             Cell::Number(Some(row.attempts.into())),
             Cell::Number(row.http_status.map(u64::from)),
-            Cell::Word(row.request_id.map(AttemptId::as_str)),
-            Cell::Word(started),
-            Cell::Word(finished),
+            Cell::Word(row.request_id),
+            Cell::Plain(started.map(str::as_bytes)),
+            Cell::Plain(finished.map(str::as_bytes)),
             Cell::Text(row.returned_name),
             Cell::Text(row.returned_dataset),
         ])
@@ -140,15 +130,6 @@ impl Clock {
         self.text.push('Z');
         &self.text
     }
-}
-
-fn hex(digest: Digest, to: &mut [u8; 64]) -> &str {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in to.chunks_exact_mut(2).zip(digest.0) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    std::str::from_utf8(to).expect("digits")
 }
 
 /// One report's form, and how far it has come.
@@ -219,15 +200,29 @@ impl Form {
         if !std::mem::take(&mut self.is_empty) {
             to.extend_from_slice(self.between.as_bytes());
         }
-        for (key, cell) in self.keys.iter().zip(&cells.0) {
-            to.extend_from_slice(key.as_bytes());
-            if self.format == ReportFormat::Csv {
-                csv_cell(to, cell);
-            } else {
-                json_cell(to, cell, self.format);
-            }
+        match self.format {
+            ReportFormat::Csv => csv_row(to, cells),
+            ReportFormat::Json => self.json_row(to, cells, Some(&OBJECT)),
+            ReportFormat::JsonLines => self.json_row(to, cells, None),
         }
         to.extend_from_slice(self.behind.as_bytes());
+    }
+
+    fn json_row(&self, to: &mut Vec<u8>, cells: &Cells<'_>, layout: Option<&ObjectLayout>) {
+        for (key, cell) in self.keys.iter().zip(&cells.0) {
+            to.extend_from_slice(key.as_bytes());
+            json_cell(to, cell, layout);
+        }
+    }
+}
+
+fn csv_row(to: &mut Vec<u8>, cells: &Cells<'_>) {
+    let mut is_first = true;
+    for cell in &cells.0 {
+        if !std::mem::take(&mut is_first) {
+            to.push(b',');
+        }
+        csv_cell(to, cell);
     }
 }
 
@@ -238,50 +233,56 @@ fn csv_cell(to: &mut Vec<u8>, cell: &Cell<'_>) {
             csv_text(to, if runs { "'" } else { "" }, text.as_bytes());
         }
         Cell::Word(Some(word)) => csv_text(to, "", word.as_bytes()),
+        Cell::Plain(Some(text)) => to.extend_from_slice(text),
         Cell::Number(Some(number)) => json_value(to, number),
-        Cell::Metadata(Some(metadata)) => {
-            let mut text = Vec::new();
-            json_object(&mut text, metadata, &OBJECT_IN_LINE);
-            csv_text(to, "", &text);
-        }
-        Cell::Text(None) | Cell::Word(None) | Cell::Number(None) | Cell::Metadata(None) => {}
+        Cell::Metadata(Some(metadata)) => csv_text(to, "", metadata.as_json().as_bytes()),
+        Cell::Text(None)
+        | Cell::Word(None)
+        | Cell::Plain(None)
+        | Cell::Number(None)
+        | Cell::Metadata(None) => {}
     }
 }
 
 fn csv_text(to: &mut Vec<u8>, before: &str, text: &[u8]) {
-    let is_quoted = has(text, |byte| matches!(byte, b',' | b'"' | b'\n' | b'\r'));
+    let is_quoted = has(text, &CSV_SPECIAL);
     if !is_quoted {
         to.extend_from_slice(before.as_bytes());
         to.extend_from_slice(text);
         return;
     }
+    to.reserve(2 * text.len());
     to.push(b'"');
     to.extend_from_slice(before.as_bytes());
-    for part in text.split_inclusive(|byte| *byte == b'"') {
-        to.extend_from_slice(part);
-        if part.ends_with(b"\"") {
+    for byte in text {
+        if *byte == b'"' {
             to.push(b'"');
         }
+        to.push(*byte);
     }
     to.push(b'"');
 }
 
-fn json_cell(to: &mut Vec<u8>, cell: &Cell<'_>, format: ReportFormat) {
+fn json_cell(to: &mut Vec<u8>, cell: &Cell<'_>, layout: Option<&ObjectLayout>) {
     match cell {
         Cell::Text(Some(text)) | Cell::Word(Some(text)) => json_text(to, text),
+        Cell::Plain(Some(text)) => {
+            to.push(b'"');
+            to.extend_from_slice(text);
+            to.push(b'"');
+        }
         Cell::Number(Some(number)) => json_value(to, number),
-        Cell::Metadata(Some(metadata)) => {
-            let is_in_line = format == ReportFormat::JsonLines;
-            let layout = if is_in_line { &OBJECT_IN_LINE } else { &OBJECT };
-            json_object(to, metadata, layout);
-        }
-        Cell::Text(None) | Cell::Word(None) | Cell::Number(None) | Cell::Metadata(None) => {
-            to.extend_from_slice(b"null");
-        }
+        Cell::Metadata(Some(metadata)) => json_object(to, metadata.as_json(), layout),
+        Cell::Text(None)
+        | Cell::Word(None)
+        | Cell::Plain(None)
+        | Cell::Number(None)
+        | Cell::Metadata(None) => to.extend_from_slice(b"null"),
     }
 }
 
-/// What stands in an object: before its keys, between key and value, and behind the last value.
+/// What stands in an object that is not all in one line: before its keys, between key and value, and
+/// behind the last value.
 struct ObjectLayout {
     before: &'static str,
     between: &'static str,
@@ -294,34 +295,40 @@ const OBJECT: ObjectLayout = ObjectLayout {
     behind: "\n      ",
 };
 
-const OBJECT_IN_LINE: ObjectLayout = ObjectLayout {
-    before: "",
-    between: ":",
-    behind: "",
-};
-
-fn json_object(to: &mut Vec<u8>, metadata: &Metadata, layout: &ObjectLayout) {
-    to.push(b'{');
-    let mut is_first = true;
-    for (key, value) in metadata.shown() {
-        if !std::mem::take(&mut is_first) {
-            to.push(b',');
+/// Writes an object of texts that is all in one line, without white space between its parts.
+fn json_object(to: &mut Vec<u8>, object: &str, layout: Option<&ObjectLayout>) {
+    let Some(layout) = layout.filter(|_| object != "{}") else {
+        to.extend_from_slice(object.as_bytes());
+        return;
+    };
+    to.reserve(2 * object.len());
+    let mut is_text = false;
+    let mut bytes = object.bytes();
+    while let Some(byte) = bytes.next() {
+        match (byte, is_text) {
+            (b'{' | b',', false) => {
+                to.push(byte);
+                to.extend_from_slice(layout.before.as_bytes());
+            }
+            (b':', false) => to.extend_from_slice(layout.between.as_bytes()),
+            (b'}', false) => {
+                to.extend_from_slice(layout.behind.as_bytes());
+                to.push(byte);
+            }
+            (b'\\', true) => {
+                to.push(byte);
+                to.extend(bytes.next());
+            }
+            (byte, _) => {
+                is_text ^= byte == b'"';
+                to.push(byte);
+            }
         }
-        to.extend_from_slice(layout.before.as_bytes());
-        json_text(to, key);
-        to.extend_from_slice(layout.between.as_bytes());
-        json_text(to, value);
     }
-    if !is_first {
-        to.extend_from_slice(layout.behind.as_bytes());
-    }
-    to.push(b'}');
 }
 
 fn json_text(to: &mut Vec<u8>, text: &str) {
-    if has(text.as_bytes(), |byte| {
-        byte < b' ' || matches!(byte, b'"' | b'\\')
-    }) {
+    if has(text.as_bytes(), &JSON_SPECIAL) {
         return json_value(to, &text);
     }
     to.push(b'"');
@@ -333,10 +340,35 @@ fn json_value(to: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(to, value).expect("texts and numbers into memory");
 }
 
-/// Whether one of the bytes is meant. All are looked at, which takes less time than to stop.
-fn has(text: &[u8], is_meant: impl Fn(u8) -> bool) -> bool {
-    text.iter()
-        .fold(false, |found, byte| found | is_meant(*byte))
+/// Bytes that make quotes necessary in a CSV.
+const CSV_SPECIAL: [bool; 256] = marked(b",\"\n\r", 0);
+
+/// Bytes that a text in JSON cannot have as they are.
+const JSON_SPECIAL: [bool; 256] = marked(b"\"\\", b' ');
+
+/// Marks some bytes, and all below one.
+const fn marked(some: &[u8], end: u8) -> [bool; 256] {
+    let mut marks = [false; 256];
+    let mut at = 0;
+    while at < end as usize {
+        marks[at] = true;
+        at += 1;
+    }
+    let mut at = 0;
+    while at < some.len() {
+        marks[some[at] as usize] = true;
+        at += 1;
+    }
+    marks
+}
+
+/// Whether one of the bytes is marked. All are looked at, which takes less time than to stop.
+fn has(text: &[u8], marks: &[bool; 256]) -> bool {
+    let mut found = false;
+    for byte in text {
+        found |= marks[usize::from(*byte)];
+    }
+    found
 }
 
 #[cfg(test)]
@@ -347,7 +379,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::RunRow;
-    use crate::model::{JobEnd, Origin, Outcome, RuleName, SourcePath, Target};
+    use crate::model::{AttemptId, Digest, End, FileId, JobEnd, Metadata, Origin, Outcome, Target};
     use crate::report::{About, Counts, Printout, row_of_ledger};
 
     fn text() -> impl Strategy<Value = String> {
@@ -399,23 +431,51 @@ mod tests {
             texts in prop::array::uniform5(optional()),
             path in text(),
             size in prop::option::of(0_u64..1 << 50),
-            metadata in prop::option::of(prop::collection::vec((text(), text()), 0..3)),
-        ) -> RunRow {
+            metadata in prop::option::of(prop::collection::btree_map(text(), text(), 0..3)),
+        ) -> Kept {
             let [rule, dataset, organization, remote_name, content_type] = texts;
-            RunRow {
-                rule: RuleName::new(rule.unwrap_or_default()),
+            Kept {
+                rule: rule.unwrap_or_default(),
                 target: Arc::new(Target {
                     origin: Origin::new("sandbox"),
                     organization_id: organization.map(OrganizationId::new),
                     dataset_id: dataset.map(DatasetId::new),
                 }),
-                path: SourcePath::new(path),
+                path,
                 remote_name,
                 size,
-                content_type: content_type.map(Arc::from),
-                metadata: metadata.map(Metadata::open).map(Arc::new),
+                content_type,
+                metadata: metadata.map(Metadata::open),
                 end,
             }
+        }
+    }
+
+    /// What a row of a ledger refers to.
+    #[derive(Debug)]
+    struct Kept {
+        rule: String,
+        target: Arc<Target>,
+        path: String,
+        remote_name: Option<String>,
+        size: Option<u64>,
+        content_type: Option<String>,
+        metadata: Option<Metadata>,
+        end: JobEnd,
+    }
+
+    impl Kept {
+        fn row(&self) -> Row<'_> {
+            row_of_ledger(&RunRow {
+                rule: &self.rule,
+                target: &self.target,
+                path: &self.path,
+                remote_name: self.remote_name.as_deref(),
+                size: self.size,
+                content_type: self.content_type.as_deref(),
+                metadata: self.metadata.as_ref().map(Metadata::as_shown),
+                end: End::from(&self.end),
+            })
         }
     }
 
@@ -463,10 +523,7 @@ mod tests {
                 format!("'{text}")
             }
             Value::String(text) => text.clone(),
-            Value::Object(_) => row
-                .metadata
-                .map(Metadata::to_shown_json)
-                .unwrap_or_default(),
+            Value::Object(object) => serde_json::to_string(object).expect("an object"),
             number => number.to_string(),
         };
         COLUMNS.iter().map(cell).collect()
@@ -477,7 +534,7 @@ mod tests {
         fn what_is_written_row_by_row_is_what_a_naive_program_writes(
             found in prop::collection::vec(run_row(), 0..5), manifest in text()
         ) {
-            let rows: Vec<Row<'_>> = found.iter().map(row_of_ledger).collect();
+            let rows: Vec<Row<'_>> = found.iter().map(Kept::row).collect();
             let mut counts = Counts::default();
             for row in &rows {
                 counts.add(row);

@@ -6,8 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::ledger::{PlannedRow, RunRow};
 use crate::model::{
-    AttemptId, DatasetId, Difference, Digest, FileId, JobEnd, Metadata, OrganizationId, Outcome,
-    RuleName, SourcePath, Target,
+    DatasetId, Difference, Digest, End, JobEnd, OrganizationId, Outcome, ShownMetadata, Target,
 };
 use crate::plan::{Decision, Note, Plan, PlannedFile, PlannedRule, UploadReason};
 
@@ -16,9 +15,9 @@ use crate::plan::{Decision, Note, Plan, PlannedFile, PlannedRule, UploadReason};
 #[schemars(rename = "row")]
 pub struct Row<'a> {
     /// The rule that took it.
-    pub rule: &'a RuleName,
+    pub rule: &'a str,
     /// Its path below the folder that holds the state folder, else absolute.
-    pub path: &'a SourcePath,
+    pub path: &'a str,
     /// The dataset it goes to; null for the service's default dataset.
     pub dataset_id: Option<&'a DatasetId>,
     /// The organization it goes to; null for the key's own.
@@ -26,7 +25,7 @@ pub struct Row<'a> {
     /// What became of it.
     pub outcome: Outcome,
     /// The id the service gave it, also where an earlier run stored it.
-    pub file_id: Option<&'a FileId>,
+    pub file_id: Option<&'a str>,
     /// Why, in words for people; null where a file is stored and nothing is odd about that.
     pub reason: Option<&'a str>,
     /// The name it was, or would be, sent under.
@@ -38,13 +37,13 @@ pub struct Row<'a> {
     /// The BLAKE3 digest of its bytes, where they were read.
     pub blake3: Option<Digest>,
     /// The metadata that was, or would be, sent with it; secret values are `(hidden)`.
-    pub metadata: Option<&'a Metadata>,
+    pub metadata: Option<ShownMetadata<'a>>,
     /// Attempts in this run.
     pub attempts: u32,
     /// The last HTTP status that the service answered.
     pub http_status: Option<u16>,
     /// The last attempt's `X-Request-ID`; of a file in doubt, that of the attempt in question.
-    pub request_id: Option<&'a AttemptId>,
+    pub request_id: Option<&'a str>,
     /// When the first attempt began.
     #[serde(serialize_with = "milliseconds")]
     pub started: Option<Timestamp>,
@@ -138,53 +137,53 @@ pub fn row_of_plan<'a>(
     let rule = &rules[file.rule];
     let sending = file.sending.as_ref();
     let what = What {
-        rule: &rule.name,
-        path: &file.path,
+        rule: rule.name.as_str(),
+        path: file.path.as_str(),
         target: &rule.target,
         remote_name: sending.map(|s| s.remote_name.as_str()),
         size: file.stat.map(|stat| stat.size),
         content_type: sending.map(|s| s.content_type.as_str()),
-        metadata: sending.map(|s| &s.metadata),
+        metadata: sending.map(|s| s.metadata.as_shown()),
     };
-    what.ended(end)
+    what.ended(&End::from(end))
 }
 
 /// A row of a run, or of all files, as the ledger has it.
 #[must_use]
-pub fn row_of_ledger(row: &RunRow) -> Row<'_> {
+pub fn row_of_ledger<'a>(row: &RunRow<'a>) -> Row<'a> {
     let what = What {
-        rule: &row.rule,
-        path: &row.path,
-        target: &row.target,
-        remote_name: row.remote_name.as_deref(),
+        rule: row.rule,
+        path: row.path,
+        target: row.target,
+        remote_name: row.remote_name,
         size: row.size,
-        content_type: row.content_type.as_deref(),
-        metadata: row.metadata.as_deref(),
+        content_type: row.content_type,
+        metadata: row.metadata,
     };
     what.ended(&row.end)
 }
 
 /// What a row is about, wherever that was read.
 struct What<'a> {
-    rule: &'a RuleName,
-    path: &'a SourcePath,
+    rule: &'a str,
+    path: &'a str,
     target: &'a Target,
     remote_name: Option<&'a str>,
     size: Option<u64>,
     content_type: Option<&'a str>,
-    metadata: Option<&'a Metadata>,
+    metadata: Option<ShownMetadata<'a>>,
 }
 
 impl<'a> What<'a> {
-    fn ended(self, end: &'a JobEnd) -> Row<'a> {
+    fn ended(self, end: &End<'a>) -> Row<'a> {
         Row {
             rule: self.rule,
             path: self.path,
             dataset_id: self.target.dataset_id.as_ref(),
             organization_id: self.target.organization_id.as_ref(),
             outcome: end.outcome,
-            file_id: end.file_id.as_ref(),
-            reason: end.reason.as_deref(),
+            file_id: end.file_id,
+            reason: end.reason,
             remote_name: self.remote_name,
             size: self.size,
             content_type: self.content_type,
@@ -192,11 +191,11 @@ impl<'a> What<'a> {
             metadata: self.metadata,
             attempts: end.attempts,
             http_status: end.http_status,
-            request_id: end.request_id.as_ref(),
+            request_id: end.request_id,
             started: end.started,
             finished: end.finished,
-            returned_name: end.returned_name.as_deref(),
-            returned_dataset: end.returned_dataset.as_deref(),
+            returned_name: end.returned_name,
+            returned_dataset: end.returned_dataset,
             difference: end.difference,
         }
     }

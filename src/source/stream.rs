@@ -262,7 +262,7 @@ mod tests {
             links: Links::Never,
             listed: None,
         };
-        let survey = survey(&[want], folder.path(), &[]);
+        let survey = survey(&[want], folder.path(), &[], &Arc::default());
         let found = &survey.candidates.roots[0];
         let digest = Digest(*blake3::hash(&written).as_bytes());
         for here in 0..=6 {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 /// Rows of the smallest chunk, the last of a plan aside.
 const ROWS_MIN: usize = 16;
@@ -55,7 +55,9 @@ pub(super) struct Row<'a> {
 pub(super) struct Kept<'a> {
     #[serde(borrow)]
     pub(super) heads: Vec<Head<'a>>,
-    pub(super) metadata: Vec<Map<String, Value>>,
+    /// JSON objects.
+    #[serde(borrow)]
+    pub(super) metadata: Vec<&'a RawValue>,
     #[serde(borrow)]
     pub(super) rows: Vec<KeptRow<'a>>,
 }
@@ -295,8 +297,8 @@ mod tests {
                 assert_eq!(read.1.as_str(), path);
                 assert_eq!(text(&read.2), owned(written.remote_name));
                 assert_eq!(read.3, written.size);
-                let metadata = read.4.map(|at| Value::Object(kept.metadata[at].clone()));
-                assert_eq!(metadata.map(|m| m.to_string()), owned(written.metadata));
+                let metadata = read.4.map(|at| kept.metadata[at].get());
+                assert_eq!(metadata, written.metadata);
                 assert_eq!(text(&read.5), owned(written.file_id));
                 assert_eq!(text(&read.6), owned(written.blake3));
                 assert_eq!(text(&read.7), owned(written.attempt_id));

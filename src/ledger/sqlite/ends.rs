@@ -2,37 +2,38 @@
 //! a later run touched it, by following the run's own steps once.
 
 use std::cmp::Ordering;
+use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::read::{Failure, digest, impossible, time, unreadable};
+use super::chunks::KeptRow;
+use super::read::{Failure, digest, impossible, text_of, time, unreadable};
 use crate::ledger::{Relation, State};
-use crate::model::{AttemptId, FileId, JobEnd, Outcome};
+use crate::model::{End, FileId, JobEnd, Outcome};
 
 /// Steps past files that are in no row before the next row is looked for anew.
 const STEPS_MAX: usize = 4;
 
 /// How one file's row of a run stands.
-#[derive(Debug, Clone)]
-enum Fate {
+enum Fate<'a> {
     /// The run sent nothing of it.
     Unsent,
-    Ended(JobEnd),
+    Ended(End<'a>),
     /// A later step hides what the run did.
     Hidden,
 }
 
 /// Finds how the rows of one run ended.
 pub(super) struct Ends<'a> {
-    connection: &'a Connection,
-    run: i64,
     near: CachedStatement<'a>,
     latest: LatestColumns,
-    /// Whether files were taken out of the ledger since: what has no state now may have had one.
-    is_thinned: Option<bool>,
-    is_replayed: bool,
+    own: OwnSteps<'a>,
 }
+
+/// What takes rows one after the other, with the end of each; none where nothing was sent.
+pub(super) type TakeEnd<'a> =
+    &'a mut dyn FnMut(&KeptRow<'_>, Option<End<'_>>) -> Result<ControlFlow<()>, Failure>;
 
 impl<'a> Ends<'a> {
     pub(super) fn of(connection: &'a Connection, run: i64) -> rusqlite::Result<Self> {
@@ -42,77 +43,110 @@ impl<'a> Ends<'a> {
             LatestColumns::SQL
         );
         Ok(Self {
-            connection,
-            run,
             near: connection.prepare_cached(&near)?,
             latest: LatestColumns::default(),
-            is_thinned: None,
-            is_replayed: false,
+            own: OwnSteps {
+                connection,
+                run,
+                is_thinned: None,
+                is_replayed: false,
+            },
         })
     }
 
-    /// The ends of the files of some rows, by target and path; none where nothing was sent.
-    pub(super) fn look_up(
+    /// Goes through rows whose files were sent to one target, in the order of their paths, and rows
+    /// of which nothing was to be sent, which have none.
+    pub(super) fn each(
         &mut self,
-        sent: &[Option<(i64, &str)>],
-    ) -> Result<Vec<Option<JobEnd>>, Failure> {
-        let mut wanted: Vec<(i64, &str, usize)> = sent
-            .iter()
-            .enumerate()
-            .filter_map(|(index, key)| key.map(|(target, path)| (target, path, index)))
-            .collect();
-        wanted.sort_unstable();
-        let mut ends: Vec<Option<JobEnd>> = vec![None; sent.len()];
-        for of_target in wanted.chunk_by(|a, b| a.0 == b.0) {
-            let fates = self.fates(of_target)?;
-            for ((target, path, index), fate) in of_target.iter().zip(fates) {
-                ends[*index] = match fate {
-                    Some(Fate::Ended(end)) => Some(end),
-                    Some(Fate::Hidden) => self.replayed(*target, path)?,
-                    None if self.is_thinned()? => self.replayed(*target, path)?,
-                    Some(Fate::Unsent) | None => None,
-                };
-            }
-        }
-        Ok(ends)
-    }
-
-    /// The fates of files of one target, in the order of their paths; none of those that the ledger
-    /// does not know.
-    fn fates(&mut self, wanted: &[(i64, &str, usize)]) -> Result<Vec<Option<Fate>>, Failure> {
-        let mut fates: Vec<Option<Fate>> = Vec::with_capacity(wanted.len());
-        let Some((target, last, _)) = wanted.last() else {
-            return Ok(fates);
-        };
-        while let Some((_, path, _)) = wanted.get(fates.len()) {
+        target: i64,
+        rows: &[KeptRow<'_>],
+        is_sent: impl Fn(&KeptRow<'_>) -> bool,
+        take: TakeEnd<'_>,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let path_of = |row| is_sent(row).then(|| row.1.as_str());
+        let mut rows = rows.iter().map(|row| (row, path_of(row))).peekable();
+        let last = rows.clone().filter_map(|(_, path)| path).next_back();
+        while let Some((row, path)) = rows.peek() {
+            let Some(path) = path else {
+                if take(row, None)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                rows.next();
+                continue;
+            };
             let mut found = self.near.query(params![target, path, last])?;
             let mut steps = 0;
-            loop {
-                let Some(row) = found.next()? else {
-                    fates.resize(wanted.len(), None);
-                    break;
+            while rows.peek().is_some() && steps < STEPS_MAX {
+                let file = found.next()?;
+                let at = match &file {
+                    Some(file) => Some(file.get_ref(0)?.as_str().map_err(|_| no_path())?),
+                    None => None,
                 };
-                let path = row.get_ref(0)?.as_str().map_err(|_| no_path())?;
-                let next = |fates: &Vec<_>| wanted.get(fates.len()).map(|(_, path, _)| *path);
-                while next(&fates).is_some_and(|wanted| wanted < path) {
-                    fates.push(None);
-                }
-                if next(&fates) == Some(path) {
-                    let fate = self.latest.fate(row, self.run)?;
-                    // Names that are not UTF-8 may be shown alike.
-                    while next(&fates) == Some(path) {
-                        fates.push(Some(fate.clone()));
+                let is_before = |path: Option<&str>| match (path, at) {
+                    (Some(path), Some(at)) => path < at,
+                    _ => true,
+                };
+                while let Some((row, path)) = rows.next_if(|(_, path)| is_before(*path)) {
+                    let end = match path {
+                        Some(path) => self.own.end_without_state(&mut self.latest, target, path)?,
+                        None => None,
+                    };
+                    if take(row, end.as_ref().map(End::from))?.is_break() {
+                        return Ok(ControlFlow::Break(()));
                     }
-                    steps = 0;
-                } else {
-                    steps += 1;
                 }
-                if fates.len() == wanted.len() || steps == STEPS_MAX {
-                    break;
+                let Some((file, at)) = file.zip(at) else {
+                    continue;
+                };
+                steps += 1;
+                // Names that are not UTF-8 may be shown alike.
+                while let Some((row, path)) = rows.next_if(|(_, path)| path.is_none_or(|p| p == at))
+                {
+                    steps = 0;
+                    let replayed;
+                    let fate = match path {
+                        Some(_) => self.latest.fate(file, self.own.run)?,
+                        None => Fate::Unsent,
+                    };
+                    let end = match fate {
+                        Fate::Ended(end) => Some(end),
+                        Fate::Hidden => {
+                            replayed = self.own.replayed(&mut self.latest, target, at)?;
+                            replayed.as_ref().map(End::from)
+                        }
+                        Fate::Unsent => None,
+                    };
+                    if take(row, end)?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
             }
         }
-        Ok(fates)
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// What a run did of its own, whatever came later.
+struct OwnSteps<'a> {
+    connection: &'a Connection,
+    run: i64,
+    /// Whether files were taken out of the ledger since: what has no state now may have had one.
+    is_thinned: Option<bool>,
+    is_replayed: bool,
+}
+
+impl OwnSteps<'_> {
+    /// How a file ended that the ledger does not know.
+    fn end_without_state(
+        &mut self,
+        latest: &mut LatestColumns,
+        target: i64,
+        path: &str,
+    ) -> Result<Option<JobEnd>, Failure> {
+        if self.is_thinned()? {
+            return self.replayed(latest, target, path);
+        }
+        Ok(None)
     }
 
     fn is_thinned(&mut self) -> rusqlite::Result<bool> {
@@ -132,7 +166,12 @@ impl<'a> Ends<'a> {
     }
 
     /// How a file of the run ended, by the run's own steps.
-    fn replayed(&mut self, target: i64, path: &str) -> Result<Option<JobEnd>, Failure> {
+    fn replayed(
+        &mut self,
+        latest: &mut LatestColumns,
+        target: i64,
+        path: &str,
+    ) -> Result<Option<JobEnd>, Failure> {
         if !self.is_replayed {
             replay(self.connection, self.run)?;
             self.is_replayed = true;
@@ -152,7 +191,7 @@ impl<'a> Ends<'a> {
         if state == State::Withdrawn {
             return Ok(None);
         }
-        let mut end = self.latest.end(row, state)?;
+        let mut end = JobEnd::from(latest.end(row, state)?);
         end.attempts = row.get(LatestColumns::COUNT)?;
         end.started = super::read::optional_time(row, LatestColumns::COUNT + 1)?;
         Ok(Some(end))
@@ -304,74 +343,68 @@ pub(super) fn settle_later(
 /// What is read of a file and its latest step, whatever else is read with them.
 #[derive(Debug, Default)]
 pub(super) struct LatestColumns {
-    /// The second that was read last, as text and time: steps of a run lie in few seconds.
-    second: Option<(String, Timestamp)>,
+    started: LastSecond,
+    at: LastSecond,
 }
 
 impl LatestColumns {
     /// The columns, of a file's state `f` and the transition `t`.
-    pub(super) const SQL: &str = "f.path, f.state, f.attempt_id, t.state, t.attempt_id, \
-                                  t.run_number, t.settled_by IS NOT NULL, t.attempt_number, t.at, \
-                                  t.started_at, t.blake3, t.file_id, t.http_status, \
-                                  t.returned_name, t.returned_dataset, t.reason";
+    pub(super) const SQL: &str = "f.path, f.state,                                   f.state = t.state AND f.attempt_id = t.attempt_id, t.state,                                   t.attempt_id, t.run_number, t.settled_by IS NOT NULL,                                   t.attempt_number, t.at, t.started_at, t.blake3, t.file_id,                                   t.http_status, t.returned_name, t.returned_dataset, t.reason";
 
     /// How many they are.
     pub(super) const COUNT: usize = 16;
 
     /// The file's state; an error where its latest step is another one's.
     pub(super) fn state(row: &Row<'_>) -> Result<State, Failure> {
-        let text = |column: usize| -> rusqlite::Result<Option<&str>> {
-            Ok(row.get_ref(column)?.as_str_or_null()?)
-        };
-        let word = text(1)?.unwrap_or_default();
-        let wrong = |what: String| match text(0) {
+        let word = text_of(row, 1)?.unwrap_or_default();
+        let wrong = |what: String| match text_of(row, 0) {
             Ok(path) => impossible(path.unwrap_or_default().to_owned(), what),
             Err(error) => error.into(),
         };
         let Some(state) = State::of_word(word) else {
             return Err(wrong(format!("\"{word}\" is no state")));
         };
-        if text(3)? != Some(word) || text(2)? != text(4)? {
-            let step = text(3)?.unwrap_or_default();
+        if !row.get::<_, bool>(2)? {
+            let step = text_of(row, 3)?.unwrap_or_default();
             return Err(wrong(format!("it is {word}, and its latest step {step}")));
         }
         Ok(state)
     }
 
-    pub(super) fn reason(row: &Row<'_>) -> rusqlite::Result<Option<String>> {
-        row.get(15)
+    pub(super) fn reason<'a>(row: &'a Row<'_>) -> rusqlite::Result<Option<&'a str>> {
+        text_of(row, 15)
     }
 
     pub(super) fn at(&mut self, row: &Row<'_>) -> rusqlite::Result<Timestamp> {
-        self.time(row, 8)
+        self.at.time(row, 8)
     }
 
     /// How the attempt ended whose step it is.
-    pub(super) fn end(&mut self, row: &Row<'_>, state: State) -> rusqlite::Result<JobEnd> {
-        Ok(JobEnd {
+    pub(super) fn end<'a>(&mut self, row: &'a Row<'_>, state: State) -> rusqlite::Result<End<'a>> {
+        Ok(End {
             outcome: state.outcome(),
             reason: match state {
-                State::Opened => Some(JobEnd::CUT_BEFORE_SENT.to_owned()),
-                State::Committing => Some(JobEnd::CUT_BEFORE_ANSWER.to_owned()),
+                State::Opened => Some(JobEnd::CUT_BEFORE_SENT),
+                State::Committing => Some(JobEnd::CUT_BEFORE_ANSWER),
                 _ => Self::reason(row)?,
             },
             difference: None,
-            file_id: text_of(row, 11)?.map(FileId::new),
+            file_id: text_of(row, 11)?,
             digest: digest(row, 10)?,
             attempts: row.get(7)?,
             http_status: row.get(12)?,
-            request_id: text_of(row, 4)?.map(AttemptId::new),
-            started: Some(self.time(row, 9)?),
+            request_id: text_of(row, 4)?,
+            started: Some(self.started.time(row, 9)?),
             finished: match state {
                 State::Opened | State::Committing => None,
                 _ => Some(self.at(row)?),
             },
-            returned_name: row.get(13)?,
-            returned_dataset: row.get(14)?,
+            returned_name: text_of(row, 13)?,
+            returned_dataset: text_of(row, 14)?,
         })
     }
 
-    fn fate(&mut self, row: &Row<'_>, run: i64) -> Result<Fate, Failure> {
+    fn fate<'a>(&mut self, row: &'a Row<'_>, run: i64) -> Result<Fate<'a>, Failure> {
         let state = Self::state(row)?;
         let is_settled: bool = row.get(6)?;
         Ok(match row.get::<_, i64>(5)?.cmp(&run) {
@@ -383,10 +416,16 @@ impl LatestColumns {
             Ordering::Equal | Ordering::Greater => Fate::Hidden,
         })
     }
+}
 
+/// The second of the time that was read last, as text and time: steps of a run lie in few seconds.
+#[derive(Debug, Default)]
+struct LastSecond(Option<(String, Timestamp)>);
+
+impl LastSecond {
     fn time(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
         let text = row.get_ref(column)?.as_str()?;
-        if let Some((second, time)) = &self.second
+        if let Some((second, time)) = &self.0
             && let Some(rest) = text.strip_prefix(&**second)
             && let Some(nanoseconds) = nanoseconds(rest)
         {
@@ -399,7 +438,7 @@ impl LatestColumns {
         ) && text.ends_with('Z')
             && time >= Timestamp::UNIX_EPOCH
         {
-            self.second = Some((second.to_owned(), whole));
+            self.0 = Some((second.to_owned(), whole));
         }
         Ok(time)
     }
@@ -421,10 +460,6 @@ fn nanoseconds(rest: &str) -> Option<i64> {
     }
     let missing = u32::try_from(9 - digits.len()).ok()?;
     Some(number * 10_i64.pow(missing))
-}
-
-fn text_of<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a str>> {
-    Ok(row.get_ref(column)?.as_str_or_null()?)
 }
 
 fn no_path() -> rusqlite::Error {

@@ -232,14 +232,18 @@ pub(super) fn targets(connection: &Connection) -> rusqlite::Result<HashMap<i64, 
 pub(super) fn target_of(
     targets: &HashMap<i64, Arc<Target>>,
     id: i64,
-) -> rusqlite::Result<Arc<Target>> {
-    let found = targets.get(&id).cloned();
+) -> rusqlite::Result<&Arc<Target>> {
+    let found = targets.get(&id);
     found.ok_or_else(|| unreadable(0, "no target of this ledger"))
 }
 
+pub(super) fn text_of<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a str>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?)
+}
+
 pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| Digest::parse(&text).ok_or_else(|| unreadable(column, "no BLAKE3 digest")))
+    text_of(row, column)?
+        .map(|text| Digest::parse(text).ok_or_else(|| unreadable(column, "no BLAKE3 digest")))
         .transpose()
 }
 

@@ -1,17 +1,15 @@
 //! The rows of reports, handed over as they are read: a chunk of the plan at a time.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::chunks::{Head, Kept, KeptRow, Text};
 use super::ends::{Ends, LatestColumns, settle_later};
-use super::read::{Failure, RUN_COLUMNS, run, target_of, targets, unreadable};
+use super::read::{Failure, RUN_COLUMNS, run, target_of, targets, text_of, unreadable};
 use crate::ledger::{RunRow, State, Take};
-use crate::model::{
-    AttemptId, Digest, FileId, JobEnd, Metadata, Outcome, RuleName, RunId, SourcePath, Target,
-};
+use crate::model::{Digest, End, JobEnd, Metadata, Outcome, RunId, ShownMetadata, Target};
 
 pub(super) fn each_row(connection: &Connection, id: &RunId, take: Take<'_>) -> Result<(), Failure> {
     let _view = one_state(connection)?;
@@ -40,105 +38,157 @@ pub(super) fn each_row(connection: &Connection, id: &RunId, take: Take<'_>) -> R
     while let Some(part) = found.next()? {
         let text = part.get_ref(0)?.as_str().map_err(|_| no_chunk())?;
         let chunk: Kept<'_> = serde_json::from_str(text).map_err(|_| no_chunk())?;
-        let heads: Vec<SharedHead> = chunk
-            .heads
-            .iter()
-            .map(|head| SharedHead::of(head, |id| target_of(&targets, id)))
-            .collect::<rusqlite::Result<_>>()?;
-        let metadata: Vec<Arc<Metadata>> = chunk
-            .metadata
-            .into_iter()
-            .map(|fields| Metadata::from_fields(fields).map(Arc::new))
-            .collect::<Option<_>>()
-            .ok_or_else(no_chunk)?;
-        let sent = chunk.rows.iter().map(|row| {
-            let head = heads.get(row.0).ok_or_else(no_chunk)?;
-            Ok(head.is_sent.then(|| (head.target_id, row.1.as_str())))
-        });
-        let sent: Vec<Option<(i64, &str)>> = sent.collect::<rusqlite::Result<_>>()?;
-        let known = ends.look_up(&sent)?;
-        for (row, known) in chunk.rows.iter().zip(known) {
-            let head = &heads[row.0];
-            let mut end = match known {
+        let shared = Shared::of(&chunk, &targets)?;
+        let mut take_row = |row: &KeptRow<'_>, end: Option<End<'_>>| {
+            let head = &shared.heads[row.0];
+            let end = match end {
                 Some(end) => end,
                 None => head.planned_end(row, &unattempted)?,
             };
-            settle_later(connection, head.target_id, &mut end)?;
-            let row = head.row(row, &metadata, end)?;
-            if take(row).is_break() {
+            if end.outcome == Outcome::InDoubt {
+                let mut doubt = JobEnd::from(end);
+                settle_later(connection, head.target_id, &mut doubt)?;
+                return Ok(take(shared.row(row, End::from(&doubt))));
+            }
+            Ok(take(shared.row(row, end)))
+        };
+        let is_sent = |row: &KeptRow<'_>| shared.heads[row.0].is_sent;
+        let mut rest = chunk.rows.as_slice();
+        while !rest.is_empty() {
+            let (target, rows) = shared.looked_up_together(rest);
+            if ends.each(target, rows, is_sent, &mut take_row)?.is_break() {
                 return Ok(());
             }
+            rest = &rest[rows.len()..];
         }
     }
     Ok(())
 }
 
-/// What rows of a chunk share, as rows have it.
-struct SharedHead {
-    rule: RuleName,
+/// What rows of a chunk share, as rows have it. Every row's is there.
+struct Shared<'a> {
+    heads: Vec<SharedHead<'a>>,
+    metadata: Vec<Written<'a>>,
+}
+
+struct SharedHead<'a> {
+    rule: &'a str,
     target_id: i64,
-    target: Arc<Target>,
+    target: &'a Arc<Target>,
     /// Rows that were never to be sent share the path of one that was.
     is_sent: bool,
     outcome: Outcome,
-    reason: Option<String>,
-    content_type: Option<Arc<str>>,
+    reason: Option<&'a str>,
+    content_type: Option<&'a str>,
 }
 
-impl SharedHead {
-    fn of(
-        head: &Head<'_>,
-        target_of: impl FnOnce(i64) -> rusqlite::Result<Arc<Target>>,
-    ) -> rusqlite::Result<Self> {
+impl<'a> Shared<'a> {
+    fn of(chunk: &'a Kept<'_>, targets: &'a HashMap<i64, Arc<Target>>) -> rusqlite::Result<Self> {
+        let (heads, metadata) = (chunk.heads.iter(), chunk.metadata.iter());
+        let shared = Self {
+            heads: heads
+                .map(|head| SharedHead::of(head, targets))
+                .collect::<rusqlite::Result<_>>()?,
+            metadata: metadata
+                .map(|object| Written::of(object.get()).ok_or_else(no_chunk))
+                .collect::<rusqlite::Result<_>>()?,
+        };
+        let (heads, metadata) = (shared.heads.len(), shared.metadata.len());
+        let is_whole = |row: &KeptRow<'_>| row.0 < heads && row.4.is_none_or(|at| at < metadata);
+        let are_whole = chunk.rows.iter().all(is_whole);
+        are_whole.then_some(shared).ok_or_else(no_chunk)
+    }
+
+    /// The first rows, as far as those that were sent went to one target and are in the order of
+    /// their paths.
+    fn looked_up_together<'r, 'k>(&self, rows: &'r [KeptRow<'k>]) -> (i64, &'r [KeptRow<'k>]) {
+        let mut last: Option<(i64, &str)> = None;
+        for (index, row) in rows.iter().enumerate() {
+            let head = &self.heads[row.0];
+            if !head.is_sent {
+                continue;
+            }
+            let path = row.1.as_str();
+            if last.is_some_and(|(target, last)| target != head.target_id || path < last) {
+                return (last.map_or(0, |(target, _)| target), &rows[..index]);
+            }
+            last = Some((head.target_id, path));
+        }
+        (last.map_or(0, |(target, _)| target), rows)
+    }
+
+    fn row<'r>(&'r self, row: &'r KeptRow<'_>, end: End<'r>) -> RunRow<'r> {
+        let head = &self.heads[row.0];
+        RunRow {
+            rule: head.rule,
+            target: head.target,
+            path: row.1.as_str(),
+            remote_name: row.2.as_ref().map(Text::as_str),
+            size: row.3,
+            content_type: head.content_type,
+            metadata: row.4.map(|at| self.metadata[at].as_shown()),
+            end,
+        }
+    }
+}
+
+/// An object of texts.
+enum Written<'a> {
+    AsShown(ShownMetadata<'a>),
+    /// By hand, maybe.
+    Otherwise(Metadata),
+}
+
+impl<'a> Written<'a> {
+    fn of(object: &'a str) -> Option<Self> {
+        match ShownMetadata::of_json(object) {
+            Some(shown) => Some(Self::AsShown(shown)),
+            None => Metadata::from_json(object).map(Self::Otherwise),
+        }
+    }
+
+    fn as_shown(&self) -> ShownMetadata<'_> {
+        match self {
+            Self::AsShown(shown) => *shown,
+            Self::Otherwise(metadata) => metadata.as_shown(),
+        }
+    }
+}
+
+impl<'a> SharedHead<'a> {
+    fn of(head: &'a Head<'_>, targets: &'a HashMap<i64, Arc<Target>>) -> rusqlite::Result<Self> {
         let mut outcomes = Outcome::ALL.into_iter();
         Ok(Self {
-            rule: RuleName::new(&*head.rule),
+            rule: &head.rule,
             target_id: head.target_id,
-            target: target_of(head.target_id)?,
+            target: target_of(targets, head.target_id)?,
             is_sent: matches!(&*head.decision, "upload" | "hold"),
             outcome: outcomes
                 .find(|outcome| outcome.word() == head.outcome)
                 .ok_or_else(|| unreadable(0, "no outcome"))?,
-            reason: head.reason.clone().map(Cow::into_owned),
-            content_type: head.content_type.as_deref().map(Arc::from),
+            reason: head.reason.as_deref(),
+            content_type: head.content_type.as_deref(),
         })
     }
 
     /// What the plan alone says of a row's end.
-    fn planned_end(&self, row: &KeptRow<'_>, unattempted: &str) -> rusqlite::Result<JobEnd> {
-        let reason = match self.outcome {
-            Outcome::NotAttempted => Some(unattempted.to_owned()),
-            _ => self.reason.clone(),
-        };
+    fn planned_end<'r>(
+        &'r self,
+        row: &'r KeptRow<'_>,
+        unattempted: &'r str,
+    ) -> rusqlite::Result<End<'r>> {
         let digest = row.6.as_ref().map(|hex| {
             Digest::parse(hex.as_str()).ok_or_else(|| unreadable(0, "no BLAKE3 digest"))
         });
-        Ok(JobEnd {
-            file_id: row.5.as_ref().map(|id| FileId::new(id.as_str())),
+        Ok(End {
+            reason: match self.outcome {
+                Outcome::NotAttempted => Some(unattempted),
+                _ => self.reason,
+            },
+            file_id: row.5.as_ref().map(Text::as_str),
             digest: digest.transpose()?,
-            request_id: row.7.as_ref().map(|id| AttemptId::new(id.as_str())),
-            ..JobEnd::without_attempt(self.outcome, reason)
-        })
-    }
-
-    fn row(
-        &self,
-        row: &KeptRow<'_>,
-        metadata: &[Arc<Metadata>],
-        end: JobEnd,
-    ) -> rusqlite::Result<RunRow> {
-        let metadata = row
-            .4
-            .map(|place| metadata.get(place).cloned().ok_or_else(no_chunk));
-        Ok(RunRow {
-            rule: self.rule.clone(),
-            target: Arc::clone(&self.target),
-            path: SourcePath::new(row.1.as_str()),
-            remote_name: row.2.as_ref().map(|name| Text::as_str(name).to_owned()),
-            size: row.3,
-            content_type: self.content_type.clone(),
-            metadata: metadata.transpose()?,
-            end,
+            request_id: row.7.as_ref().map(Text::as_str),
+            ..End::without_attempt(self.outcome)
         })
     }
 }
@@ -158,27 +208,29 @@ pub(super) fn each_file(connection: &Connection, take: Take<'_>) -> Result<(), F
     let more = LatestColumns::COUNT;
     while let Some(row) = found.next()? {
         let state = LatestColumns::state(row)?;
-        let file_id = row.get::<_, Option<String>>(more + 4)?.map(FileId::new);
         let end = if state == State::Withdrawn {
-            JobEnd {
-                file_id,
-                ..JobEnd::without_attempt(state.outcome(), LatestColumns::reason(row)?)
+            End {
+                reason: LatestColumns::reason(row)?,
+                ..End::without_attempt(state.outcome())
             }
         } else {
-            let mut end = latest.end(row, state)?;
-            end.file_id = file_id;
-            end.finished = Some(latest.at(row)?);
-            end
+            End {
+                finished: Some(latest.at(row)?),
+                ..latest.end(row, state)?
+            }
         };
         let row = RunRow {
-            rule: RuleName::new(row.get::<_, String>(more + 1)?),
+            rule: text_of(row, more + 1)?.unwrap_or_default(),
             target: target_of(&targets, row.get(more)?)?,
-            path: SourcePath::new(row.get::<_, String>(0)?),
-            remote_name: row.get(more + 2)?,
+            path: text_of(row, 0)?.unwrap_or_default(),
+            remote_name: text_of(row, more + 2)?,
             size: row.get::<_, Option<i64>>(more + 3)?.map(i64::cast_unsigned),
             content_type: None,
             metadata: None,
-            end,
+            end: End {
+                file_id: text_of(row, more + 4)?,
+                ..end
+            },
         };
         if take(row).is_break() {
             return Ok(());

@@ -721,23 +721,49 @@ fn count(ledger: &SqliteLedger, table: &str) -> i64 {
     count.expect("counted")
 }
 
-fn try_rows(ledger: &SqliteLedger, run: &str) -> Result<Vec<RunRow>, LedgerError> {
+/// A row of a run that is kept.
+#[derive(Debug, PartialEq)]
+struct Row {
+    rule: String,
+    target: Arc<Target>,
+    path: SourcePath,
+    size: Option<u64>,
+    content_type: Option<String>,
+    metadata: Option<String>,
+    end: JobEnd,
+}
+
+impl Row {
+    fn of(row: &RunRow<'_>) -> Self {
+        Self {
+            rule: row.rule.to_owned(),
+            target: Arc::clone(row.target),
+            path: SourcePath::new(row.path),
+            size: row.size,
+            content_type: row.content_type.map(str::to_owned),
+            metadata: row.metadata.map(|shown| shown.as_json().to_owned()),
+            end: row.end.into(),
+        }
+    }
+}
+
+fn try_rows(ledger: &SqliteLedger, run: &str) -> Result<Vec<Row>, LedgerError> {
     let mut rows = Vec::new();
     ledger.each_row(&RunId::new(run), &mut |row| {
-        rows.push(row);
+        rows.push(Row::of(&row));
         ControlFlow::Continue(())
     })?;
     Ok(rows)
 }
 
-fn rows(ledger: &SqliteLedger, run: &str) -> Vec<RunRow> {
+fn rows(ledger: &SqliteLedger, run: &str) -> Vec<Row> {
     try_rows(ledger, run).expect("a history that can be")
 }
 
-fn files(ledger: &SqliteLedger) -> Vec<RunRow> {
+fn files(ledger: &SqliteLedger) -> Vec<Row> {
     let mut files = Vec::new();
     let each = ledger.each_file(&mut |row| {
-        files.push(row);
+        files.push(Row::of(&row));
         ControlFlow::Continue(())
     });
     each.expect("a history that can be");
@@ -794,7 +820,7 @@ fn every_runs_rows_can_be_had_again_and_equal_plans_are_kept_once() {
     let row = &rows(&ledger, "run-2")[0];
     assert_eq!(row.end.started, Some(time(990)));
     assert_eq!((row.end.attempts, row.size), (1, Some(3)));
-    assert_eq!(row.metadata.as_deref(), Some(&first.metadata));
+    assert_eq!(row.metadata.as_deref(), Some(first.metadata.shown_json()));
     assert_eq!(row.target, target("d"));
 }
 
@@ -843,8 +869,7 @@ fn the_rows_that_version_3_kept_one_by_one_are_had_again() {
             assert_eq!(row.end.file_id.is_some(), row.end.outcome != Rejected);
             assert_eq!(row.size, Some(2));
             assert_eq!(row.content_type.as_deref(), Some("text/plain"));
-            let metadata = row.metadata.expect("some");
-            assert_eq!(metadata.to_shown_json(), r#"{"vendor":"acme"}"#);
+            assert_eq!(row.metadata.as_deref(), Some(r#"{"vendor":"acme"}"#));
         }
     }
     assert_eq!(count(&ledger, "plans"), 3, "the last two runs had one plan");
@@ -886,6 +911,40 @@ fn a_plan_that_no_run_has_any_more_goes_with_what_was_only_its() {
 }
 
 #[test]
+fn a_row_that_was_not_to_be_sent_ends_as_planned_beside_one_that_was() {
+    use Outcome::{Failed, NotAttempted, Skipped, Stored};
+    let (_folder, mut ledger) = fresh();
+    let plan = [
+        ("a", "skip", Skipped),
+        ("b", "upload", NotAttempted),
+        ("b", "conflict", Failed),
+        // A name that is shown alike.
+        ("b", "upload", NotAttempted),
+        ("c", "skip", Skipped),
+        ("d", "upload", NotAttempted),
+        ("a", "upload", NotAttempted),
+    ];
+    begin(&mut ledger, "run-2", &Planned::new(&plan).rows());
+    for (path, attempt) in [("a", "1"), ("b", "2"), ("d", "3")] {
+        for state in [State::Committing, State::Stored] {
+            let step = Transition {
+                run: RunId::new("run-2"),
+                ..transition(path, attempt, state)
+            };
+            ledger.write(&[Entry::Step(step)]).expect("legal");
+        }
+    }
+    let ends: Vec<Outcome> = rows(&ledger, "run-2")
+        .iter()
+        .map(|row| row.end.outcome)
+        .collect();
+    assert_eq!(
+        ends,
+        [Skipped, Stored, Failed, Stored, Skipped, Stored, Stored]
+    );
+}
+
+#[test]
 fn who_has_enough_rows_gets_no_more() {
     let (_folder, mut ledger) = fresh();
     let plan = [
@@ -903,7 +962,7 @@ fn who_has_enough_rows_gets_no_more() {
         }
     }
     let mut taken = 0;
-    let mut take = |_| {
+    let mut take = |_: RunRow<'_>| {
         taken += 1;
         ControlFlow::Break(())
     };

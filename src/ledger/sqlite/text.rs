@@ -1,47 +1,21 @@
-//! Times, numbers and digests as texts of the ledger, of which every upload has many: without the
+//! Times and numbers as texts of the ledger, of which every upload has many: without the
 //! machinery of formatting.
 
 use jiff::Timestamp;
 
-use crate::model::Digest;
+pub(super) use crate::model::Hex;
 
-/// Every pair of hexadecimal digits.
-const HEX: [[u8; 2]; 256] = pairs(16);
-
-/// Every pair of decimal ones.
-const DECIMAL: [[u8; 2]; 100] = pairs(10);
-
-const fn pairs<const N: usize>(base: usize) -> [[u8; 2]; N] {
-    let digits = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; N];
+/// Every pair of decimal digits.
+const DECIMAL: [[u8; 2]; 100] = {
+    let digits = b"0123456789";
+    let mut pairs = [[0; 2]; 100];
     let mut at = 0;
-    while at < N {
-        pairs[at] = [digits[at / base], digits[at % base]];
+    while at < pairs.len() {
+        pairs[at] = [digits[at / 10], digits[at % 10]];
         at += 1;
     }
     pairs
-}
-
-/// Hexadecimal digits of a digest.
-pub(super) struct Hex([u8; 64]);
-
-impl Hex {
-    pub(super) fn of(digest: &Digest) -> Self {
-        let mut text = [0; 64];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(digest.0) {
-            [pair[0], pair[1]] = HEX[usize::from(byte)];
-        }
-        Self(text)
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        as_text(&self.0)
-    }
-}
+};
 
 /// Appends a time as `jiff` writes it.
 pub(super) fn push_time(text: &mut Vec<u8>, at: Timestamp) {
@@ -152,11 +126,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn times_numbers_and_digests_read_as_they_always_did(
+        fn times_and_numbers_read_as_they_always_did(
             second in -100_000_000_000_i64..=253_402_207_200,
             fraction in -999_999_999..=999_999_999,
             digits in 0_u32..9,
-            bytes in any::<[u8; 32]>(),
             any in any::<i64>(),
         ) {
             let fraction = fraction / 10_i32.pow(digits) * 10_i32.pow(digits);
@@ -168,8 +141,6 @@ mod tests {
                 push_number(&mut text, number);
                 prop_assert_eq!(as_text(&text), number.to_string());
             }
-            let hex = Hex::of(&Digest(bytes));
-            prop_assert_eq!(hex.as_str(), Digest(bytes).to_string());
         }
     }
 }
