@@ -27,6 +27,11 @@ use crate::verify::{Sample, tells};
 /// Files up to this size are read whole and sent in one write; larger ones are streamed.
 const WHOLE_MAX: u64 = 64 * 1024;
 
+/// Files larger than this are noted in the ledger when they begin to be sent: a run that dies in
+/// the middle of one has said so. Smaller ones are over in a moment, and the note would be a row of
+/// the two that each of them takes.
+const NOTED_FROM: u64 = 1024 * 1024;
+
 /// How long the body of a streamed file is held back once its request's head is on its way, where
 /// no round trip was measured, and within which limits it follows one that was. A service that
 /// refuses by the head alone (401, 413) often closes the connection at once, and bytes that arrive
@@ -324,9 +329,11 @@ impl<'a> Attempt<'a> {
     }
 
     async fn streamed(&self, envelope: Envelope) -> Attempted {
-        // Nobody waits for it: it is durable before the gate's row.
-        let opened = self.step(State::Opened, self.read_at);
-        self.run.parts.ledger.note(opened);
+        if self.upload.stat.size > NOTED_FROM {
+            // Nobody waits for it: it is durable before the gate's row.
+            let opened = self.step(State::Opened, self.read_at);
+            self.run.parts.ledger.note(opened);
+        }
         let (body, feeder, progress) = Body::fed(envelope.length(self.upload.stat.size));
         let client = self.run.parts.client;
         let request = client.send(&envelope.content_type, &self.id, body, &progress);
