@@ -126,7 +126,7 @@ impl Bench {
             let mut boundary = 0;
             self.time(&format!("multipart: a form, {what} name"), 1, || {
                 boundary += 1;
-                let envelope = Envelope::new(black_box(&form), boundary);
+                let envelope = Envelope::new(black_box(&form), boundary, Vec::new());
                 envelope.head.len() + envelope.tail.len()
             });
         }

@@ -145,6 +145,7 @@ impl World {
                 metadata: &Metadata::open(metadata),
             },
             7,
+            Vec::new(),
         );
         let bytes = [&envelope.head[..], content.as_bytes(), &envelope.tail].concat();
         let (body, progress) = Body::whole(bytes.into());

@@ -53,12 +53,14 @@ impl Boundary {
 }
 
 impl Envelope {
-    /// Encodes a form. The boundary must not occur in the file: 128 random bits see to that.
+    /// Encodes a form, its head at the end of a buffer. The boundary must not occur in the file: 128
+    /// random bits see to that.
     #[must_use]
-    pub fn new(form: &Form<'_>, boundary: u128) -> Self {
+    pub fn new(form: &Form<'_>, boundary: u128, buffer: Vec<u8>) -> Self {
         let boundary = Boundary::new(boundary);
         let boundary = boundary.as_str();
-        let mut head = Vec::with_capacity(HEAD_USUAL);
+        let mut head = buffer;
+        head.reserve(HEAD_USUAL);
         let mut add = |parts: &[&str]| {
             for part in parts {
                 head.extend_from_slice(part.as_bytes());
@@ -127,7 +129,7 @@ mod tests {
             content_type: &ContentType::of_name("x.txt"),
             metadata: &metadata,
         };
-        let envelope = Envelope::new(&form, 0xabc);
+        let envelope = Envelope::new(&form, 0xabc, Vec::new());
         let text = String::from_utf8(envelope.head.clone()).expect("UTF-8");
         let b =
             "--roe-batch-00000000000000000000000000000abc\r\nContent-Disposition: form-data; name=";
@@ -156,7 +158,7 @@ mod tests {
             content_type: &ContentType::of_name("x"),
             metadata: &Metadata::default(),
         };
-        let head = Envelope::new(&form, 1).head;
+        let head = Envelope::new(&form, 1, Vec::new()).head;
         let text = String::from_utf8(head).expect("UTF-8");
         assert_eq!(text.matches("name=").count(), 2, "{text}");
     }

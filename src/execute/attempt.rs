@@ -250,10 +250,12 @@ impl<'a> Attempt<'a> {
             content_type: &self.upload.sending.content_type,
             metadata: &metadata,
         };
-        let envelope = Envelope::new(&form, self.run.parts.chance.boundary());
+        let boundary = self.run.parts.chance.boundary();
         if is_read_whole(self.upload.stat.size) {
+            let envelope = Envelope::new(&form, boundary, self.run.bodies.take());
             self.whole(envelope, turn).await
         } else {
+            let envelope = Envelope::new(&form, boundary, Vec::new());
             // Apart: small files would be moved about with room for all that it needs.
             (Box::pin(self.streamed(envelope)).await, turn)
         }
@@ -270,7 +272,7 @@ impl<'a> Attempt<'a> {
             content_type,
         } = envelope;
         let stat = self.upload.stat;
-        head.reserve_exact(usize::try_from(stat.size).unwrap_or(0) + tail.len());
+        head.reserve(usize::try_from(stat.size).unwrap_or(0) + tail.len());
         let file = self.upload.file;
         let read = self.run.parts.readers.ask(Wanted {
             root: file.root,
@@ -281,7 +283,7 @@ impl<'a> Attempt<'a> {
         let (bytes, digest) = match read.await.unwrap_or_else(|_| Err(no_reader())) {
             Ok((mut bytes, digest)) => {
                 bytes.extend_from_slice(&tail);
-                (Bytes::from(bytes), digest)
+                (self.run.bodies.lend(bytes), digest)
             }
             Err(error) => return (Attempted::Unreadable(error), turn),
         };

@@ -5,6 +5,7 @@
 
 mod after;
 mod attempt;
+mod bodies;
 mod ends;
 mod preflight;
 mod settle;
@@ -22,6 +23,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::Instant;
@@ -37,6 +39,7 @@ use crate::plan::{Action, Decision, Plan, PlannedFile, Upload, UploadReason};
 use crate::source::{Buffers, Readers, Roots};
 
 use self::attempt::{Attempt, Attempted, WITHDRAWN, is_read_whole};
+use self::bodies::Bodies;
 use self::ends::Bits;
 pub use self::ends::{Ends, RowEnd};
 pub use self::settle::{Doubts, Past};
@@ -125,6 +128,7 @@ pub async fn execute(parts: Parts<'_>) -> Ends {
         in_hand: Cell::new(0),
         streams: Semaphore::new(STREAMS_MAX),
         buffers: Buffers::default(),
+        bodies: Bodies::default(),
         news: Notify::new(),
         answered: RefCell::default(),
         failing: RefCell::default(),
@@ -140,18 +144,27 @@ pub async fn execute(parts: Parts<'_>) -> Ends {
         failed: Cell::new(0),
         parts,
     };
-    let uploads = futures::stream::iter(jobs).for_each_concurrent(run.under_way_max(), |index| {
-        let run = &run;
-        async move {
+    let jobs = RefCell::new(jobs);
+    let worker = || async {
+        loop {
+            let next = jobs.borrow_mut().next();
+            let Some(index) = next else {
+                return;
+            };
             let file = plan.file(index);
             let Some(upload) = file.as_upload() else {
-                return;
+                continue;
             };
             let standing = unsent(upload.file);
             let end = run.job(index, upload, Order::of(upload), standing).await;
             run.ended(index, upload, end);
         }
-    });
+    };
+    // Workers that go from file to file: a future for each file is memory to be had and given back,
+    // four kilobytes of it.
+    let workers = run.under_way_max().min(total.files);
+    let workers: FuturesUnordered<_> = (0..workers).map(|_| worker()).collect();
+    let uploads = workers.collect();
     let work = async {
         run.preflight().await;
         run.settling(uploads).await;
@@ -208,6 +221,8 @@ struct Run<'a> {
     streams: Semaphore,
     /// What streamed files are read into.
     buffers: Buffers,
+    /// What small files are read into.
+    bodies: Bodies,
     /// An attempt or a probe ended.
     news: Notify,
     /// What the service was first asked about and answered: what it is asked again after it failed.
