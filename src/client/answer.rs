@@ -1,11 +1,11 @@
 //! What the service said: read leniently, bounded, and never trusted with more than text.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value};
 
 use crate::model::{FileId, shown_bounded};
 
@@ -89,83 +89,190 @@ pub struct Receipt {
 /// Where the API says what went wrong.
 const ERROR_KEYS: [&str; 5] = ["error", "detail", "message", "errors", "non_field_errors"];
 
-/// What matters of an answer's body. Values stay unread until one is asked for; null is as good as
-/// missing.
-#[derive(Deserialize, Default)]
+/// What matters of an answer's body.
+#[derive(Default)]
 struct Fields<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    size: Option<&'a RawValue>,
-    #[serde(borrow)]
-    dataset: Option<&'a RawValue>,
-    creator: Option<IgnoredAny>,
-    created_at: Option<IgnoredAny>,
-    error: Option<IgnoredAny>,
-    detail: Option<IgnoredAny>,
-    message: Option<IgnoredAny>,
-    errors: Option<IgnoredAny>,
-    non_field_errors: Option<IgnoredAny>,
+    id: Said<'a>,
+    name: Said<'a>,
+    size: Said<'a>,
+    dataset: Said<'a>,
+    /// Whether it says who stored the file, or when.
+    tells_of_storing: bool,
+    /// Whether it says what went wrong, in any of the fields of [`ERROR_KEYS`].
+    tells_of_an_error: bool,
+}
+
+/// The names of [`Fields`]; those of `Error` are [`ERROR_KEYS`].
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    Id,
+    Name,
+    Size,
+    Dataset,
+    #[serde(alias = "created_at")]
+    Creator,
+    #[serde(
+        alias = "detail",
+        alias = "message",
+        alias = "errors",
+        alias = "non_field_errors"
+    )]
+    Error,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Fields::default();
+                // A field that comes twice counts as it came last.
+                while let Some(key) = map.next_key()? {
+                    match key {
+                        Key::Id => fields.id = map.next_value_seed(Depth::Value)?,
+                        Key::Name => fields.name = map.next_value_seed(Depth::Value)?,
+                        Key::Size => fields.size = map.next_value_seed(Depth::Value)?,
+                        Key::Dataset => fields.dataset = map.next_value_seed(Depth::Object)?,
+                        Key::Creator => fields.tells_of_storing |= is_there(&mut map)?,
+                        Key::Error => fields.tells_of_an_error |= is_there(&mut map)?,
+                        Key::Other => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Whether the next value says anything: null does not.
+fn is_there<'de, A: MapAccess<'de>>(map: &mut A) -> Result<bool, A::Error> {
+    Ok(map.next_value::<Option<IgnoredAny>>()?.is_some())
 }
 
 impl Fields<'_> {
     /// Whether it says anything that the API says of a stored file beside its id.
     fn tell_of_a_file(&self) -> bool {
-        let ignored = [&self.creator, &self.created_at];
-        [self.name, self.size, self.dataset]
-            .iter()
-            .any(Option::is_some)
-            || ignored.iter().any(|field| field.is_some())
-    }
-
-    /// Whether it says what went wrong, in any of the fields of [`ERROR_KEYS`].
-    fn tell_of_an_error(&self) -> bool {
-        [
-            &self.error,
-            &self.detail,
-            &self.message,
-            &self.errors,
-            &self.non_field_errors,
-        ]
-        .iter()
-        .any(|field| field.is_some())
+        let fields = [&self.name, &self.size, &self.dataset];
+        self.tells_of_storing || fields.iter().any(|said| !matches!(said, Said::Nothing))
     }
 }
 
-impl Receipt {
-    /// Reads an answer's body. Missing, null, unknown and oddly typed fields are no error; ids may
-    /// be text or numbers. None where the body is no JSON object that tells of a stored file: with
-    /// an id, or with anything else of a receipt and no word of an error.
-    #[must_use]
-    pub fn parse(body: &[u8]) -> Option<Self> {
-        // A list would be read as the fields in their order.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return None;
-        }
-        let Ok(fields) = serde_json::from_slice::<Fields<'_>>(body) else {
-            // A field that comes twice counts as it came last.
-            let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
-            let once = serde_json::to_vec(&fields).ok()?;
-            return Self::of(&serde_json::from_slice(&once).ok()?);
+/// What a field says, as far as it may matter.
+#[derive(Default)]
+enum Said<'a> {
+    /// It is missing, or null.
+    #[default]
+    Nothing,
+    Text(Cow<'a, str>),
+    Number(Number),
+    Object(Dataset),
+    /// Something else.
+    Other,
+}
+
+impl Said<'_> {
+    /// As [`id`] has it.
+    fn into_id(self) -> Option<String> {
+        let id = match self {
+            Self::Text(text) => text.into_owned(),
+            Self::Number(number) => number.to_string(),
+            _ => return None,
         };
-        Self::of(&fields)
+        is_id(&id).then_some(id)
     }
 
-    fn of(fields: &Fields<'_>) -> Option<Self> {
-        let file_id = fields.id.and_then(raw_id).map(FileId::new);
-        let is_receipt = fields.tell_of_a_file() && !fields.tell_of_an_error();
-        if !is_receipt && file_id.is_none() {
-            return None;
+    /// As [`text`] has it.
+    fn into_text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(bounded(&text)),
+            _ => None,
         }
-        let dataset = fields.dataset.map(Dataset::of).unwrap_or_default();
-        Some(Self {
-            file_id,
-            name: fields.name.and_then(raw_text),
-            size: fields.size.and_then(|size| size.get().parse().ok()),
-            dataset_id: dataset.id,
-            dataset_name: dataset.name,
+    }
+}
+
+/// How far a value is read.
+#[derive(Clone, Copy)]
+enum Depth {
+    /// Text or number.
+    Value,
+    /// An object too.
+    Object,
+}
+
+impl<'de> DeserializeSeed<'de> for Depth {
+    type Value = Said<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Said<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Depth {
+    type Value = Said<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Said<'de>, E> {
+        Ok(Said::Nothing)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Said<'de>, E> {
+        Ok(Said::Other)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Said<'de>, E> {
+        Ok(Said::Number(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Said<'de>, E> {
+        Ok(Said::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Said<'de>, E> {
+        Ok(Number::from_f64(number).map_or(Said::Other, Said::Number))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Said<'de>, E> {
+        Ok(Said::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Said<'de>, E> {
+        Ok(Said::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Said<'de>, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Said::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said<'de>, A::Error> {
+        let mut dataset = Dataset::default();
+        while let Some(key) = map.next_key()? {
+            match (self, key) {
+                (Self::Object, Key::Id) => dataset.id = map.next_value_seed(Self::Value)?.into_id(),
+                (Self::Object, Key::Name) => {
+                    dataset.name = map.next_value_seed(Self::Value)?.into_text();
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(match self {
+            Self::Value => Said::Other,
+            Self::Object => Said::Object(dataset),
         })
     }
 }
@@ -177,62 +284,36 @@ struct Dataset {
     name: Option<String>,
 }
 
-impl Dataset {
-    fn of(dataset: &RawValue) -> Self {
-        #[derive(Deserialize)]
-        struct Object<'a> {
-            #[serde(borrow)]
-            id: Option<&'a RawValue>,
-            #[serde(borrow)]
-            name: Option<&'a RawValue>,
+impl Receipt {
+    /// Reads an answer's body. Missing, null, unknown and oddly typed fields are no error; ids may
+    /// be text or numbers. None where the body is no JSON object that tells of a stored file: with
+    /// an id, or with anything else of a receipt and no word of an error.
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
+        let is_receipt = fields.tell_of_a_file() && !fields.tells_of_an_error;
+        let file_id = fields.id.into_id().map(FileId::new);
+        if !is_receipt && file_id.is_none() {
+            return None;
         }
-        let text = dataset.get();
-        if !text.starts_with('{') {
-            return Self {
-                id: raw_id(dataset),
+        let dataset = match fields.dataset {
+            Said::Object(dataset) => dataset,
+            said => Dataset {
+                id: said.into_id(),
                 name: None,
-            };
-        }
-        if let Ok(object) = serde_json::from_str::<Object<'_>>(text) {
-            return Self {
-                id: object.id.and_then(raw_id),
-                name: object.name.and_then(raw_text),
-            };
-        }
-        // A field that comes twice counts as it came last.
-        let value: Value = serde_json::from_str(text).unwrap_or_default();
-        Self {
-            id: value.get("id").and_then(id),
-            name: value.get("name").and_then(self::text),
-        }
+            },
+        };
+        Some(Self {
+            file_id,
+            name: fields.name.into_text(),
+            size: match fields.size {
+                Said::Number(size) => size.as_u64(),
+                _ => None,
+            },
+            dataset_id: dataset.id,
+            dataset_name: dataset.name,
+        })
     }
-}
-
-/// A value's text, read without building the value.
-fn string(value: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let text: Text<'_> = serde_json::from_str(value.get()).ok()?;
-    Some(text.0)
-}
-
-/// As [`id`], of a value that was not read yet.
-fn raw_id(value: &RawValue) -> Option<String> {
-    let id = if value.get().starts_with('"') {
-        string(value)?
-    } else {
-        Cow::Owned(
-            serde_json::from_str::<Number>(value.get())
-                .ok()?
-                .to_string(),
-        )
-    };
-    is_id(&id).then(|| id.into_owned())
-}
-
-/// As [`text`], of a value that was not read yet.
-fn raw_text(value: &RawValue) -> Option<String> {
-    string(value).map(|text| bounded(&text))
 }
 
 /// An id, as text or number.
@@ -384,6 +465,16 @@ mod tests {
             ..Receipt::default()
         };
         assert_eq!(nothing, id_alone);
+        let odd = parse(
+            r#"{"id": {"id": "x"}, "name": true, "size": 1.0, "dataset": {"id": {"id": 1}, "name": [1]}}"#,
+        );
+        assert_eq!(odd, Receipt::default(), "nothing of it is text or number");
+        let taken_back = parse(r#"{"id": "f", "name": "a", "name": null, "created_at": "now"}"#);
+        assert_eq!(taken_back, id_alone, "the last counts");
+        let escaped = parse(r#"{"id": "f\u002d1", "name": "\"a\"", "dataset": -1}"#);
+        assert_eq!(escaped.file_id, Some(FileId::new("f-1")));
+        assert_eq!(escaped.name.as_deref(), Some("\"a\""));
+        assert_eq!(escaped.dataset_id.as_deref(), Some("-1"));
         for id in ["null", "\"  \"", "{}"] {
             let without = parse(&format!(r#"{{"id": {id}, "name": "a"}}"#));
             assert_eq!(without.file_id, None, "{id}");

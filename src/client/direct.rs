@@ -4,6 +4,7 @@
 //! (parsing the address again, redirects, retries, headers of its own), which took as long as
 //! sending a small file. Proxies and HTTP/2 are reqwest's.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use reqwest::Url;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::header::{ACCEPT, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use rustls::ClientConfig;
 use tower_service::Service;
 
@@ -30,6 +31,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 pub(super) struct Direct {
     pool: Client<Patient<HttpsConnector<HttpConnector>>, Body>,
     address: http::Uri,
+    host: HeaderValue,
 }
 
 impl Direct {
@@ -61,8 +63,14 @@ impl Direct {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(connections)
             .build(Patient(connector));
+        let host = address.host_str().ok_or("there is no host in it")?;
+        let host = match address.port() {
+            Some(port) => Cow::Owned(format!("{host}:{port}")),
+            None => Cow::Borrowed(host),
+        };
         Ok(Self {
             pool,
+            host: HeaderValue::from_str(&host).map_err(|error| error.to_string())?,
             address: address
                 .as_str()
                 .parse()
@@ -76,6 +84,7 @@ impl Direct {
         mut headers: HeaderMap,
         body: Body,
     ) -> impl Future<Output = Result<http::Response<Incoming>, legacy::Error>> + use<> {
+        headers.insert(HOST, self.host.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(USER_AGENT, transport::USER_AGENT);
         let mut request = http::Request::new(body);

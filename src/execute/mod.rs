@@ -25,6 +25,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
+use jiff::civil::Time;
 use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -118,7 +119,13 @@ pub async fn execute(parts: Parts<'_>) -> Ends {
         files: total.files,
         bytes: total.bytes,
     });
-    let pace = Pace::new(parts.settings.pace.clone(), parts.clock.time_of_day());
+    // To find out where the clock stands takes as long as to upload many a file.
+    let time = if parts.settings.pace.follow_the_day() {
+        parts.clock.time_of_day()
+    } else {
+        Time::midnight()
+    };
+    let pace = Pace::new(parts.settings.pace.clone(), time);
     let run = Run {
         began: Instant::now(),
         pace: RefCell::new(pace),

@@ -24,9 +24,6 @@ use crate::verify::{LocalFiles, Look, Parts, Sample, Verifier};
 /// The wait before a page of a listing is asked for again.
 const LISTING_BACKOFF: Duration = Duration::from_millis(500);
 
-/// Samples of what this run stored that are kept for each target.
-const SAMPLES: usize = 2;
-
 /// What is done about doubt.
 #[derive(Clone, Copy)]
 pub struct Doubts<'a> {
@@ -560,10 +557,8 @@ impl Run<'_> {
         let mut stored = self.stored.borrow_mut();
         let there = stored.at(attempt.target());
         there.ids.insert(id);
-        if there.samples.len() < SAMPLES
-            && let Some(sample) = attempt.sample(id, digest)
-        {
-            there.samples.push(sample);
+        if there.wants_a_sample() {
+            there.samples.extend(attempt.sample(id, digest));
         }
     }
 

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use crate::model::{FileId, Target};
 use crate::verify::Sample;
 
+/// Samples of what this run stored that are kept for each target.
+const SAMPLES: usize = 2;
+
 /// What a run stored, by target: they are few, and most are the one that was met last.
 #[derive(Debug, Default)]
 pub(super) struct Stored(Vec<(Arc<Target>, StoredThere)>);
@@ -17,6 +20,26 @@ pub(super) struct StoredThere {
     pub ids: FileIds,
     /// A few files that tell much.
     pub samples: Vec<Sample>,
+    /// Files that were met while `samples` were too few.
+    met: usize,
+}
+
+/// So many files are looked at one by one for whether they are good samples: that takes a while, and
+/// where names tell little all of a batch's do.
+const LOOKED_AT_FIRST: usize = 256;
+
+/// After those, one of so many.
+const LOOKED_AT_LATER: usize = 64;
+
+impl StoredThere {
+    /// Whether the next file that was stored is to be looked at.
+    pub(super) fn wants_a_sample(&mut self) -> bool {
+        if self.samples.len() >= SAMPLES {
+            return false;
+        }
+        self.met += 1;
+        self.met <= LOOKED_AT_FIRST || self.met.is_multiple_of(LOOKED_AT_LATER)
+    }
 }
 
 impl Stored {
@@ -86,6 +109,13 @@ impl FileIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_names_tell_little_few_files_are_looked_at() {
+        let mut there = StoredThere::default();
+        let looked_at = (0..10_000).filter(|_| there.wants_a_sample()).count();
+        assert_eq!(looked_at, 256 + (10_000 - 256) / 64);
+    }
 
     #[test]
     fn an_id_is_known_in_the_very_form_that_it_came_in() {

@@ -293,6 +293,9 @@ impl<'r> Run<'r> {
 
     /// Follows the time of day where rate or bandwidth do; never ends.
     pub(super) async fn follow_the_day(&self) {
+        if !self.parts.settings.pace.follow_the_day() {
+            return std::future::pending().await;
+        }
         loop {
             let time = self.parts.clock.time_of_day();
             let next = {

@@ -108,8 +108,11 @@ impl Handle {
     /// Hands what was asked for to the thread. To be called at the end of each turn; dropping the
     /// handle does it a last time.
     pub fn send(&self) {
-        let asked = mem::take(&mut *self.asked.borrow_mut());
+        let mut asked = self.asked.borrow_mut();
         if !asked.is_empty() {
+            // The next turn will ask for about as much.
+            let next = Vec::with_capacity(asked.len());
+            let asked = mem::replace(&mut *asked, next);
             // A closed ledger is noticed by those who wait: their answers' senders are dropped.
             let _ = self.thread.send(asked);
         }

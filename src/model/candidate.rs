@@ -192,9 +192,14 @@ impl RootCandidates {
 
     fn push_relative(&self, index: usize, text: &mut String) -> Option<Stat> {
         let (piece, row) = self.at(index);
+        let Some(packed) = self.store.get(piece.block) else {
+            text.push_str(&piece.folder);
+            return None;
+        };
+        let name = packed.name(row);
+        text.reserve(piece.folder.len() + name.len());
         text.push_str(&piece.folder);
-        let packed = self.store.get(piece.block)?;
-        text.push_str(packed.name(row));
+        text.push_str(name);
         let row = packed.row(row);
         (row.odd == 0).then_some(row.stat)
     }

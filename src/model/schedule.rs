@@ -159,6 +159,12 @@ impl<T: Copy> Schedule<T> {
         std::iter::once(self.otherwise).chain(ranges)
     }
 
+    /// Whether the value is not the same at all times.
+    #[must_use]
+    pub fn follows_the_day(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
     /// How long from a time on the value is sure to stay the same, as long as no clock is set and
     /// summer time neither begins nor ends; none where it is the same at all times.
     #[must_use]

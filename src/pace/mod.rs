@@ -118,6 +118,14 @@ pub struct PaceSettings {
     pub breaker: BreakerSettings,
 }
 
+impl PaceSettings {
+    /// Whether anything follows the time of the day.
+    #[must_use]
+    pub fn follow_the_day(&self) -> bool {
+        self.rate.follows_the_day() || self.bandwidth.follows_the_day()
+    }
+}
+
 /// What somebody who wants to begin an upload is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {

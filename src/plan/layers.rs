@@ -53,7 +53,7 @@ pub(super) fn layered(
     values: &Values<'_>,
     capture: Option<&Fields>,
 ) -> Result<Vec<Layered>, Problem> {
-    let mut layers = Layers::default();
+    let mut layers = Layers(Vec::with_capacity(rule.metadata.len()));
     for entry in &rule.metadata {
         let template = &entry.template;
         let value = template.value.render(values).map_err(|error| {
@@ -179,7 +179,6 @@ impl io::Write for Counter {
     }
 }
 
-#[derive(Default)]
 struct Layers(Vec<Layered>);
 
 impl Layers {
@@ -221,7 +220,7 @@ mod tests {
     #[test]
     fn no_metadata_is_longer_than_it_may_be() {
         for (key, value) in [("", ""), ("k", "\u{1}\u{1}"), ("\"", "\\\n"), ("é", "abc")] {
-            let mut layers = Layers::default();
+            let mut layers = Layers(Vec::new());
             for number in 0..3 {
                 layers.open(&format!("{key}{number}"), value, Origin::Rule(0..0));
                 let length = length(&layers.0);

@@ -245,7 +245,7 @@ fn csv_cell(to: &mut Vec<u8>, cell: &Cell<'_>) {
 }
 
 fn csv_text(to: &mut Vec<u8>, before: &str, text: &[u8]) {
-    let is_quoted = has(text, &CSV_SPECIAL);
+    let is_quoted = has(text, is_special_in_csv);
     if !is_quoted {
         to.extend_from_slice(before.as_bytes());
         to.extend_from_slice(text);
@@ -328,7 +328,7 @@ fn json_object(to: &mut Vec<u8>, object: &str, layout: Option<&ObjectLayout>) {
 }
 
 fn json_text(to: &mut Vec<u8>, text: &str) {
-    if has(text.as_bytes(), &JSON_SPECIAL) {
+    if has(text.as_bytes(), is_special_in_json) {
         return json_value(to, &text);
     }
     to.push(b'"');
@@ -340,33 +340,22 @@ fn json_value(to: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(to, value).expect("texts and numbers into memory");
 }
 
-/// Bytes that make quotes necessary in a CSV.
-const CSV_SPECIAL: [bool; 256] = marked(b",\"\n\r", 0);
-
-/// Bytes that a text in JSON cannot have as they are.
-const JSON_SPECIAL: [bool; 256] = marked(b"\"\\", b' ');
-
-/// Marks some bytes, and all below one.
-const fn marked(some: &[u8], end: u8) -> [bool; 256] {
-    let mut marks = [false; 256];
-    let mut at = 0;
-    while at < end as usize {
-        marks[at] = true;
-        at += 1;
-    }
-    let mut at = 0;
-    while at < some.len() {
-        marks[some[at] as usize] = true;
-        at += 1;
-    }
-    marks
+/// Whether a byte makes quotes necessary in a CSV.
+fn is_special_in_csv(byte: u8) -> bool {
+    matches!(byte, b',' | b'"' | b'\n' | b'\r')
 }
 
-/// Whether one of the bytes is marked. All are looked at, which takes less time than to stop.
-fn has(text: &[u8], marks: &[bool; 256]) -> bool {
+/// Whether a text in JSON cannot have a byte as it is.
+fn is_special_in_json(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
+}
+
+/// Whether there is such a byte. All are looked at, many in one step, which takes less time than to
+/// stop.
+fn has(text: &[u8], is_special: impl Fn(u8) -> bool) -> bool {
     let mut found = false;
     for byte in text {
-        found |= marks[usize::from(*byte)];
+        found |= is_special(*byte);
     }
     found
 }

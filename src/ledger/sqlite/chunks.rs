@@ -36,6 +36,20 @@ pub(super) struct Head<'a> {
     pub(super) content_type: Option<Cow<'a, str>>,
 }
 
+impl Head<'_> {
+    fn into_owned(self) -> Head<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Head {
+            rule: owned(self.rule),
+            target_id: self.target_id,
+            decision: owned(self.decision),
+            outcome: owned(self.outcome),
+            reason: self.reason.map(owned),
+            content_type: self.content_type.map(owned),
+        }
+    }
+}
+
 /// One row to be kept.
 #[derive(Debug, Clone)]
 pub(super) struct Row<'a> {
@@ -104,12 +118,23 @@ impl Text<'_> {
 /// A chunk that is written.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
-    heads: Shared,
+    heads: Heads,
     metadata: Shared,
     /// Each behind a comma and a new line, the first too.
     rows: Vec<u8>,
     count: usize,
-    head: Vec<u8>,
+}
+
+/// How many of a chunk's heads are compared with a row's before it is written to find its place.
+const HEADS_COMPARED: usize = 8;
+
+/// The heads of a chunk's rows.
+#[derive(Debug, Default)]
+struct Heads {
+    written: Shared,
+    /// The first of them, each at its place.
+    first: Vec<Head<'static>>,
+    json: Vec<u8>,
 }
 
 /// Values of which each is written once.
@@ -126,9 +151,7 @@ struct Shared {
 impl Chunk {
     /// Adds a row. Returns whether the chunk ends with it.
     pub(super) fn add(&mut self, row: &Row<'_>) -> bool {
-        self.head.clear();
-        json(&mut self.head, &row.head);
-        let head = self.heads.place(&self.head);
+        let head = self.heads.place(&row.head);
         let metadata = row
             .metadata
             .map(|metadata| self.metadata.place(metadata.as_bytes()));
@@ -147,7 +170,7 @@ impl Chunk {
         cells.add(row.attempt_id);
         self.rows.push(b']');
         self.count += 1;
-        let bytes = self.rows.len() + self.metadata.text.len() + self.heads.text.len();
+        let bytes = self.rows.len() + self.metadata.text.len() + self.heads.written.text.len();
         self.count >= ROWS_MAX
             || bytes >= BYTES_ENOUGH
             || self.count >= ROWS_MIN && ends_chunk(row.path)
@@ -160,10 +183,10 @@ impl Chunk {
             return None;
         }
         let mut text = Vec::with_capacity(
-            chunk.rows.len() + chunk.metadata.text.len() + chunk.heads.text.len() + 64,
+            chunk.rows.len() + chunk.metadata.text.len() + chunk.heads.written.text.len() + 64,
         );
         for (key, values) in [
-            ("{\"heads\":[", &chunk.heads.text),
+            ("{\"heads\":[", &chunk.heads.written.text),
             ("],\n\"metadata\":[", &chunk.metadata.text),
             ("],\n\"rows\":[", &chunk.rows),
         ] {
@@ -172,6 +195,22 @@ impl Chunk {
         }
         text.extend_from_slice(b"]}");
         Some(String::from_utf8(text).expect("made of texts"))
+    }
+}
+
+impl Heads {
+    /// The place of a head among those written.
+    fn place(&mut self, head: &Head<'_>) -> usize {
+        if let Some(place) = self.first.iter().position(|first| first == head) {
+            return place;
+        }
+        self.json.clear();
+        json(&mut self.json, head);
+        let place = self.written.place(&self.json);
+        if place == self.first.len() && place < HEADS_COMPARED {
+            self.first.push(head.clone().into_owned());
+        }
+        place
     }
 }
 

@@ -7,7 +7,7 @@ use std::mem;
 use rusqlite::{CachedStatement, OptionalExtension, Statement, ToSql, Transaction, params};
 
 use super::intents::{self, Attempts, FileKey, Intents, Open};
-use super::text::{Hex, as_text, write_time};
+use super::text::{self, Hex, as_text};
 use super::write::{self, Failure, Ids};
 use crate::ledger::{Entry, LedgerError, Relation, State, Transition};
 use crate::model::{AttemptId, FileId, Tag};
@@ -49,6 +49,7 @@ struct Statements<'g> {
 /// The texts of a step's times.
 #[derive(Default)]
 struct Times {
+    writer: text::Times,
     at: Vec<u8>,
     started: Vec<u8>,
     read: Vec<u8>,
@@ -144,7 +145,7 @@ impl<'g> Group<'g> {
 
     /// Writes the intent of what passed the gate, and drops those of which nothing is left.
     pub(super) fn finish(self) -> Result<Changes, Failure> {
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::of(self.begun.len());
         let mut begun = 0;
         for (target, step) in self.begun.into_iter().flatten() {
             attempts.push(target, step);
@@ -236,7 +237,7 @@ impl<'g> Group<'g> {
         } else {
             *self.ended.entry(intent).or_default() += 1;
         }
-        write_time(&mut self.times.committing, at);
+        self.times.writer.write(&mut self.times.committing, at);
         true
     }
 
@@ -249,9 +250,9 @@ impl<'g> Group<'g> {
         has_gate: bool,
     ) -> Result<(), Failure> {
         let times = &mut self.times;
-        write_time(&mut times.at, step.at);
-        write_time(&mut times.started, step.started_at);
-        write_time(&mut times.read, step.read_at);
+        times.writer.write(&mut times.at, step.at);
+        times.writer.write(&mut times.started, step.started_at);
+        times.writer.write(&mut times.read, step.read_at);
         let read_at = as_text(&times.read);
         let digest = step.digest.as_ref().map(Hex::of);
         let digest = digest.as_ref().map(Hex::as_str);

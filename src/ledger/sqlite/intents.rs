@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::group::Changes;
 use super::read::unreadable;
-use super::text::{Hex, push_number, push_time};
+use super::text::{Hex, Times, push_number};
 use crate::ledger::{State, Transition};
 use crate::model::{AttemptId, SourcePath, Tag};
 
@@ -140,13 +140,27 @@ pub(super) fn holds(step: &Transition) -> bool {
 }
 
 /// Writes the list of an intent's attempts, as [`Intent`] reads it.
-#[derive(Debug, Default)]
-pub(super) struct Attempts(Vec<u8>);
+#[derive(Debug)]
+pub(super) struct Attempts {
+    list: Vec<u8>,
+    times: Times,
+}
+
+/// Bytes that the most attempts take.
+const ATTEMPT_BYTES: usize = 768;
 
 impl Attempts {
+    /// With room for so many.
+    pub(super) fn of(count: usize) -> Self {
+        Self {
+            list: Vec::with_capacity(count * ATTEMPT_BYTES),
+            times: Times::default(),
+        }
+    }
+
     pub(super) fn push(&mut self, target: i64, step: &Transition) {
-        let open: &[u8] = if self.0.is_empty() { b"[" } else { b",\n" };
-        self.0.extend_from_slice(open);
+        let open: &[u8] = if self.list.is_empty() { b"[" } else { b",\n" };
+        self.list.extend_from_slice(open);
         self.text("{\"attempt_id\":\"", step.attempt.as_str());
         self.number(",\"attempt_number\":", i64::from(step.number));
         self.number(",\"target_id\":", target);
@@ -167,37 +181,37 @@ impl Attempts {
         );
         self.number(",\"tagged\":", i64::from(step.tag == Tag::Planted));
         self.text(",\"remote_name\":\"", &step.remote_name);
-        self.0.push(b'}');
+        self.list.push(b'}');
     }
 
     /// The list; none where nothing was pushed.
     pub(super) fn finish(mut self) -> Option<String> {
-        if self.0.is_empty() {
+        if self.list.is_empty() {
             return None;
         }
-        self.0.push(b']');
-        Some(String::from_utf8(self.0).expect("texts between ASCII"))
+        self.list.push(b']');
+        Some(String::from_utf8(self.list).expect("texts between ASCII"))
     }
 
     fn number(&mut self, key: &str, number: i64) {
-        self.0.extend_from_slice(key.as_bytes());
-        push_number(&mut self.0, number);
+        self.list.extend_from_slice(key.as_bytes());
+        push_number(&mut self.list, number);
     }
 
     /// A key here ends with the quote that begins its text.
     fn time(&mut self, key: &str, at: Timestamp) {
-        self.0.extend_from_slice(key.as_bytes());
-        push_time(&mut self.0, at);
-        self.0.push(b'"');
+        self.list.extend_from_slice(key.as_bytes());
+        self.times.push(&mut self.list, at);
+        self.list.push(b'"');
     }
 
     fn text(&mut self, key: &str, text: &str) {
         // Counted, so that many bytes are looked at in one step.
         let special = |byte: &u8| matches!(byte, 0..=0x1f | b'"' | b'\\');
         if text.bytes().filter(special).count() > 0 {
-            self.0.extend_from_slice(key.as_bytes());
+            self.list.extend_from_slice(key.as_bytes());
             let quoted = serde_json::Value::from(text).to_string();
-            self.0.extend_from_slice(&quoted.as_bytes()[1..]);
+            self.list.extend_from_slice(&quoted.as_bytes()[1..]);
         } else {
             self.plain(key, text.as_bytes());
         }
@@ -205,9 +219,9 @@ impl Attempts {
 
     /// A text in which nothing is to be escaped.
     fn plain(&mut self, key: &str, text: &[u8]) {
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(text);
-        self.0.push(b'"');
+        self.list.extend_from_slice(key.as_bytes());
+        self.list.extend_from_slice(text);
+        self.list.push(b'"');
     }
 }
 

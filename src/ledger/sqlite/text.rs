@@ -17,21 +17,61 @@ const DECIMAL: [[u8; 2]; 100] = {
     pairs
 };
 
-/// Appends a time as `jiff` writes it.
-pub(super) fn push_time(text: &mut Vec<u8>, at: Timestamp) {
-    let (second, fraction) = (at.as_second(), at.subsec_nanosecond());
-    let parts = (
-        u32::try_from(second / 86_400),
-        u32::try_from(second % 86_400),
-        u32::try_from(fraction),
-    );
-    let (Ok(days), Ok(second), Ok(fraction)) = parts else {
-        // Before 1970; no time is after 9999.
-        text.extend_from_slice(at.to_string().as_bytes());
-        return;
-    };
+/// Writes times as `jiff` does. Those of one group are mostly of one second, whose digits it keeps.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    second: Option<i64>,
+    digits: [u8; 30],
+}
+
+impl Times {
+    /// Appends a time.
+    pub(super) fn push(&mut self, text: &mut Vec<u8>, at: Timestamp) {
+        let (second, fraction) = (at.as_second(), at.subsec_nanosecond());
+        let parts = (
+            u32::try_from(second / 86_400),
+            u32::try_from(second % 86_400),
+            u32::try_from(fraction),
+        );
+        let (Ok(day), Ok(second_of_day), Ok(fraction)) = parts else {
+            // Before 1970; no time is after 9999.
+            text.extend_from_slice(at.to_string().as_bytes());
+            return;
+        };
+        if self.second != Some(second) {
+            self.digits = digits_of(day, second_of_day);
+            self.second = Some(second);
+        }
+        let digits = &mut self.digits;
+        let mut length = 19;
+        if fraction > 0 {
+            // The last pair holds the `Z`'s place too.
+            place(digits, 20, fraction / 10_000_000);
+            place(digits, 22, fraction / 100_000 % 100);
+            place(digits, 24, fraction / 1_000 % 100);
+            place(digits, 26, fraction / 10 % 100);
+            place(digits, 28, fraction % 10 * 10);
+            digits[length] = b'.';
+            length = 29;
+            while digits[length - 1] == b'0' {
+                length -= 1;
+            }
+        }
+        digits[length] = b'Z';
+        text.extend_from_slice(&digits[..=length]);
+    }
+
+    /// Replaces a text by a time's.
+    pub(super) fn write(&mut self, text: &mut Vec<u8>, at: Timestamp) {
+        text.clear();
+        self.push(text, at);
+    }
+}
+
+/// The digits of a second, by its day since 1970, with room for a fraction.
+fn digits_of(day: u32, second: u32) -> [u8; 30] {
     // Years that begin in March, so that a leap day is a year's last; eras of 400 years.
-    let days = days + 719_468;
+    let days = day + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
@@ -47,27 +87,7 @@ pub(super) fn push_time(text: &mut Vec<u8>, at: Timestamp) {
     place(&mut digits, 11, second / 3_600);
     place(&mut digits, 14, second / 60 % 60);
     place(&mut digits, 17, second % 60);
-    let mut length = 19;
-    if fraction > 0 {
-        // The last pair holds the `Z`'s place too.
-        place(&mut digits, 20, fraction / 10_000_000);
-        place(&mut digits, 22, fraction / 100_000 % 100);
-        place(&mut digits, 24, fraction / 1_000 % 100);
-        place(&mut digits, 26, fraction / 10 % 100);
-        place(&mut digits, 28, fraction % 10 * 10);
-        length = 29;
-        while digits[length - 1] == b'0' {
-            length -= 1;
-        }
-    }
-    digits[length] = b'Z';
-    text.extend_from_slice(&digits[..=length]);
-}
-
-/// Replaces a text by a time's.
-pub(super) fn write_time(text: &mut Vec<u8>, at: Timestamp) {
-    text.clear();
-    push_time(text, at);
+    digits
 }
 
 /// What was pushed, as a text.
@@ -107,9 +127,24 @@ mod tests {
     use super::*;
 
     fn written(at: Timestamp) -> String {
+        by(&mut Times::default(), at)
+    }
+
+    fn by(times: &mut Times, at: Timestamp) -> String {
         let mut text = b"before".to_vec();
-        write_time(&mut text, at);
+        times.write(&mut text, at);
         as_text(&text).to_owned()
+    }
+
+    #[test]
+    fn times_of_one_second_read_each_for_itself() {
+        let mut times = Times::default();
+        for nanosecond in [0, 120_000_000, 5, 0, 999_999_999, 100] {
+            for second in [1_700_000_000, 1_700_000_000, 1_700_000_001, 0, -1] {
+                let at = Timestamp::new(second, nanosecond).expect("a time");
+                assert_eq!(by(&mut times, at), at.to_string());
+            }
+        }
     }
 
     #[test]
