@@ -9,7 +9,7 @@ mod common;
 #[path = "common/engine.rs"]
 mod engine;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Bound;
 use std::path::Path;
@@ -110,8 +110,13 @@ impl Ledger for Ungated {
         self.inner.doubts()
     }
 
-    fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
-        self.inner.ids(target, since)
+    fn each_id(
+        &self,
+        target: &Target,
+        since: Timestamp,
+        take: &mut dyn FnMut(&FileId),
+    ) -> Result<(), LedgerError> {
+        self.inner.each_id(target, since, take)
     }
 
     fn unnamed(&self, target: &Target, since: Timestamp) -> Result<Vec<Doubt>, LedgerError> {

@@ -37,6 +37,9 @@ use crate::sandbox::Faults;
 use crate::source::Readers;
 use crate::verify::LocalFiles;
 
+/// What a plan found out is written down so much at a time.
+const NEWS: usize = 4096;
+
 /// Plans, uploads, reports: each manifest for itself, in their order.
 pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     if settings.mode == Mode::DryRun {
@@ -309,14 +312,19 @@ fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan<'_>) -> Resul
         vanished: plan.vanished,
     };
     ledger.begin_run(&start, &mut report::planned_rows(plan))?;
-    let news: Vec<Entry> = (0..plan.len())
-        .filter(|row| plan.is_news(*row))
-        .filter_map(|row| news(draft, plan, &plan.file(row)))
-        .collect();
-    if news.is_empty() {
+    // Each is true by itself: they need not be written in one step, which may be all files.
+    let mut group = Vec::new();
+    for row in (0..plan.len()).filter(|row| plan.is_news(*row)) {
+        group.extend(news(draft, plan, &plan.file(row)));
+        if group.len() == NEWS {
+            ledger.write(&group)?;
+            group.clear();
+        }
+    }
+    if group.is_empty() {
         return Ok(());
     }
-    ledger.write(&news)
+    ledger.write(&group)
 }
 
 /// What a planned row tells the ledger before anything is sent.
@@ -399,7 +407,8 @@ fn upload(
                 left: limit.saturating_sub(Duration::try_from(used).unwrap_or_default()),
             }
         });
-    let past = History::of(&draft.state, earlier, draft.started);
+    let spill = &draft.candidates().spill;
+    let past = History::of(&draft.state, spill, earlier, draft.started);
     let ends = runtime.block_on(async {
         let events = |event: &Event| progress.event(event);
         let run = execute(Parts {
@@ -445,7 +454,7 @@ fn upload(
 fn learn_ends(ledger: &dyn Ledger, plan: &Plan<'_>, run: &RunId, ends: &mut Ends) {
     let is_open = |ends: &Ends, row: usize| match ends.get(row) {
         RowEnd::Told(end) => end.outcome == Outcome::InDoubt,
-        RowEnd::Written => false,
+        RowEnd::Written(_) => false,
         RowEnd::AsPlanned => plan.action(row) == Action::Hold,
     };
     if !(0..plan.len()).any(|row| is_open(ends, row)) {

@@ -201,7 +201,7 @@ pub(super) fn look(
 
 /// Where what does not fit into memory goes: beside the ledger, or where the system has its temporary
 /// files, since to look at something needs no folder that can be written to.
-fn spill(state: &StateFolder) -> Spill {
+pub(super) fn spill(state: &StateFolder) -> Spill {
     let folder = state.path().to_owned();
     Spill::new(ROOM, move || {
         tempfile::tempfile_in(&folder).or_else(|_| tempfile::tempfile())

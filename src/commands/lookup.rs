@@ -1,15 +1,17 @@
 //! What looking for files in doubt needs of ledger and disk.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::execute::Past;
 use crate::ledger::{Ledger, SqliteLedger, StateFolder};
-use crate::model::{Doubt, FileId, SourcePath, Target};
+use crate::model::{Doubt, FileId, FileIds, SourcePath, Target};
 use crate::source::open_source;
+use crate::spill::Spill;
 use crate::verify::{Algorithm, Hashes, LocalFiles, Sample, tells};
 
 /// How far two looks that do not show a file must lie apart, unless told otherwise.
@@ -40,8 +42,10 @@ const LONG_BEFORE: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the ledger says of earlier runs, read when it is asked for, by a connection of its own.
 #[derive(Debug)]
-pub(super) struct History {
+pub(super) struct History<'a> {
     ledger: PathBuf,
+    /// Where ids go that do not fit into memory.
+    spill: &'a Arc<Spill>,
     /// Since when.
     since: Timestamp,
     targets: RefCell<HashMap<Target, Known>>,
@@ -49,25 +53,31 @@ pub(super) struct History {
 
 #[derive(Debug)]
 struct Known {
-    ids: HashSet<FileId>,
+    ids: FileIds,
     unnamed: Vec<Doubt>,
     samples: Vec<Sample>,
 }
 
-impl History {
+impl<'a> History<'a> {
     /// As far back as these doubts, and those of a run that begins now, need it.
-    pub(super) fn of(state: &StateFolder, doubts: &[Doubt], now: Timestamp) -> Self {
+    pub(super) fn of(
+        state: &StateFolder,
+        spill: &'a Arc<Spill>,
+        doubts: &[Doubt],
+        now: Timestamp,
+    ) -> Self {
         let began = doubts.iter().map(|doubt| doubt.began);
         let since = began.fold(now, Timestamp::min);
         Self {
             ledger: state.ledger(),
+            spill,
             since: since.saturating_sub(LONG_BEFORE).unwrap_or(Timestamp::MIN),
             targets: RefCell::default(),
         }
     }
 }
 
-impl Past for History {
+impl Past for History<'_> {
     fn prepare(&self, target: &Target) -> Result<(), String> {
         if self.targets.borrow().contains_key(target) {
             return Ok(());
@@ -90,10 +100,12 @@ impl Past for History {
                 metadata: sample.metadata,
                 planted: sample.planted,
             };
+            let mut ids = FileIds::new(self.spill);
+            ledger
+                .each_id(target, self.since, &mut |id| ids.insert(id))
+                .map_err(|error| error.to_string())?;
             Ok(Known {
-                ids: ledger
-                    .ids(target, self.since)
-                    .map_err(|error| error.to_string())?,
+                ids,
                 unnamed: ledger
                     .unnamed(target, self.since)
                     .map_err(|error| error.to_string())?,

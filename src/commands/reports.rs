@@ -91,10 +91,18 @@ pub(super) enum RowsOf<'a> {
 fn without_ledger(end: RowEnd<'_>) -> Option<Cow<'_, JobEnd>> {
     match end {
         RowEnd::AsPlanned => None,
-        RowEnd::Written => {
-            let why = "its id is in the ledger, which cannot be read".to_owned();
-            let end = JobEnd::without_attempt(Outcome::Stored, Some(why));
-            Some(Cow::Owned(end))
+        RowEnd::Written(written) => {
+            let outcome = written.outcome();
+            let what = if outcome == Outcome::Stored {
+                "its id"
+            } else {
+                "the reason"
+            };
+            let why = format!("{what} is in the ledger, which cannot be read");
+            Some(Cow::Owned(JobEnd {
+                difference: written.difference(),
+                ..JobEnd::without_attempt(outcome, Some(why))
+            }))
         }
         RowEnd::Told(end) => Some(Cow::Borrowed(end)),
     }
@@ -158,7 +166,12 @@ pub(super) fn gather(
                         reason: Some(&unattempted),
                         ..row.end
                     },
-                    RowEnd::Written | RowEnd::AsPlanned => row.end,
+                    // The ledger has in words what follows from it.
+                    RowEnd::Written(written) => End {
+                        difference: written.difference(),
+                        ..row.end
+                    },
+                    RowEnd::AsPlanned => row.end,
                 };
                 let row = RunRow { end, ..row };
                 gathered.add(&row_of_ledger(&row));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::{ledger_failure, lock};
-use super::look::{read_manifest, state_folder};
+use super::look::{read_manifest, spill, state_folder};
 use super::lookup::{History, Home, SETTLE};
 use super::run::{SystemClock, runtime};
 use super::service::{self, Place};
@@ -115,7 +115,8 @@ fn verify(
         let datasets = waiting.iter().filter_map(|d| d.target.dataset_id.as_ref());
         let datasets = datasets.map(|id| (id, &*name));
         let service = service::connect(place, datasets, key, &how.access, 1)?;
-        let history = History::of(state, doubts, SystemClock.now());
+        let spill = Arc::new(spill(state));
+        let history = History::of(state, &spill, doubts, SystemClock.now());
         let settle = how.settle.or_else(|| settle_of(manifest)).unwrap_or(SETTLE);
         let samples = |target: &Target| history.samples(target);
         let known = |target: &Target, id: &FileId| history.has(target, id);

@@ -90,7 +90,7 @@ impl Run<'_> {
     ) -> Next {
         self.stop(StopCause::Ledger(error.to_string()));
         let why = why.map_or(error.to_string(), |why| format!("{why}; {error}"));
-        Next::End(outcome, Some(why))
+        Next::Unwritten(outcome, why)
     }
 
     pub(super) fn stop(&self, cause: StopCause) {

@@ -41,8 +41,8 @@ use crate::source::{Buffers, Readers, Roots};
 
 use self::attempt::{Attempt, Attempted, WITHDRAWN, is_read_whole};
 use self::bodies::Bodies;
-use self::ends::Bits;
-pub use self::ends::{Ends, RowEnd};
+use self::ends::{Ended, Record, WrittenRows};
+pub use self::ends::{Ends, RowEnd, Written};
 pub use self::settle::{Doubts, Past};
 pub use self::stop::StopLight;
 use self::stored::Stored;
@@ -163,8 +163,8 @@ pub async fn execute(parts: Parts<'_>) -> Ends {
                 continue;
             };
             let standing = unsent(upload.file);
-            let end = run.job(index, upload, Order::of(upload), standing).await;
-            run.ended(index, upload, end);
+            let ended = run.job(index, upload, Order::of(upload), standing).await;
+            run.ended(index, upload, ended);
         }
     };
     // Workers that go from file to file: a future for each file is memory to be had and given back,
@@ -236,12 +236,12 @@ struct Run<'a> {
     answered: RefCell<Option<Arc<Target>>>,
     /// What the service's last failure was.
     failing: RefCell<String>,
-    /// Rows of which there is more to say than that they are written.
+    /// Rows of which nobody else has all that there is to say.
     ends: RefCell<BTreeMap<usize, Box<JobEnd>>>,
     /// Rows that are under way.
     phases: RefCell<BTreeMap<usize, Phase>>,
-    /// Rows that are stored, and of which the ledger has all that there is to say.
-    written: RefCell<Bits>,
+    /// Rows of which the ledger has all that there is to say.
+    written: RefCell<WrittenRows>,
     /// Targets that the service refused (403, 404).
     refused: RefCell<HashSet<Arc<Target>>>,
     /// What this run stored.
@@ -257,15 +257,6 @@ struct Run<'a> {
     planned: u64,
     /// Of them, those that failed so far in whatever way.
     failed: Cell<u64>,
-}
-
-/// Whether the ledger says all that there is to say of a job's end: that it is written down was
-/// waited for.
-fn is_told_by_the_ledger(end: &JobEnd) -> bool {
-    end.outcome == Outcome::Stored
-        && end.file_id.is_some()
-        && end.reason.is_none()
-        && end.difference.is_none()
 }
 
 /// How a row stands that is to be sent and was not.
@@ -305,7 +296,10 @@ impl Default for Tries {
 
 /// What to do after an attempt.
 enum Next {
+    /// The ledger has it.
     End(Outcome, Option<String>),
+    /// The ledger could not be written.
+    Unwritten(Outcome, String),
     /// Nothing was sent.
     Withdrawn,
     Again {
@@ -315,7 +309,8 @@ enum Next {
 }
 
 impl Run<'_> {
-    fn ended(&self, index: usize, upload: Upload<'_>, end: JobEnd) {
+    fn ended(&self, index: usize, upload: Upload<'_>, ended: Ended) {
+        let Ended { end, record } = ended;
         self.count_failure(&end);
         (self.parts.events)(&Event::Ended {
             rule: self.parts.plan.rules[upload.file.rule].name.clone(),
@@ -323,10 +318,14 @@ impl Run<'_> {
             size: upload.stat.size,
             end: end.clone(),
         });
-        if is_told_by_the_ledger(&end) {
-            self.leave_to_the_ledger(index);
-        } else {
-            self.keep(index, end);
+        // Of a run that was stopped there may be millions of rows that nothing was sent of, and of
+        // one that a service turned away as many that were refused.
+        match (record, Written::of(&end)) {
+            (Record::Plan, _) => {
+                self.phases.borrow_mut().remove(&index);
+            }
+            (Record::Ledger, Some(written)) => self.leave_to_the_ledger(index, written),
+            (Record::Ledger, None) | (Record::Nowhere, _) => self.keep(index, end),
         }
     }
 
@@ -360,12 +359,12 @@ impl Run<'_> {
         self.phases.borrow_mut().remove(&index);
     }
 
-    /// Lets go of what the ledger has of a job that ended well.
-    fn leave_to_the_ledger(&self, index: usize) {
+    /// Lets go of what the ledger has of a job's end.
+    fn leave_to_the_ledger(&self, index: usize, written: Written) {
         self.released.borrow_mut().remove(&index);
         self.ends.borrow_mut().remove(&index);
         self.phases.borrow_mut().remove(&index);
-        self.written.borrow_mut().set(index);
+        self.written.borrow_mut().set(index, written);
     }
 
     /// Gives every job that did not end its end: after an abort some are cut off in the middle.
@@ -411,21 +410,21 @@ impl Run<'_> {
         upload: Upload<'_>,
         order: Order<'_>,
         standing: JobEnd,
-    ) -> JobEnd {
+    ) -> Ended {
         let file = upload.file;
         let target = &self.parts.plan.rules[file.rule].target;
         let mut end = standing;
         let (mut order, mut started, mut tries) = (order, None, Tries::default());
         for number in 1..=self.parts.settings.max_attempts.get() {
             let Some(hand) = self.hand(target).await else {
-                return end;
+                return Ended::before_its_turn(end);
             };
             let turn = if order == Order::LedgerFirst {
                 None
             } else {
                 let turn = self.turn(upload).await;
                 if turn.is_none() {
-                    return end;
+                    return Ended::before_its_turn(end);
                 }
                 turn
             };
@@ -435,7 +434,7 @@ impl Run<'_> {
                 if !error.is_refusal() {
                     self.stop(StopCause::Ledger(error.to_string()));
                 }
-                return end;
+                return Ended::before_its_turn(end);
             }
             order = Order::WireFirst;
             let attempt = Attempt::new(self, index, upload, number, started);
@@ -451,11 +450,18 @@ impl Run<'_> {
             let places = (hand, turn);
             let next = self.attempt(&attempt, places, &mut end, &mut tries).await;
             match next {
-                Next::Withdrawn => return before,
+                Next::Withdrawn => return Ended::before_its_turn(before),
                 Next::End(outcome, reason) => {
                     end.outcome = outcome;
                     end.reason = reason;
-                    return end;
+                    let record = Record::Ledger;
+                    return Ended { end, record };
+                }
+                Next::Unwritten(outcome, why) => {
+                    end.outcome = outcome;
+                    end.reason = Some(why);
+                    let record = Record::Nowhere;
+                    return Ended { end, record };
                 }
                 Next::Again { why, wait } => {
                     (self.parts.events)(&Event::Retrying {
@@ -475,7 +481,7 @@ impl Run<'_> {
                 }
             }
         }
-        end
+        Ended::before_its_turn(end)
     }
 
     /// Makes one attempt and writes down how it ended.

@@ -425,8 +425,8 @@ impl Run<'_> {
             {
                 // The present version is a file of its own: nothing of it is stored yet.
                 let standing = unsent(&file);
-                let end = self.job(row, upload, Order::WireFirst, standing).await;
-                self.set(row, end);
+                let ended = self.job(row, upload, Order::WireFirst, standing).await;
+                self.set(row, ended.end);
                 continue;
             }
             let end = JobEnd {
@@ -516,9 +516,9 @@ impl Run<'_> {
         };
         let standing = self.ends.borrow().get(row).map(|end| JobEnd::clone(end));
         let standing = standing.unwrap_or_else(|| case.before[0].clone());
-        let end = self.job(*row, upload, order, standing.clone()).await;
-        if end != standing {
-            self.set(*row, end);
+        let ended = self.job(*row, upload, order, standing.clone()).await;
+        if ended.end != standing {
+            self.set(*row, ended.end);
         }
     }
 
@@ -555,7 +555,7 @@ impl Run<'_> {
             return;
         };
         let mut stored = self.stored.borrow_mut();
-        let there = stored.at(attempt.target());
+        let there = stored.at(attempt.target(), self.parts.plan);
         there.ids.insert(id);
         if there.wants_a_sample() {
             there.samples.extend(attempt.sample(id, digest));
@@ -570,6 +570,6 @@ impl Run<'_> {
     }
 
     fn is_known(&self, target: &Target, id: &FileId) -> bool {
-        self.stored.borrow_mut().has(target, id) || self.parts.doubts.past.has(target, id)
+        self.stored.borrow().has(target, id) || self.parts.doubts.past.has(target, id)
     }
 }

@@ -1,9 +1,9 @@
 //! What a run stored: to learn from, and not to take for something else.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::model::{FileId, Target};
+use crate::model::{FileId, FileIds, Target};
+use crate::plan::Plan;
 use crate::verify::Sample;
 
 /// Samples of what this run stored that are kept for each target.
@@ -14,7 +14,7 @@ const SAMPLES: usize = 2;
 pub(super) struct Stored(Vec<(Arc<Target>, StoredThere)>);
 
 /// What a run stored in one target.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct StoredThere {
     /// Every id that is known.
     pub ids: FileIds,
@@ -32,6 +32,14 @@ const LOOKED_AT_FIRST: usize = 256;
 const LOOKED_AT_LATER: usize = 64;
 
 impl StoredThere {
+    fn new(ids: FileIds) -> Self {
+        Self {
+            ids,
+            samples: Vec::new(),
+            met: 0,
+        }
+    }
+
     /// Whether the next file that was stored is to be looked at.
     pub(super) fn wants_a_sample(&mut self) -> bool {
         if self.samples.len() >= SAMPLES {
@@ -48,61 +56,32 @@ impl Stored {
         self.0.is_empty()
     }
 
-    /// What is stored in a target, to add to it.
-    pub(super) fn at(&mut self, target: &Arc<Target>) -> &mut StoredThere {
+    /// What is stored in a target of a plan, to add to it.
+    pub(super) fn at(&mut self, target: &Arc<Target>, plan: &Plan<'_>) -> &mut StoredThere {
         let found = self.0.iter().position(|(met, _)| Arc::ptr_eq(met, target));
         let found = found.or_else(|| self.0.iter().position(|(met, _)| met == target));
         let place = found.unwrap_or_else(|| {
-            self.0.push((Arc::clone(target), StoredThere::default()));
+            let there = StoredThere::new(plan.file_ids());
+            self.0.push((Arc::clone(target), there));
             self.0.len() - 1
         });
         &mut self.0[place].1
     }
 
+    fn get(&self, target: &Target) -> Option<&StoredThere> {
+        let mut there = self.0.iter();
+        let found = there.find(|(met, _)| **met == *target);
+        found.map(|(_, there)| there)
+    }
+
     /// The samples of a target.
     pub(super) fn samples(&self, target: &Target) -> &[Sample] {
-        let mut there = self.0.iter();
-        let there = there.find(|(met, _)| **met == *target);
-        there.map_or(&[], |(_, there)| &there.samples)
+        self.get(target).map_or(&[], |there| &there.samples)
     }
 
     /// Whether a file of a target was stored by this run.
-    pub(super) fn has(&mut self, target: &Target, id: &FileId) -> bool {
-        let mut there = self.0.iter_mut();
-        let there = there.find(|(met, _)| **met == *target);
-        there.is_some_and(|(_, there)| there.ids.contains(id))
-    }
-}
-
-/// Many ids. Those that are UUIDs take 16 bytes, and are put in order when somebody asks, which is
-/// seldom.
-#[derive(Debug, Default)]
-pub(super) struct FileIds {
-    uuids: Vec<u128>,
-    in_order: usize,
-    others: HashSet<FileId>,
-}
-
-impl FileIds {
-    /// Adds one.
-    pub(super) fn insert(&mut self, id: &FileId) {
-        match id.as_uuid() {
-            Some(uuid) => self.uuids.push(uuid),
-            None => {
-                self.others.insert(id.clone());
-            }
-        }
-    }
-
-    fn contains(&mut self, id: &FileId) -> bool {
-        let Some(uuid) = id.as_uuid() else {
-            return self.others.contains(id);
-        };
-        if self.in_order < self.uuids.len() {
-            self.uuids.sort_unstable();
-            self.in_order = self.uuids.len();
-        }
-        self.uuids.binary_search(&uuid).is_ok()
+    pub(super) fn has(&self, target: &Target, id: &FileId) -> bool {
+        self.get(target).is_some_and(|there| there.ids.contains(id))
     }
 }
 
@@ -112,25 +91,8 @@ mod tests {
 
     #[test]
     fn where_names_tell_little_few_files_are_looked_at() {
-        let mut there = StoredThere::default();
+        let mut there = StoredThere::new(FileIds::new(&Arc::default()));
         let looked_at = (0..10_000).filter(|_| there.wants_a_sample()).count();
         assert_eq!(looked_at, 256 + (10_000 - 256) / 64);
-    }
-
-    #[test]
-    fn an_id_is_known_in_the_very_form_that_it_came_in() {
-        let mut ids = FileIds::default();
-        let id = |number: u32| FileId::new(format!("{number:08x}-0000-4000-8000-000000000000"));
-        for number in [7, 3, 5] {
-            ids.insert(&id(number));
-            assert!(ids.contains(&id(number)));
-            assert!(!ids.contains(&id(number + 1)));
-        }
-        let loud = FileId::new("ABCDEF01-0000-4000-8000-000000000000");
-        ids.insert(&loud);
-        ids.insert(&FileId::new("17"));
-        assert!(ids.contains(&loud) && ids.contains(&FileId::new("17")) && ids.contains(&id(3)));
-        assert!(!ids.contains(&FileId::new("abcdef01-0000-4000-8000-000000000000")));
-        assert!(!ids.contains(&FileId::new("18")));
     }
 }

@@ -9,7 +9,6 @@ mod sqlite;
 mod state;
 mod writer;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
 use std::path::PathBuf;
@@ -65,13 +64,18 @@ pub trait Ledger: Send + fmt::Debug {
     /// The storage cannot be read.
     fn doubts(&self) -> Result<Vec<Doubt>, LedgerError>;
 
-    /// Every id under which the runs that were under way then, and those since, had a target
+    /// Hands over every id under which the runs that were under way then, and those since, had a target
     /// store a file.
     ///
     /// # Errors
     ///
     /// The storage cannot be read.
-    fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError>;
+    fn each_id(
+        &self,
+        target: &Target,
+        since: Timestamp,
+        take: &mut dyn FnMut(&FileId),
+    ) -> Result<(), LedgerError>;
 
     /// Every attempt of the runs that were under way then, and those since, that a target stored
     /// under an id which nobody knows: a listed file may be that attempt's.

@@ -16,7 +16,8 @@ use super::taken::Taken;
 use super::versions::Versions;
 use super::{Basis, SIZE_NOTED};
 use crate::model::{
-    CandidateId, Doubt, InDoubt, RelativePath, RemoteName, RootCandidates, SourcePath, Stat,
+    CandidateId, Doubt, FileIds, InDoubt, RelativePath, RemoteName, RootCandidates, SourcePath,
+    Stat,
 };
 
 /// All planned files with, for each, what to do and why. It has a few bytes for each; what would be
@@ -59,6 +60,12 @@ impl Plan<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// A set of file ids, which goes where what the plan was made from does if it grows.
+    #[must_use]
+    pub fn file_ids(&self) -> FileIds {
+        FileIds::new(&self.basis.candidates.spill)
     }
 
     /// A row as a whole.

@@ -6,7 +6,7 @@
     reason = "each test and bench uses its own part of these helpers"
 )]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::num::NonZeroU32;
 use std::ops::Bound;
@@ -53,6 +53,8 @@ pub struct Ran {
     pub ledger: Box<dyn Ledger>,
     /// How each row of the plan ended.
     pub ends: Vec<JobEnd>,
+    /// Rows that the run kept more of than that the ledger has them.
+    pub told: usize,
     /// Why it ended early, if it did.
     pub stopped: Vec<StopCause>,
 }
@@ -191,17 +193,19 @@ impl Engine {
             },
         }));
         runtime.shutdown_background();
+        let told = ends.told();
         let planned = plan.files().map(|file| unattempted(&file));
         let ends = planned
             .enumerate()
             .map(|(row, planned)| match ends.get(row) {
                 RowEnd::AsPlanned => planned,
-                RowEnd::Written => JobEnd::without_attempt(Outcome::Stored, None),
+                RowEnd::Written(written) => JobEnd::without_attempt(written.outcome(), None),
                 RowEnd::Told(end) => end.clone(),
             });
         let mut ran = Ran {
             ledger: writer.finish().expect("the ledger's thread"),
             ends: ends.collect(),
+            told,
             stopped: stop.causes(),
         };
         let outcomes = Outcome::ALL.map(|outcome| (outcome, ran.files(outcome)));
@@ -396,7 +400,12 @@ impl Ledger for MemoryLedger {
         Ok(doubts)
     }
 
-    fn ids(&self, _: &Target, _: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
+    fn each_id(
+        &self,
+        _: &Target,
+        _: Timestamp,
+        _: &mut dyn FnMut(&FileId),
+    ) -> Result<(), LedgerError> {
         Err(not_kept("ids"))
     }
 

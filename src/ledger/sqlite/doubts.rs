@@ -1,7 +1,5 @@
 //! What settling doubt needs to know: the doubts, what else a listed file may be, and samples.
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
@@ -53,11 +51,12 @@ fn doubt(row: &Row<'_>) -> rusqlite::Result<Doubt> {
     })
 }
 
-pub(super) fn ids(
+pub(super) fn each_id(
     connection: &Connection,
     target: &Target,
     since: Timestamp,
-) -> rusqlite::Result<HashSet<FileId>> {
+    take: &mut dyn FnMut(&FileId),
+) -> rusqlite::Result<()> {
     let [origin, organization, dataset] = target_key(target);
     let mut select = connection.prepare(
         "SELECT t.file_id FROM transitions t JOIN targets g USING (target_id)
@@ -68,12 +67,11 @@ pub(super) fn ids(
              AND t.file_id IS NOT NULL
              AND g.origin = ?1 AND g.organization_id = ?2 AND g.dataset_id = ?3",
     )?;
-    select
-        .query_map(
-            params![origin, organization, dataset, since.to_string()],
-            |row| Ok(FileId::new(row.get::<_, String>(0)?)),
-        )?
-        .collect()
+    let mut found = select.query(params![origin, organization, dataset, since.to_string()])?;
+    while let Some(row) = found.next()? {
+        take(&FileId::new(row.get_ref(0)?.as_str()?));
+    }
+    Ok(())
 }
 
 pub(super) fn unnamed(

@@ -17,7 +17,6 @@ mod text;
 mod write;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -345,8 +344,13 @@ impl Ledger for SqliteLedger {
         self.read(|connection| Ok(doubts::doubts(connection)?))
     }
 
-    fn ids(&self, target: &Target, since: Timestamp) -> Result<HashSet<FileId>, LedgerError> {
-        self.read(|connection| Ok(doubts::ids(connection, target, since)?))
+    fn each_id(
+        &self,
+        target: &Target,
+        since: Timestamp,
+        take: &mut dyn FnMut(&FileId),
+    ) -> Result<(), LedgerError> {
+        self.read(|connection| Ok(doubts::each_id(connection, target, since, take)?))
     }
 
     fn unnamed(&self, target: &Target, since: Timestamp) -> Result<Vec<Doubt>, LedgerError> {

@@ -571,8 +571,10 @@ fn ids_are_those_of_every_version_that_runs_since_then_stored() {
         ledger.write(&[Entry::Step(step)]).expect("legal");
     }
     let ids = |dataset: &str, since: i64| -> Vec<String> {
-        let found = ledger.ids(&target(dataset), time(since)).expect("read");
-        let mut ids: Vec<String> = found.iter().map(|id| id.as_str().to_owned()).collect();
+        let mut ids: Vec<String> = Vec::new();
+        let mut take = |id: &FileId| ids.push(id.as_str().to_owned());
+        let read = ledger.each_id(&target(dataset), time(since), &mut take);
+        read.expect("read");
         ids.sort();
         ids
     };
