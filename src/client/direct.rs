@@ -124,3 +124,35 @@ where
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Connects to nothing, and does not say so.
+    #[derive(Clone)]
+    struct Silent;
+
+    impl Service<http::Uri> for Silent {
+        type Response = ();
+        type Error = std::convert::Infallible;
+        type Future = std::future::Pending<Result<(), Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Uri) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_never_made_is_given_up() {
+        let began = tokio::time::Instant::now();
+        let connected = Patient(Silent).call(http::Uri::from_static("https://silent.example"));
+        let error = connected.await.expect_err("nothing answered");
+        assert!(error.is::<tokio::time::error::Elapsed>(), "{error}");
+        assert!(began.elapsed() >= CONNECT_TIMEOUT, "it had its time");
+    }
+}

@@ -16,8 +16,10 @@ use crate::pace::{Begin, Health, Held, Signal};
 use crate::plan::{Decision, Upload, UploadReason};
 
 /// For how many files on their way one more is read, written down and ready to leave, so that the
-/// wire does not wait for the ledger. More would bring nothing (`benches/gate`), and what is in hand
-/// is what a crash can leave in doubt. One at a time stays one at a time, in the plan's order.
+/// wire does not wait for the ledger. More would bring nothing (`benches/gate`), and a crash can
+/// leave in doubt whatever is in hand, beside what was answered and whose end is not durable yet
+/// ([`Run::under_way_max`] bounds both together: 2.5 times the concurrency). One at a time stays one
+/// at a time, in the plan's order.
 const WIRE_FOR_ONE_READY: usize = 4;
 
 /// Streamed files on their way at once. Each has about a mebibyte in memory and its file open,

@@ -250,18 +250,8 @@ impl JobEnd {
     #[must_use]
     pub fn without_attempt(outcome: Outcome, reason: Option<String>) -> Self {
         Self {
-            outcome,
             reason,
-            difference: None,
-            file_id: None,
-            digest: None,
-            attempts: 0,
-            http_status: None,
-            request_id: None,
-            started: None,
-            finished: None,
-            returned_name: None,
-            returned_dataset: None,
+            ..End::without_attempt(outcome).into()
         }
     }
 }

@@ -87,7 +87,8 @@ impl Report {
     }
 }
 
-/// A report that is printed while its rows come in.
+/// A report that is printed once its rows have all come in: while somebody who reads it takes their
+/// time, the ledger that the rows come from would be kept from tidying up behind its writers.
 pub struct Printout<W: Write> {
     cutter: Cutter,
     sheet: Sheet<W>,
@@ -103,9 +104,10 @@ impl<W: Write> Printout<W> {
     /// Begins to print.
     #[must_use]
     pub fn begin(to: W, format: ReportFormat) -> Self {
+        let rows = SpooledTempFile::new(WRITTEN_TOGETHER);
         Self {
             cutter: Cutter::default(),
-            sheet: Sheet::new(to, format, SpooledTempFile::new(WRITTEN_TOGETHER)),
+            sheet: Sheet::apart(to, format, rows),
         }
     }
 
@@ -113,12 +115,12 @@ impl<W: Write> Printout<W> {
     ///
     /// # Errors
     ///
-    /// What the writer says.
+    /// What the operating system says of the file that rows are kept in.
     pub fn row(&mut self, row: &Row<'_>) -> io::Result<()> {
         self.sheet.row(&self.cutter.cells(row))
     }
 
-    /// Prints what is left.
+    /// Prints it.
     ///
     /// # Errors
     ///
@@ -133,19 +135,29 @@ impl<W: Write> Printout<W> {
 struct Sheet<W> {
     to: W,
     form: Form,
-    /// The rows, where something stands before them that is known behind them.
+    /// The rows, where they are to be written only once they are all there.
     rows: Option<SpooledTempFile>,
     buffer: Vec<u8>,
 }
 
 impl<W: Write> Sheet<W> {
+    /// One that is written while its rows come in, unless something stands before them that is known
+    /// behind them.
     fn new(to: W, format: ReportFormat, rows: SpooledTempFile) -> Self {
+        let mut sheet = Self::apart(to, format, rows);
+        if sheet.form.columns().is_some() {
+            sheet.rows = None;
+        }
+        sheet
+    }
+
+    /// One that is written when its rows are all there.
+    fn apart(to: W, format: ReportFormat, rows: SpooledTempFile) -> Self {
         let form = Form::new(format);
-        let columns = form.columns();
         Self {
             to,
-            rows: columns.is_none().then_some(rows),
-            buffer: columns.unwrap_or_default().into_bytes(),
+            rows: Some(rows),
+            buffer: form.columns().unwrap_or_default().into_bytes(),
             form,
         }
     }
@@ -434,6 +446,34 @@ mod tests {
         assert_eq!(lines.len(), 5);
         assert_eq!(lines[0]["run_id"], "run-1");
         assert_eq!(lines[4]["outcome"], "failed");
+    }
+
+    #[test]
+    fn nothing_is_printed_before_all_rows_are_there() {
+        let (rules, files) = (rules(), files());
+        let ends = ends(&files);
+        let rows = rows(&rules, &files, &ends);
+        for format in [
+            ReportFormat::Csv,
+            ReportFormat::Json,
+            ReportFormat::JsonLines,
+        ] {
+            let mut printout = Printout::begin(Vec::new(), format);
+            // More than is ever written together.
+            for row in rows.iter().cycle().take(WRITTEN_TOGETHER / 50) {
+                printout.row(row).expect("kept");
+            }
+            assert!(printout.sheet.to.is_empty(), "{format:?}");
+        }
+        let mut printout = Printout::begin(Vec::new(), ReportFormat::Csv);
+        for row in &rows {
+            printout.row(row).expect("kept");
+        }
+        let text = printout.finish(&header(&counts(&rows))).expect("printed");
+        assert_eq!(
+            String::from_utf8(text).expect("text"),
+            written(ReportFormat::Csv)
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,6 +84,25 @@ enum Pace {
     Slow,
 }
 
+impl Pace {
+    /// The pace of a batch of so many files.
+    fn of(files: usize, took: Duration) -> Self {
+        if took < QUICK * u32::try_from(files).unwrap_or(u32::MAX) {
+            Self::Quick
+        } else {
+            Self::Slow
+        }
+    }
+
+    /// How many files a thread is asked for at once, of so many.
+    fn batch(self, files: usize) -> usize {
+        match self {
+            Self::Quick => BATCH,
+            Self::Slow => files.div_ceil(THREADS).clamp(1, BATCH),
+        }
+    }
+}
+
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // It is whole whatever a panicking holder was about to do.
@@ -110,6 +130,11 @@ impl Readers {
     ///
     /// The operating system has no thread to give.
     pub fn start(roots: &Roots) -> io::Result<Self> {
+        let roots = roots.clone();
+        Self::reading_by(move |wanted| read(&roots, wanted))
+    }
+
+    fn reading_by(read: impl Fn(Wanted) -> Read + Clone + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         // Where a thread cannot be had, this ends those that were.
         let readers = Self {
@@ -117,10 +142,10 @@ impl Readers {
             shared: Arc::clone(&shared),
         };
         for _ in 0..THREADS {
-            let (roots, shared) = (roots.clone(), Arc::clone(&shared));
+            let (read, shared) = (read.clone(), Arc::clone(&shared));
             thread::Builder::new()
                 .name("reader".to_owned())
-                .spawn(move || serve(&roots, &shared))?;
+                .spawn(move || serve_on(&read, &shared))?;
         }
         Ok(readers)
     }
@@ -145,10 +170,7 @@ impl Readers {
         if !is_free && asked.len() < BATCH {
             return;
         }
-        let together = match queue.pace {
-            Pace::Quick => BATCH,
-            Pace::Slow => asked.len().div_ceil(THREADS).clamp(1, BATCH),
-        };
+        let together = queue.pace.batch(asked.len());
         let before = queue.batches.len();
         while !asked.is_empty() {
             let first = together.min(asked.len());
@@ -174,7 +196,13 @@ impl Drop for Busy<'_> {
     }
 }
 
-fn serve(roots: &Roots, shared: &Shared) {
+/// A panic costs the files of its batch, whose answers never come, and not the thread: without any
+/// thread, nobody would hear of the files that are asked for later.
+fn serve_on(read: &impl Fn(Wanted) -> Read, shared: &Shared) {
+    while panic::catch_unwind(AssertUnwindSafe(|| serve(read, shared))).is_err() {}
+}
+
+fn serve(read: &impl Fn(Wanted) -> Read, shared: &Shared) {
     let mut queue = shared.queue();
     while !queue.is_closed {
         let Some(batch) = queue.batches.pop_front() else {
@@ -188,7 +216,7 @@ fn serve(roots: &Roots, shared: &Shared) {
         let (files, begun) = (batch.len(), Instant::now());
         let mut left = files;
         for (wanted, answer) in batch {
-            let read = read(roots, wanted);
+            let read = read(wanted);
             left -= 1;
             if left == 0 {
                 // Before anybody hears of it: who does may ask for more, and has to find this thread
@@ -198,9 +226,9 @@ fn serve(roots: &Roots, shared: &Shared) {
             // Nobody waits any more where the run was aborted meanwhile.
             let _ = answer.send(read);
         }
-        let is_quick = begun.elapsed() < QUICK * u32::try_from(files).unwrap_or(u32::MAX);
+        let pace = Pace::of(files, begun.elapsed());
         queue = shared.queue();
-        queue.pace = if is_quick { Pace::Quick } else { Pace::Slow };
+        queue.pace = pace;
     }
 }
 
@@ -222,8 +250,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::model::{Glob, Globs, Links};
-    use crate::source::{Want, survey};
+    use crate::source::Survey;
+    use crate::source::tests::everything_in;
 
     #[test]
     fn what_is_asked_for_is_read_once_it_is_sent_and_each_for_itself() {
@@ -231,15 +259,7 @@ mod tests {
         for number in 0..40 {
             fs::write(folder.path().join(format!("{number:02}")), [number; 5]).expect("a file");
         }
-        let want = Want {
-            root: folder.path().to_owned(),
-            include: Globs::include(vec![Glob::parse("**").expect("a pattern")]),
-            exclude: Globs::exclude(Vec::new()),
-            max_depth: None,
-            links: Links::Never,
-            listed: None,
-        };
-        let survey = survey(&[want], folder.path(), &[], &Arc::default());
+        let survey = everything_in(folder.path());
         fs::remove_file(folder.path().join("07")).expect("removed");
         let readers = Readers::start(&survey.roots).expect("threads");
         let found = &survey.candidates.roots[0];
@@ -264,6 +284,85 @@ mod tests {
             let bytes = [u8::try_from(number).expect("small"); 5];
             assert_eq!(buffer, [b"head".as_slice(), &bytes].concat());
             assert_eq!(digest, Digest(*blake3::hash(&bytes).as_bytes()));
+        }
+    }
+
+    /// A file of that survey, under a root.
+    fn wanted(survey: &Survey, root: RootId) -> Wanted {
+        let found = &survey.candidates.roots[0];
+        Wanted {
+            root,
+            relative: found.relative(0),
+            stat: found.stat(0).expect("a file"),
+            buffer: Vec::new(),
+        }
+    }
+
+    fn one_file() -> (tempfile::TempDir, Survey) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("file"), "bytes").expect("a file");
+        let survey = everything_in(folder.path());
+        (folder, survey)
+    }
+
+    #[test]
+    fn files_that_are_in_memory_go_to_few_threads_and_others_to_many() {
+        let (_folder, survey) = one_file();
+        for (pace, files, expected) in [
+            (Pace::Slow, 1, vec![1]),
+            (Pace::Slow, 3, vec![1; 3]),
+            (Pace::Slow, 16, vec![2; THREADS]),
+            (Pace::Slow, 80, vec![BATCH; 10]),
+            (Pace::Quick, 1, vec![1]),
+            (Pace::Quick, 3, vec![3]),
+            (Pace::Quick, 16, vec![BATCH; 2]),
+            (Pace::Quick, 17, vec![BATCH, BATCH, 1]),
+        ] {
+            // Nobody takes a batch out again.
+            let readers = Readers {
+                asked: Mutex::default(),
+                shared: Arc::default(),
+            };
+            readers.shared.queue().pace = pace;
+            for _ in 0..files {
+                drop(readers.ask(wanted(&survey, RootId(0))));
+            }
+            readers.send();
+            let queue = readers.shared.queue();
+            let batches: Vec<usize> = queue.batches.iter().map(Vec::len).collect();
+            assert_eq!(batches, expected, "{files} files, {pace:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_quick_by_the_time_that_each_of_its_files_took() {
+        assert_eq!(Pace::default(), Pace::Slow, "nothing was read yet");
+        let nearly = Duration::from_nanos(1);
+        for files in [1, 8] {
+            let time = QUICK * u32::try_from(files).expect("small");
+            assert_eq!(Pace::of(files, time.saturating_sub(nearly)), Pace::Quick);
+            assert_eq!(Pace::of(files, time), Pace::Slow);
+        }
+    }
+
+    #[test]
+    fn a_panic_leaves_its_file_unread_and_the_threads_read_on() {
+        let (_folder, survey) = one_file();
+        let roots = survey.roots.clone();
+        let readers = Readers::reading_by(move |wanted| {
+            assert_eq!(wanted.root, RootId(0), "this panic is part of a test");
+            read(&roots, wanted)
+        });
+        let readers = readers.expect("threads");
+        // Once more than there are threads.
+        for _ in 0..=THREADS {
+            let lost = readers.ask(wanted(&survey, RootId(1)));
+            readers.send();
+            lost.blocking_recv().expect_err("no answer");
+            let whole = readers.ask(wanted(&survey, RootId(0)));
+            readers.send();
+            let (bytes, _) = whole.blocking_recv().expect("an answer").expect("read");
+            assert_eq!(bytes, b"bytes");
         }
     }
 }

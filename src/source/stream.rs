@@ -234,8 +234,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::model::{Glob, Globs, Links};
-    use crate::source::{Want, survey};
+    use crate::source::tests::everything_in;
 
     async fn all(mut chunks: Chunks) -> (Vec<u8>, Digest) {
         let mut bytes = Vec::new();
@@ -254,15 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let written: Vec<u8> = (0..=250).cycle().take(5 * CHUNK + 7).collect();
         fs::write(folder.path().join("file"), &written).expect("written");
-        let want = Want {
-            root: folder.path().to_owned(),
-            include: Globs::include(vec![Glob::parse("**").expect("a pattern")]),
-            exclude: Globs::exclude(Vec::new()),
-            max_depth: None,
-            links: Links::Never,
-            listed: None,
-        };
-        let survey = survey(&[want], folder.path(), &[], &Arc::default());
+        let survey = everything_in(folder.path());
         let found = &survey.candidates.roots[0];
         let digest = Digest(*blake3::hash(&written).as_bytes());
         for here in 0..=6 {

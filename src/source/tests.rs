@@ -37,6 +37,11 @@ fn survey(wants: &[Want], home: &Path, skip: &[PathBuf]) -> Survey {
     super::survey(wants, home, skip, &Arc::default())
 }
 
+/// All files of a folder.
+pub(super) fn everything_in(folder: &Path) -> Survey {
+    survey(&[want(folder, &["**"], &[])], folder, &[])
+}
+
 fn tree(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for file in files {

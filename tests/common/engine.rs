@@ -7,6 +7,7 @@
 )]
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::num::NonZeroU32;
 use std::ops::Bound;
@@ -308,13 +309,34 @@ impl Chance for SystemChance {
 
 /// A ledger that is durable for as long as the process: the latest step of each file, checked as
 /// every ledger checks it. It keeps no history and takes nothing but steps.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct MemoryLedger {
     files: HashMap<(Arc<Target>, SourcePath), (Transition, Option<StoredVersion>)>,
+    watch: Option<Box<Watch>>,
+}
+
+/// Is shown each step before it is written, and may hold it up.
+type Watch = dyn FnMut(&Transition) + Send;
+
+impl fmt::Debug for MemoryLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryLedger")
+    }
 }
 
 impl MemoryLedger {
+    /// One whose steps are watched.
+    pub fn watched(watch: impl FnMut(&Transition) + Send + 'static) -> Self {
+        Self {
+            watch: Some(Box::new(watch)),
+            ..Self::default()
+        }
+    }
+
     fn step(&mut self, step: &Transition) -> Result<(), LedgerError> {
+        if let Some(watch) = &mut self.watch {
+            watch(step);
+        }
         let key = (Arc::clone(&step.target), step.path.clone());
         let before = self.files.get(&key).map(|(last, _)| {
             let relation = if last.attempt == step.attempt {

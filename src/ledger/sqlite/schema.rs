@@ -268,10 +268,14 @@ FROM (SELECT r.run_number, min(t.first) OVER (ORDER BY r.run_number DESC) AS fir
 WHERE run_log.run_number = f.run_number;
 ";
 
+/// After the views, since a column is dropped only where all views can be read, other people's too.
 const FROM_3_END: &str = "
 DROP TABLE plan_rows;
 ALTER TABLE run_log DROP COLUMN plan_blake3;
 ";
+
+/// Has views alone when a table is altered.
+const LEGACY_ALTER: &str = "legacy_alter_table";
 
 /// One step on the way to the present schema.
 enum Step {
@@ -287,6 +291,16 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
 
 /// Brings an older version's database to the present one, whole or not at all.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+    // People may have made views of their own. Otherwise SQLite refuses to rename a table as long as
+    // one of them names what is not there for the moment, and has others follow it to a name that it
+    // has only until it is dropped.
+    connection.pragma_update(None, LEGACY_ALTER, true)?;
+    let migrated = migrate_tables(connection, from);
+    connection.pragma_update(None, LEGACY_ALTER, false)?;
+    migrated
+}
+
+fn migrate_tables(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
     use Step::{Plans, Sql};
     match from {
         ..=1 => in_one_step(
@@ -310,10 +324,10 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
                 Sql(FROM_3),
                 Sql(FIRST_TRANSITIONS),
                 Plans,
-                Sql(FROM_3_END),
                 Sql(INTENTS),
                 Sql(VIEWS),
                 Sql(PLAN_VIEWS),
+                Sql(FROM_3_END),
             ],
         ),
         _ => Ok(()),
