@@ -29,10 +29,10 @@ impl Run<'_> {
     /// no endpoint for, the uploads will tell.
     pub(super) async fn preflight(&self) {
         let plan = self.parts.plan;
-        let rows = (0..plan.len()).filter(|row| plan.asks_service(*row));
-        let rules: BTreeSet<usize> = rows.map(|row| plan.rule(row)).collect();
+        let asks = |rule: &usize| plan.of_rule(*rule).any(|row| plan.asks_service(row));
+        let rules = (0..plan.rules.len()).filter(asks);
         let target = |rule: usize| Arc::clone(&plan.rules[rule].target);
-        let targets: BTreeSet<Arc<Target>> = rules.into_iter().map(target).collect();
+        let targets: BTreeSet<Arc<Target>> = rules.map(target).collect();
         let mut targets = targets.iter().take(ASKED);
         let Some(first) = targets.next() else {
             return;

@@ -1,13 +1,14 @@
 //! Files whose source is gone, and where they may have gone to.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::decision::{Decision, Held, Skip, SkipReason, StoredBefore};
 use super::marks::Kind;
+use super::rows::small;
 use super::sketch::{Before, Gone, Sketch};
-use crate::model::{Digest, Digests, Doubt, InDoubt, KnownFile, SourcePath, StoredVersion, Target};
+use crate::model::{Digest, Digests, Doubt, InDoubt, KnownFile, SourcePath, Target};
 
 /// Files to be sent that are in doubt at another target of the same service, to which no row of the
 /// plan sends them any more: with a dataset or an organization named otherwise they may be stored
@@ -104,10 +105,48 @@ fn new_and_read(sketch: &Sketch<'_>, digests: &Digests) -> Vec<(usize, Digest)> 
     read.collect()
 }
 
-/// A stored file whose source is gone.
-struct Orphan {
-    path: SourcePath,
-    stored: StoredVersion,
+/// Stored files whose source is gone, by what a file that was moved from there has in common with
+/// them, and which of them were adopted. They may be all files: of each there is a digest, and what
+/// more there is to know is asked for again.
+struct Orphans {
+    /// Each with its place among what is left. Those of a kind follow each other in that order.
+    by_kind: Vec<(u128, u32)>,
+    /// At the first of each kind, how many were adopted.
+    adopted: Vec<u32>,
+}
+
+impl Orphans {
+    fn new(mut by_kind: Vec<(u128, u32)>) -> Self {
+        by_kind.sort_unstable();
+        Self {
+            adopted: vec![0; by_kind.len()],
+            by_kind,
+        }
+    }
+
+    /// The place of the next one of a kind.
+    fn adopt(&mut self, kind: u128) -> Option<usize> {
+        let first = self.by_kind.partition_point(|(other, _)| *other < kind);
+        let next = first + *self.adopted.get(first)? as usize;
+        let (other, at) = self.by_kind.get(next)?;
+        if *other != kind {
+            return None;
+        }
+        self.adopted[first] += 1;
+        Some(*at as usize)
+    }
+}
+
+/// What a stored file and the one that it was moved to have in common.
+fn kind(target: u32, content: &Digest, metadata: &Digest, remote_name: &str) -> u128 {
+    let mut kind = blake3::Hasher::new();
+    kind.update(&target.to_le_bytes());
+    kind.update(&content.0);
+    kind.update(&metadata.0);
+    kind.update(remote_name.as_bytes());
+    let mut first = [0; 16];
+    kind.finalize_xof().fill(&mut first);
+    u128::from_le_bytes(first)
 }
 
 /// New files that are stored already, under a path that is gone, with the same content, name and
@@ -127,7 +166,7 @@ pub(super) fn adopt_moved<B: Before>(
         .iter()
         .map(|(index, _)| (sketch.target_of[plan.rule(*index)], plan.size(*index)))
         .collect();
-    let mut by_kind: HashMap<(u32, Digest, Digest, String), VecDeque<Orphan>> = HashMap::new();
+    let mut by_kind = Vec::new();
     for at in orphans {
         let (target, size) = sketch.left.look(at);
         if !looks.contains(&(target, size)) {
@@ -138,21 +177,25 @@ pub(super) fn adopt_moved<B: Before>(
         if let Some(stored) = found.and_then(|found| found.stored)
             && let Some(digest) = stored.digest
         {
-            let kind = (target, digest, stored.metadata, stored.remote_name.clone());
-            let orphan = Orphan { path, stored };
-            by_kind.entry(kind).or_default().push_back(orphan);
+            let kind = kind(target, &digest, &stored.metadata, &stored.remote_name);
+            by_kind.push((kind, small(at)));
         }
     }
+    let mut orphans = Orphans::new(by_kind);
     for (index, digest) in new {
         let plan = &mut sketch.plan;
         let Some(sending) = plan.sending(index) else {
             continue;
         };
         let target = sketch.target_of[plan.rule(index)];
-        let name = sending.remote_name.as_str().to_owned();
-        let kind = (target, digest, sending.metadata.digest(), name);
-        let same = by_kind.get_mut(&kind).and_then(VecDeque::pop_front);
-        if let Some(Orphan { path, stored }) = same {
+        let name = sending.remote_name.as_str();
+        let kind = kind(target, &digest, &sending.metadata.digest(), name);
+        let Some(at) = orphans.adopt(kind) else {
+            continue;
+        };
+        let path = SourcePath::new(sketch.left.path(at));
+        let found = known_of(before, &sketch.targets[target as usize], &path)?;
+        if let Some(stored) = found.and_then(|found| found.stored) {
             left -= 1;
             let skip = Skip {
                 file_id: stored.file_id,
@@ -173,4 +216,28 @@ fn known_of<B: Before>(
     let found = before.known_from(target, Bound::Included(path), 1)?;
     let is_it = |(known, _): &(SourcePath, KnownFile)| known == path;
     Ok(found.into_iter().find(is_it).map(|(_, file)| file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_of_a_kind_are_adopted_once_each_in_their_order() {
+        let mut orphans = Orphans::new(vec![(7, 4), (3, 0), (7, 1), (9, 2), (7, 3)]);
+        let adopted = [7, 3, 7, 8, 3, 7, 7, 9, 10].map(|kind| orphans.adopt(kind));
+        let expected = [
+            Some(1),
+            Some(0),
+            Some(3),
+            None,
+            None,
+            Some(4),
+            None,
+            Some(2),
+            None,
+        ];
+        assert_eq!(adopted, expected);
+        assert_eq!(Orphans::new(Vec::new()).adopt(1), None);
+    }
 }

@@ -151,7 +151,7 @@ impl SqliteLedger {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(64);
-            connection.pragma_update(None, "temp_store", "MEMORY")?;
+            connection.pragma_update(None, "temp_store", temporary_place())?;
             // Plans do not depend on bound values: otherwise SQLite prepares the upsert of every
             // step anew, which costs more than the step itself.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -390,6 +390,16 @@ impl Ledger for SqliteLedger {
 
     fn each_file(&self, take: Take<'_>) -> Result<(), LedgerError> {
         self.read(|connection| rows::each_file(connection, take))
+    }
+}
+
+/// Where `SQLite` puts tables of its own for one query. To follow a large run takes a row for each of
+/// its files, too many for memory; it writes a file only once a table is large. Not everywhere is a
+/// place for one.
+fn temporary_place() -> &'static str {
+    match tempfile::tempfile() {
+        Ok(_) => "FILE",
+        Err(_) => "MEMORY",
     }
 }
 

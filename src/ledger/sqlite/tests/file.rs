@@ -244,3 +244,13 @@ fn the_views_that_people_are_told_of_can_be_queried() {
         "run-11176[\"because\"]"
     );
 }
+
+#[test]
+fn what_a_query_puts_by_leaves_memory_where_there_is_a_place() {
+    let (_folder, ledger) = fresh();
+    let place = ledger
+        .connection
+        .pragma_query_value(None, "temp_store", |row| row.get::<_, i64>(0));
+    let in_a_file = 1;
+    assert_eq!(place, Ok(in_a_file));
+}
