@@ -18,8 +18,8 @@ use crate::plan::{Decision, Upload, UploadReason};
 /// For how many files on their way one more is read, written down and ready to leave, so that the
 /// wire does not wait for the ledger. More would bring nothing (`benches/gate`), and a crash can
 /// leave in doubt whatever is in hand, beside what was answered and whose end is not durable yet
-/// ([`Run::under_way_max`] bounds both together: 2.5 times the concurrency). One at a time stays one
-/// at a time, in the plan's order.
+/// ([`Run::under_way_max`] bounds both together). One at a time stays one at a time, in the plan's
+/// order.
 const WIRE_FOR_ONE_READY: usize = 4;
 
 /// Streamed files on their way at once. Each has about a mebibyte in memory and its file open,
@@ -129,15 +129,18 @@ impl Drop for Turn<'_> {
 impl<'r> Run<'r> {
     /// Attempts that may be under way at once, at the most: on the wire, and ready for it.
     pub(super) fn in_hand_max(&self) -> usize {
-        let concurrency = self.parts.settings.pace.concurrency.max();
-        let concurrency = usize::try_from(concurrency.get()).unwrap_or(1);
-        with_ready(concurrency)
+        with_ready(self.on_wire_max())
     }
 
     /// Jobs that may be under way at once, at the most: in hand, or answered and being written down.
+    /// So many are in doubt after a crash at the worst.
     pub(super) fn under_way_max(&self) -> usize {
-        let in_hand = self.in_hand_max();
-        in_hand.saturating_add(in_hand)
+        self.on_wire_max().saturating_mul(2)
+    }
+
+    fn on_wire_max(&self) -> usize {
+        let concurrency = self.parts.settings.pace.concurrency.max();
+        usize::try_from(concurrency.get()).unwrap_or(usize::MAX)
     }
 
     /// Since the run began.
