@@ -15,13 +15,6 @@ use crate::model::{AttemptId, StopCause, Target};
 use crate::pace::{Begin, Health, Held, Signal};
 use crate::plan::{Decision, Upload, UploadReason};
 
-/// For how many files on their way one more is read, written down and ready to leave, so that the
-/// wire does not wait for the ledger. More would bring nothing (`benches/gate`), and a crash can
-/// leave in doubt whatever is in hand, beside what was answered and whose end is not durable yet
-/// ([`Run::under_way_max`] bounds both together). One at a time stays one at a time, in the plan's
-/// order.
-const WIRE_FOR_ONE_READY: usize = 4;
-
 /// Streamed files on their way at once. Each has about a mebibyte in memory and its file open,
 /// and so many keep any line busy.
 pub(super) const STREAMS_MAX: usize = 64;
@@ -316,7 +309,12 @@ impl<'r> Run<'r> {
     }
 }
 
-/// How many may be in hand where so many may be on the wire.
+/// How many may be in hand where so many may be on the wire: as many again, but for one, are read,
+/// written down and ready to leave, so that the wire does not wait for the ledger. One at a time stays
+/// one at a time, in the plan's order.
+///
+/// A crash can leave in doubt what is in hand, and what was answered and whose end is not durable yet:
+/// [`Run::under_way_max`] bounds both together.
 fn with_ready(window: usize) -> usize {
-    window.saturating_add(window / WIRE_FOR_ONE_READY)
+    window.saturating_add(window.saturating_sub(1))
 }
