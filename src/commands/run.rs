@@ -93,7 +93,7 @@ fn random() -> [u8; 16] {
 /// A runtime takes so many pairs of descriptors, three of the six for signals.
 const PAIRS: usize = 3;
 
-/// One thread for all connections: with two, in a process each, 100,000 small files took 4 to 7 % less
+/// One thread for all connections: with two, in a process each, 100,000 small files took 3 to 7 % less
 /// time, and everything was there twice (`benches/PROFILE.md`).
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     // Without descriptors for its signals the builder panics, so it is tried out first.
