@@ -309,12 +309,18 @@ impl<'r> Run<'r> {
     }
 }
 
+/// The fewest on the wire beside which others are ready: fewer go in the plan's order.
+const READY_FROM: usize = 4;
+
 /// How many may be in hand where so many may be on the wire: as many again, but for one, are read,
 /// written down and ready to leave, so that the wire does not wait for the ledger (9 % more files in a
-/// time than with a quarter as many). One at a time stays one at a time, in the plan's order.
+/// time than with a quarter as many). Whichever is ready first leaves first.
 ///
 /// A crash can leave in doubt what is in hand, and what was answered and whose end is not durable yet:
 /// [`Run::under_way_max`] bounds both together.
 fn with_ready(window: usize) -> usize {
-    window.saturating_add(window.saturating_sub(1))
+    if window < READY_FROM {
+        return window;
+    }
+    window.saturating_add(window - 1)
 }
