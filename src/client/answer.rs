@@ -1,10 +1,12 @@
 //! What the service said: read leniently, bounded, and never trusted with more than text.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
 use crate::model::{FileId, shown_bounded};
@@ -136,7 +138,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Fields::default();
-                // A field that comes twice counts as it came last.
+                // A value that comes twice counts as it came last.
                 while let Some(key) = map.next_key()? {
                     match key {
                         Key::Id => fields.id = map.next_value_seed(Depth::Value)?,
@@ -161,7 +163,29 @@ fn is_there<'de, A: MapAccess<'de>>(map: &mut A) -> Result<bool, A::Error> {
     Ok(map.next_value::<Option<IgnoredAny>>()?.is_some())
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    /// The fields of an object whose values cannot all be read, such as a text that was cut within a
+    /// character's escape or a number without bounds: each by itself.
+    fn apart(object: &'a [u8]) -> Option<Self> {
+        let values: HashMap<String, &RawValue> = serde_json::from_slice(object).ok()?;
+        let said = |key, depth: Depth| {
+            let value = values.get(key);
+            value.map_or(Said::Nothing, |value| depth.read(value))
+        };
+        let tell = |keys: &[&str]| {
+            let mut values = keys.iter().filter_map(|key| values.get(*key));
+            values.any(|value| value.get() != "null")
+        };
+        Some(Self {
+            id: said("id", Depth::Value),
+            name: said("name", Depth::Value),
+            size: said("size", Depth::Value),
+            dataset: said("dataset", Depth::Object),
+            tells_of_storing: tell(&["creator", "created_at"]),
+            tells_of_an_error: tell(&ERROR_KEYS),
+        })
+    }
+
     /// Whether it says anything that the API says of a stored file beside its id.
     fn tell_of_a_file(&self) -> bool {
         let fields = [&self.name, &self.size, &self.dataset];
@@ -183,6 +207,18 @@ enum Said<'a> {
 }
 
 impl Said<'_> {
+    /// An object that cannot be read as a whole.
+    fn of_object(text: &str) -> Self {
+        let Ok(values) = serde_json::from_str::<HashMap<String, &RawValue>>(text) else {
+            return Self::Other;
+        };
+        let said = |key| values.get(key).map(|value| Depth::Value.read(value));
+        Self::Object(Dataset {
+            id: said("id").and_then(Said::into_id),
+            name: said("name").and_then(Said::into_text),
+        })
+    }
+
     /// As [`id`] has it.
     fn into_id(self) -> Option<String> {
         let id = match self {
@@ -209,6 +245,18 @@ enum Depth {
     Value,
     /// An object too.
     Object,
+}
+
+impl Depth {
+    /// Reads a value as far as it can be read.
+    fn read(self, value: &RawValue) -> Said<'_> {
+        let text = value.get();
+        let read = self.deserialize(&mut serde_json::Deserializer::from_str(text));
+        read.unwrap_or_else(|_| match self {
+            Self::Value => Said::Other,
+            Self::Object => Said::of_object(text),
+        })
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Depth {
@@ -290,7 +338,8 @@ impl Receipt {
     /// an id, or with anything else of a receipt and no word of an error.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
+        let fields = serde_json::from_slice(body).ok();
+        let fields = fields.or_else(|| Fields::apart(body))?;
         let is_receipt = fields.tell_of_a_file() && !fields.tells_of_an_error;
         let file_id = fields.id.into_id().map(FileId::new);
         if !is_receipt && file_id.is_none() {
@@ -475,6 +524,23 @@ mod tests {
         assert_eq!(escaped.file_id, Some(FileId::new("f-1")));
         assert_eq!(escaped.name.as_deref(), Some("\"a\""));
         assert_eq!(escaped.dataset_id.as_deref(), Some("-1"));
+        for unreadable in [r#""name": "a\ud83d.txt""#, r#""size": 1e400"#] {
+            let stored = parse(&format!(
+                r#"{{"id": "f", "id": "f-1", "x": 1e999, {unreadable}, "dataset": {{"id": "d", {unreadable}}}}}"#
+            ));
+            assert_eq!(stored.file_id, Some(FileId::new("f-1")), "{unreadable}");
+            assert_eq!(stored.dataset_id.as_deref(), Some("d"), "{unreadable}");
+            assert_eq!((stored.name, stored.size), (None, None), "{unreadable}");
+        }
+        // However deep it goes, and whatever is wrong at the bottom.
+        for key in ["id", "dataset", "x"] {
+            let deep = format!("{{\"{key}\":").repeat(100_000);
+            let body = format!("{deep}1e400{}", "}".repeat(100_000));
+            assert_eq!(
+                Receipt::parse(body.as_bytes()).map(|r| r.file_id),
+                (key == "dataset").then_some(None)
+            );
+        }
         for id in ["null", "\"  \"", "{}"] {
             let without = parse(&format!(r#"{{"id": {id}, "name": "a"}}"#));
             assert_eq!(without.file_id, None, "{id}");

@@ -270,8 +270,8 @@ WHERE run_log.run_number = f.run_number;
 
 /// After the views, since a column is dropped only where all views can be read, other people's too.
 const FROM_3_END: &str = "
-DROP TABLE plan_rows;
 ALTER TABLE run_log DROP COLUMN plan_blake3;
+DROP TABLE plan_rows;
 ";
 
 /// Has views alone when a table is altered.
@@ -296,8 +296,8 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
     // has only until it is dropped.
     connection.pragma_update(None, LEGACY_ALTER, true)?;
     let migrated = migrate_tables(connection, from);
-    connection.pragma_update(None, LEGACY_ALTER, false)?;
-    migrated
+    let reset = connection.pragma_update(None, LEGACY_ALTER, false);
+    migrated.and(reset)
 }
 
 fn migrate_tables(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
