@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-// The system's allocator: another one saved instructions, no time, and took more memory
-// (`benches/PROFILE.md`).
+// The system's allocator: mimalloc took more memory and was not clearly faster (`benches/PROFILE.md`).
 fn main() -> ExitCode {
     roe_batch::commands::main(std::env::args_os()).into()
 }

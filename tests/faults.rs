@@ -1097,7 +1097,7 @@ fn the_end_of_the_grace_drops_what_is_under_way_and_says_what_is_in_doubt() {
 }
 
 /// A run with four turns on the wire, which the service takes and does not give back until `told`,
-/// and a fifth file that the ledger has, ready to leave.
+/// and at least a fifth file that the ledger has, ready to leave.
 fn ready_behind_the_wire(act: impl Fn(&Upload) -> Act + Send + Sync + 'static) -> ReadyBehind {
     let told = Signal::new();
     let world = {

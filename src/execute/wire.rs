@@ -313,8 +313,9 @@ impl<'r> Run<'r> {
 const READY_FROM: usize = 4;
 
 /// How many may be in hand where so many may be on the wire: as many again, but for one, are read,
-/// written down and ready to leave, so that the wire does not wait for the ledger (9 % more files in a
-/// time than with a quarter as many). Whichever is ready first leaves first.
+/// written down and ready to leave, so that the wire does not wait for the ledger. It was chosen over a
+/// quarter as many by medians whose ranges overlap (`benches/PROFILE.md`). Whichever is ready first
+/// leaves first.
 ///
 /// A crash can leave in doubt what is in hand, and what was answered and whose end is not durable yet:
 /// [`Run::under_way_max`] bounds both together.

@@ -17,9 +17,8 @@ use tokio::sync::oneshot;
 use super::{ReadError, Roots};
 use crate::model::{Digest, RelativePath, RootId, Stat};
 
-/// How many read at once. On a quick disk 2, 4 and 8 were alike and 16 were slower (10,000 files of
-/// 4 KiB that were not in memory, five rounds); one that answers late wants more, and a thread that
-/// has nothing to do costs nothing.
+/// How many read at once. On a quick disk 2 to 32 were alike within the noise (`benches/PROFILE.md`);
+/// one that answers late wants more than two, and a thread that has nothing to do costs nothing.
 const THREADS: usize = 8;
 
 /// Files that one thread is asked for at once, where there are so many.
