@@ -227,8 +227,8 @@ impl<'a> Draft<'a> {
         let failure = |error| ledger_failure(&error);
         let sketch = Sketch::new(&inputs, &before).map_err(failure)?;
         let gone = Gone::new(gone(sketch.absent(), self.state.home()));
-        let wanted = sketch.undecided(&gone);
-        let digests = self.survey.roots.digests(&self.survey.candidates, &wanted);
+        let to_read = sketch.undecided(&gone);
+        let digests = self.survey.roots.digests(&self.survey.candidates, &to_read);
         let plan = sketch.finish(&gone, &digests, &before).map_err(failure)?;
         self.intact()?;
         if let Some(why) = spill.unwritten().filter(|_| !was_crowded) {

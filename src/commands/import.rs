@@ -17,8 +17,7 @@ use crate::ledger::{
     AdoptedFrom, Adoption, Entry, Ledger, RunEnd, RunKind, RunStart, SqliteLedger,
 };
 use crate::model::{
-    CandidateId, Clock, DatasetId, Digest, FileId, Known, Outcome, Target, count, shown,
-    shown_bounded,
+    Clock, DatasetId, Digest, FileId, Known, Outcome, Target, ToRead, count, shown, shown_bounded,
 };
 use crate::plan::{Decision, Plan, UploadReason};
 
@@ -290,14 +289,14 @@ fn adopt(
 ) -> Result<usize, Failure> {
     let failure = |error| ledger_failure(&error);
     let rows = sorted.adopted.iter();
-    let wanted: Vec<CandidateId> = rows.map(|(row, _)| plan.candidate(*row)).collect();
-    let digests = draft.roots().digests(draft.candidates(), &wanted);
+    let to_read: ToRead = rows.map(|(row, _)| plan.candidate(*row)).collect();
+    let digests = draft.roots().digests(draft.candidates(), &to_read);
     let mut entries = Vec::with_capacity(sorted.adopted.len());
     for (row, said) in &sorted.adopted {
         let file = plan.file(*row);
         let digest = digests.get(plan.candidate(*row));
         let digest = match digest {
-            Some(Ok(digest)) if said.digest.is_none_or(|said| said == *digest) => *digest,
+            Some(Ok(digest)) if said.digest.is_none_or(|said| said == digest) => digest,
             Some(Ok(_)) => {
                 let message = format!(
                     "{} (line {}) is not what was stored: its content has another blake3; nothing \

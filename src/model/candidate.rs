@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::pieces::{Packed, Placed, Store};
-use super::{Digest, EntryKind, RelativePath, SourcePath, Stat};
+use super::{EntryKind, RelativePath, SourcePath, Stat};
 use crate::spill::{Held, Spill};
 
 /// Something found below a root that a rule may take.
@@ -391,39 +391,6 @@ pub struct Candidates {
     pub rule_roots: Vec<Option<RootId>>,
     /// Where what is made of them goes too, if there is more than fits into memory.
     pub spill: Arc<Spill>,
-}
-
-/// Digests of files whose content decides, or why a file could not be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Digests(Vec<(CandidateId, Result<Digest, Arc<str>>)>);
-
-impl Digests {
-    /// What reading a file came to, if it was read.
-    #[must_use]
-    pub fn get(&self, id: CandidateId) -> Option<&Result<Digest, Arc<str>>> {
-        let at = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(&self.0[at].1)
-    }
-
-    /// Whether nothing was read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Everything that was read, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (CandidateId, &Result<Digest, Arc<str>>)> {
-        self.0.iter().map(|(id, read)| (*id, read))
-    }
-}
-
-impl FromIterator<(CandidateId, Result<Digest, Arc<str>>)> for Digests {
-    fn from_iter<T: IntoIterator<Item = (CandidateId, Result<Digest, Arc<str>>)>>(read: T) -> Self {
-        let mut read: Vec<_> = read.into_iter().collect();
-        read.sort_by_key(|(id, _)| *id);
-        read.dedup_by_key(|(id, _)| *id);
-        Self(read)
-    }
 }
 
 #[cfg(test)]

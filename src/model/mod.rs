@@ -7,6 +7,7 @@ mod candidate;
 mod capture;
 mod concurrency;
 mod content_type;
+mod digests;
 mod doubt;
 mod fields;
 mod file_ids;
@@ -37,11 +38,12 @@ use uuid::Uuid;
 
 pub use self::budget::{Bandwidth, FailureBudget, Rate, size};
 pub use self::candidate::{
-    Candidate, CandidateId, Candidates, Digests, Entry, RootCandidates, RootId, Stretch,
+    Candidate, CandidateId, Candidates, Entry, RootCandidates, RootId, Stretch,
 };
 pub use self::capture::{Capture, CaptureError};
 pub use self::concurrency::{CONCURRENCY_MAX, Concurrency};
 pub use self::content_type::{ContentType, ContentTypeError};
+pub use self::digests::{Digests, DigestsRead, ToRead};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::fields::Fields;
 pub use self::file_ids::FileIds;
@@ -146,6 +148,12 @@ text_newtype! {
 
 /// What stands between a file's path and the rule whose copy is meant: no path holds it.
 const COPY: &str = "//";
+
+impl AsRef<str> for SourcePath {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
 
 impl SourcePath {
     /// What a further copy of the file is known by, sent to the same target by another rule.

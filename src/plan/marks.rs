@@ -12,9 +12,10 @@ pub(super) enum Kind {
     Changed,
     MetadataChanged,
     Retry,
-    /// These three: the detail is the stored version's place.
+    /// These four: the detail is the stored version's place.
     Unchanged,
     Touched,
+    Moved,
     ChangeIgnored,
     ChangeRefused,
     /// The detail is the other rule's index.
@@ -27,13 +28,14 @@ pub(super) enum Kind {
     Undecided,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::New,
     Kind::Changed,
     Kind::MetadataChanged,
     Kind::Retry,
     Kind::Unchanged,
     Kind::Touched,
+    Kind::Moved,
     Kind::ChangeIgnored,
     Kind::ChangeRefused,
     Kind::Conflict,

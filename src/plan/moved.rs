@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::decision::{Decision, Held, Skip, SkipReason, StoredBefore};
-use super::marks::Kind;
-use super::rows::small;
+use super::decision::{Decision, Held, StoredBefore};
+use super::marks::{Kind, Row};
+use super::orphans::Unsorted;
+use super::rows::Plan;
 use super::sketch::{Before, Gone, Sketch};
-use crate::model::{Digest, Digests, Doubt, InDoubt, KnownFile, SourcePath, Target};
+use crate::model::{Digest, Digests, Doubt, InDoubt, KnownFile, SourcePath, StoredVersion, Target};
 
 /// Files to be sent that are in doubt at another target of the same service, to which no row of the
 /// plan sends them any more: with a dataset or an organization named otherwise they may be stored
@@ -72,7 +73,10 @@ pub(super) fn hold_moved(sketch: &mut Sketch<'_>, gone: &Gone, digests: &Digests
     if doubts.is_empty() {
         return;
     }
-    for (index, digest) in new_and_read(sketch, digests) {
+    for index in 0..sketch.plan.len() {
+        let Some(digest) = read_of(&sketch.plan, digests, index) else {
+            continue;
+        };
         let target = Arc::clone(&sketch.plan.rules[sketch.plan.rule(index)].target);
         let Some(list) = doubts.get_mut(&(target, sketch.plan.size(index))) else {
             continue;
@@ -91,50 +95,10 @@ pub(super) fn hold_moved(sketch: &mut Sketch<'_>, gone: &Gone, digests: &Digests
     }
 }
 
-/// The new files that were read, in the order of the plan.
-fn new_and_read(sketch: &Sketch<'_>, digests: &Digests) -> Vec<(usize, Digest)> {
-    if digests.is_empty() {
-        return Vec::new();
-    }
-    let plan = &sketch.plan;
-    let new = (0..plan.len()).filter(|index| plan.rows.kind(*index) == Kind::New);
-    let read = new.filter_map(|index| match digests.get(plan.candidate(index)) {
-        Some(Ok(digest)) => Some((index, *digest)),
-        _ => None,
-    });
-    read.collect()
-}
-
-/// Stored files whose source is gone, by what a file that was moved from there has in common with
-/// them, and which of them were adopted. They may be all files: of each there is a digest, and what
-/// more there is to know is asked for again.
-struct Orphans {
-    /// Each with its place among what is left. Those of a kind follow each other in that order.
-    by_kind: Vec<(u128, u32)>,
-    /// At the first of each kind, how many were adopted.
-    adopted: Vec<u32>,
-}
-
-impl Orphans {
-    fn new(mut by_kind: Vec<(u128, u32)>) -> Self {
-        by_kind.sort_unstable();
-        Self {
-            adopted: vec![0; by_kind.len()],
-            by_kind,
-        }
-    }
-
-    /// The place of the next one of a kind.
-    fn adopt(&mut self, kind: u128) -> Option<usize> {
-        let first = self.by_kind.partition_point(|(other, _)| *other < kind);
-        let next = first + *self.adopted.get(first)? as usize;
-        let (other, at) = self.by_kind.get(next)?;
-        if *other != kind {
-            return None;
-        }
-        self.adopted[first] += 1;
-        Some(*at as usize)
-    }
+/// What was read of a row's file, if that is a new one.
+fn read_of(plan: &Plan<'_>, digests: &Digests, index: usize) -> Option<Digest> {
+    let is_new = plan.rows.kind(index) == Kind::New;
+    is_new.then(|| digests.get(plan.candidate(index)))??.ok()
 }
 
 /// What a stored file and the one that it was moved to have in common.
@@ -158,32 +122,37 @@ pub(super) fn adopt_moved<B: Before>(
     digests: &Digests,
     before: &B,
 ) -> Result<usize, B::Error> {
-    let orphans: Vec<usize> = (0..sketch.left.len()).filter(|at| gone.has(*at)).collect();
-    let mut left = orphans.len();
-    let new = new_and_read(sketch, digests);
+    let mut left = gone.count(sketch.plan.left.len());
+    if left == 0 || digests.is_empty() {
+        return Ok(left);
+    }
     let plan = &sketch.plan;
-    let looks: HashSet<(u32, u64)> = new
-        .iter()
-        .map(|(index, _)| (sketch.target_of[plan.rule(*index)], plan.size(*index)))
+    let is_read = |index: &usize| read_of(plan, digests, *index).is_some();
+    let looks: HashSet<(u32, u64)> = (0..plan.len())
+        .filter(is_read)
+        .map(|index| (sketch.target_of[plan.rule(index)], plan.size(index)))
         .collect();
-    let mut by_kind = Vec::new();
-    for at in orphans {
-        let (target, size) = sketch.left.look(at);
-        if !looks.contains(&(target, size)) {
+    let mut unsorted = Unsorted::new(&sketch.inputs.basis.candidates.spill);
+    for at in (0..plan.left.len()).filter(|at| gone.has(*at)) {
+        let Some((target, size)) = plan.left.look(at) else {
             continue;
-        }
-        let path = SourcePath::new(sketch.left.path(at));
-        let found = known_of(before, &sketch.targets[target as usize], &path)?;
-        if let Some(stored) = found.and_then(|found| found.stored)
+        };
+        if looks.contains(&(target, size))
+            && let Some(stored) = stored_of(before, sketch, (target, at))?
             && let Some(digest) = stored.digest
         {
-            let kind = kind(target, &digest, &stored.metadata, &stored.remote_name);
-            by_kind.push((kind, small(at)));
+            unsorted.push(
+                kind(target, &digest, &stored.metadata, &stored.remote_name),
+                at,
+            );
         }
     }
-    let mut orphans = Orphans::new(by_kind);
-    for (index, digest) in new {
-        let plan = &mut sketch.plan;
+    let mut orphans = unsorted.sorted();
+    for index in 0..sketch.plan.len() {
+        let plan = &sketch.plan;
+        let Some(digest) = read_of(plan, digests, index) else {
+            continue;
+        };
         let Some(sending) = plan.sending(index) else {
             continue;
         };
@@ -193,51 +162,33 @@ pub(super) fn adopt_moved<B: Before>(
         let Some(at) = orphans.adopt(kind) else {
             continue;
         };
-        let path = SourcePath::new(sketch.left.path(at));
-        let found = known_of(before, &sketch.targets[target as usize], &path)?;
-        if let Some(stored) = found.and_then(|found| found.stored) {
+        if let Some(stored) = stored_of(before, sketch, (target, at))? {
             left -= 1;
-            let skip = Skip {
-                file_id: stored.file_id,
-                digest: stored.digest,
-                why: SkipReason::Moved(path),
+            let plan = &mut sketch.plan;
+            let row = Row {
+                detail: plan.versions.keep(&stored, Some(at)),
+                ..Row::of(Kind::Moved)
             };
-            plan.decide(index, Decision::Skip(skip));
+            plan.rows.set(index, row);
         }
     }
     Ok(left)
 }
 
-fn known_of<B: Before>(
+/// What is stored of a file that is left, by its target and its place.
+fn stored_of<B: Before>(
     before: &B,
-    target: &Target,
-    path: &SourcePath,
-) -> Result<Option<KnownFile>, B::Error> {
-    let found = before.known_from(target, Bound::Included(path), 1)?;
-    let is_it = |(known, _): &(SourcePath, KnownFile)| known == path;
-    Ok(found.into_iter().find(is_it).map(|(_, file)| file))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn those_of_a_kind_are_adopted_once_each_in_their_order() {
-        let mut orphans = Orphans::new(vec![(7, 4), (3, 0), (7, 1), (9, 2), (7, 3)]);
-        let adopted = [7, 3, 7, 8, 3, 7, 7, 9, 10].map(|kind| orphans.adopt(kind));
-        let expected = [
-            Some(1),
-            Some(0),
-            Some(3),
-            None,
-            None,
-            Some(4),
-            None,
-            Some(2),
-            None,
-        ];
-        assert_eq!(adopted, expected);
-        assert_eq!(Orphans::new(Vec::new()).adopt(1), None);
-    }
+    sketch: &Sketch<'_>,
+    (target, at): (u32, usize),
+) -> Result<Option<StoredVersion>, B::Error> {
+    let Some(path) = sketch.plan.left.path(at) else {
+        return Ok(None);
+    };
+    let target = &sketch.targets[target as usize];
+    let found = before.known_from(target, Bound::Included(&path), 1)?;
+    let is_it = |(known, _): &(SourcePath, KnownFile)| *known == path;
+    Ok(found
+        .into_iter()
+        .find(is_it)
+        .and_then(|(_, file)| file.stored))
 }

@@ -6,9 +6,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::decision::{
-    Action, Decision, Note, PlannedFile, PlannedRule, Reason, Sending, Skip, SkipReason, Tally,
+    Action, Decision, Note, PlannedFile, PlannedRule, Reason, Sending, SkipReason, Tally,
     UploadReason,
 };
+use super::left::Left;
 use super::marks::{Kind, Marks, Row};
 use super::recipe::{Made, Recipe};
 use super::select::{Problem, Refusal, Selection};
@@ -40,6 +41,8 @@ pub struct Plan<'a> {
     pub(super) recipes: Vec<Recipe<'a>>,
     pub(super) rows: Marks,
     pub(super) versions: Versions,
+    /// Where moved files lay, and others that are gone.
+    pub(super) left: Left,
     pub(super) others: Vec<Decision>,
     /// Rows by index, each with how many others share its name in the dataset.
     pub(super) shared_names: Vec<(u32, u32)>,
@@ -166,6 +169,7 @@ impl Plan<'_> {
             Kind::Retry => Decision::Upload(UploadReason::Retry),
             Kind::Unchanged => self.versions.skip(detail, SkipReason::Unchanged),
             Kind::Touched => self.versions.skip(detail, SkipReason::Touched),
+            Kind::Moved => self.moved(detail),
             Kind::ChangeIgnored => self.versions.skip(detail, SkipReason::ChangeIgnored),
             Kind::ChangeRefused => Decision::ChangeRefused,
             Kind::Conflict => Decision::Conflict(self.rules[detail as usize].name.clone()),
@@ -183,7 +187,7 @@ impl Plan<'_> {
     pub fn action(&self, index: usize) -> Action {
         match self.rows.kind(index) {
             Kind::New | Kind::Changed | Kind::MetadataChanged | Kind::Retry => Action::Upload,
-            Kind::Unchanged | Kind::Touched | Kind::ChangeIgnored => Action::Skip,
+            Kind::Unchanged | Kind::Touched | Kind::Moved | Kind::ChangeIgnored => Action::Skip,
             Kind::ChangeRefused => Action::Refuse,
             Kind::Conflict => Action::Conflict,
             Kind::Problem | Kind::Undecided => Action::Unusable,
@@ -200,6 +204,7 @@ impl Plan<'_> {
             Kind::MetadataChanged => Reason::MetadataChanged,
             Kind::Retry => Reason::Retry,
             Kind::Unchanged | Kind::Touched => Reason::Unchanged,
+            Kind::Moved => Reason::Moved,
             Kind::ChangeIgnored => Reason::ChangeIgnored,
             Kind::Conflict => Reason::SameFile,
             Kind::Problem | Kind::Undecided => Reason::Unusable,
@@ -217,17 +222,7 @@ impl Plan<'_> {
     /// although it looks otherwise, or that it was moved.
     #[must_use]
     pub fn is_news(&self, index: usize) -> bool {
-        match self.rows.kind(index) {
-            Kind::Touched => true,
-            Kind::Other => matches!(
-                &self.others[self.rows.detail(index)],
-                Decision::Skip(Skip {
-                    why: SkipReason::Moved(_),
-                    ..
-                })
-            ),
-            _ => false,
-        }
+        matches!(self.rows.kind(index), Kind::Touched | Kind::Moved)
     }
 
     /// Whether a run asks the service about a row's file: to store it, or whether it is stored.
@@ -237,6 +232,14 @@ impl Plan<'_> {
             Action::Upload => true,
             Action::Hold => self.held(index).is_some_and(|of| of == InDoubt::Verify),
             _ => false,
+        }
+    }
+
+    fn moved(&self, version: u32) -> Decision {
+        let from = self.versions.from(version);
+        match from.and_then(|from| self.left.path(from)) {
+            Some(path) => self.versions.skip(version, SkipReason::Moved(path)),
+            None => Decision::Unusable("where it lay cannot be read back".to_owned()),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::vec;
 
 use super::decision::{Decision, Held, PlannedRule, StoredBefore, UploadReason};
+use super::left::Left;
 use super::marks::{Kind, Marks, Row};
 use super::recipe::Recipe;
 use super::rows::{Plan, small};
@@ -18,8 +19,8 @@ use super::versions::Versions;
 use super::{Comparison, Inputs, by_rule, compare, moved, names};
 use crate::manifest::{OnChange, OnMetadataChange, Overlap, Rule};
 use crate::model::{
-    CandidateId, Digests, Doubt, Entry, InDoubt, Known, KnownFile, KnownState, Metadata, Owner,
-    SourcePath, Stat, Target,
+    Digests, Doubt, Entry, InDoubt, Known, KnownFile, KnownState, Metadata, Owner, SourcePath,
+    Stat, Target, ToRead,
 };
 
 /// Files of one target that are asked for at a time.
@@ -69,51 +70,8 @@ pub struct Sketch<'a> {
     pub(super) targets: Vec<Arc<Target>>,
     /// Each rule's target among them.
     pub(super) target_of: Vec<u32>,
-    pub(super) left: Left,
     /// Rows of one file for one target, where there are several.
     pub(super) overlaps: Vec<Vec<u32>>,
-}
-
-/// Files stored by this manifest's earlier runs that no rule takes now: their sources may be gone.
-#[derive(Debug, Default)]
-pub(super) struct Left {
-    /// All paths, one behind the other.
-    paths: String,
-    files: Vec<LeftFile>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct LeftFile {
-    size: u64,
-    /// Where its path ends; it begins where the one before ends.
-    end: usize,
-    target: u32,
-}
-
-impl Left {
-    fn push(&mut self, target: usize, path: &str, size: u64) {
-        self.paths.push_str(path);
-        self.files.push(LeftFile {
-            size,
-            end: self.paths.len(),
-            target: small(target),
-        });
-    }
-
-    pub fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    pub fn path(&self, at: usize) -> &str {
-        let start = at.checked_sub(1).map_or(0, |before| self.files[before].end);
-        &self.paths[start..self.files[at].end]
-    }
-
-    /// What a file moved from there looks like: its target and its size.
-    pub fn look(&self, at: usize) -> (u32, u64) {
-        let file = &self.files[at];
-        (file.target, file.size)
-    }
 }
 
 /// Which of what [`Sketch::absent`] told is gone, in its order.
@@ -124,6 +82,15 @@ impl Gone {
     /// That of which it is said, in the order of what was told.
     pub fn new(gone: impl IntoIterator<Item = bool>) -> Self {
         Self(gone.into_iter().collect())
+    }
+
+    /// How many of the first ones are.
+    pub(super) fn count(&self, first: usize) -> usize {
+        self.0
+            .iter()
+            .take(first)
+            .filter(|is_gone| **is_gone)
+            .count()
     }
 
     pub(super) fn has(&self, at: usize) -> bool {
@@ -262,13 +229,13 @@ impl<'a> Sketch<'a> {
                 recipes: rules.iter().map(|rule| Recipe::of(&basis, rule)).collect(),
                 rows: Marks::new(inputs.selection.taken.len()),
                 versions: Versions::new(Arc::clone(&basis.candidates.spill)),
+                left: Left::new(&basis.candidates.spill),
                 others: Vec::new(),
                 shared_names: Vec::new(),
             },
             inputs: *inputs,
             target_of: target_of.collect(),
             targets,
-            left: Left::default(),
             overlaps: Vec::new(),
         };
         let mut lanes = sketch.lanes();
@@ -366,7 +333,7 @@ impl<'a> Sketch<'a> {
             && is_settled
             && file.owner == Owner::ThisStream
         {
-            self.left.push(target, path, stored.stat.size);
+            self.plan.left.push(target, path, stored.stat.size);
         }
     }
 
@@ -434,7 +401,7 @@ impl<'a> Sketch<'a> {
             ..Row::of(Kind::Undecided)
         };
         let mut keep = |row: Row| Row {
-            detail: self.plan.versions.keep(stored),
+            detail: self.plan.versions.keep(stored, None),
             ..row
         };
         match compare(rule, &stat, stored) {
@@ -460,14 +427,16 @@ impl<'a> Sketch<'a> {
 
     /// Where files lay that were stored by this manifest's earlier runs, or are in doubt, and that no
     /// rule takes now: they may be gone.
-    pub fn absent(&self) -> impl Iterator<Item = &str> {
-        let left = (0..self.left.len()).map(|at| self.left.path(at));
-        left.chain(self.inputs.doubts.iter().map(|doubt| doubt.path.as_str()))
+    pub fn absent(&self) -> impl Iterator<Item = SourcePath> {
+        let left = &self.plan.left;
+        // What cannot be read back must leave the others in their places; the plan is no use then.
+        let paths = (0..left.len()).map(|at| left.path(at).unwrap_or_else(|| SourcePath::new(".")));
+        paths.chain(self.inputs.doubts.iter().map(|doubt| doubt.path.clone()))
     }
 
     /// The files in doubt whose sources are gone.
     pub(super) fn gone_doubts(&self, gone: &Gone) -> impl Iterator<Item = &'a Doubt> {
-        let left = self.left.len();
+        let left = self.plan.left.len();
         let doubts = self.inputs.doubts.iter().enumerate();
         doubts.filter_map(move |(at, doubt)| gone.has(left + at).then_some(doubt))
     }
@@ -476,10 +445,11 @@ impl<'a> Sketch<'a> {
     /// another time or inode, or changed so shortly before they were read that the time proves
     /// nothing; and new ones that may have been moved.
     #[must_use]
-    pub fn undecided(&self, gone: &Gone) -> Vec<CandidateId> {
-        let mut moved: HashSet<(u32, u64)> = (0..self.left.len())
+    pub fn undecided(&self, gone: &Gone) -> ToRead {
+        let left = &self.plan.left;
+        let mut moved: HashSet<(u32, u64)> = (0..left.len())
             .filter(|at| gone.has(*at))
-            .map(|at| self.left.look(at))
+            .filter_map(|at| left.look(at))
             .collect();
         moved.extend(self.gone_doubts(gone).filter_map(|doubt| {
             let target = self
@@ -487,7 +457,7 @@ impl<'a> Sketch<'a> {
                 .binary_search_by(|other| (**other).cmp(&doubt.target));
             Some((small(target.ok()?), doubt.stat.size))
         }));
-        let mut wanted = Vec::new();
+        let mut to_read = ToRead::default();
         for index in 0..self.plan.len() {
             let is_wanted = match self.plan.rows.kind(index) {
                 Kind::Undecided => true,
@@ -499,12 +469,10 @@ impl<'a> Sketch<'a> {
                 _ => false,
             };
             if is_wanted {
-                wanted.push(self.plan.candidate(index));
+                to_read.insert(self.plan.candidate(index));
             }
         }
-        wanted.sort_unstable();
-        wanted.dedup();
-        wanted
+        to_read
     }
 
     /// Makes the plan.
@@ -536,7 +504,7 @@ impl<'a> Sketch<'a> {
             let row = self.plan.rows.get(index);
             let rule = &self.inputs.basis.manifest.rules[self.plan.rule(index)];
             let row = match digests.get(self.plan.candidate(index)) {
-                Some(Ok(digest)) if self.plan.versions.digest(row.detail) == Some(*digest) => {
+                Some(Ok(digest)) if self.plan.versions.digest(row.detail) == Some(digest) => {
                     same(rule, row, Kind::Touched)
                 }
                 Some(Ok(_)) => changed(rule, row),

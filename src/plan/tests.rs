@@ -8,9 +8,10 @@ use super::*;
 use crate::diagnostic::Source;
 use crate::manifest::{Given, read};
 use crate::model::{
-    AttemptId, Candidate, DatasetId, Digest, Environment, FileId, KnownFile, KnownState, Metadata,
-    Owner, RelativePath, RootCandidates, RuleName, shown,
+    AttemptId, Candidate, DatasetId, Digest, DigestsRead, Environment, FileId, KnownFile,
+    KnownState, Metadata, Owner, RelativePath, RootCandidates, RuleName, shown,
 };
+use crate::spill::Spill;
 
 const RULE: &str = "version: 1\nuploads:\n- {name: all, root: in, include: '**', dataset_id: d}\n";
 
@@ -136,21 +137,25 @@ impl Case {
             doubts: &self.doubts,
         };
         let Ok(sketch) = Sketch::new(&inputs, &self.known);
-        let is_gone = |path: &str| self.gone.contains(&SourcePath::new(path));
+        let is_gone = |path| self.gone.contains(&path);
         let gone = Gone::new(sketch.absent().map(is_gone));
         then(sketch, gone)
     }
 
     fn undecided(&self) -> Vec<CandidateId> {
-        self.with_sketch(|sketch, gone| sketch.undecided(&gone))
+        self.with_sketch(|sketch, gone| sketch.undecided(&gone).iter().collect())
     }
 
     fn absent(&self) -> BTreeSet<SourcePath> {
-        self.with_sketch(|sketch, _| sketch.absent().map(SourcePath::new).collect())
+        self.with_sketch(|sketch, _| sketch.absent().collect())
     }
 
     fn plan(&self) -> Made {
-        let digests = self.digests.iter().cloned().collect();
+        let mut read = DigestsRead::new(&self.candidates.spill);
+        for (id, digest) in &self.digests {
+            read.push(*id, digest.clone());
+        }
+        let digests = Digests::of(vec![read]);
         self.with_sketch(|sketch, gone| {
             let Ok(plan) = sketch.finish(&gone, &digests, &self.known);
             let files: Vec<PlannedFile> = plan.files().collect();
@@ -670,6 +675,55 @@ fn a_file_in_doubt_that_was_moved_is_held_and_not_sent_as_a_new_one() {
         *read = Ok(digest("other"));
     }
     assert_eq!(reasons(&case), ["new", "new"]);
+}
+
+proptest! {
+    /// Each stored file that is gone is adopted once, by the first that is the same; whether what is
+    /// left fits into memory or not.
+    #[test]
+    fn moved_files_agree_with_a_naive_model(
+        old in prop::collection::btree_map("[a-e]{1,2}", (0_usize..3, "[xy]", any::<bool>()), 0..12),
+        new in prop::collection::btree_map("[a-e]{1,2}", (0_usize..3, prop::option::of("[xy]")), 0..12),
+        room in prop::sample::select(vec![0_usize, 200, usize::MAX]),
+    ) {
+        let found = new.iter().map(|(name, (size, _))| file(&format!("new/{name}/a"), stat(*size as u64, 9)));
+        let mut case = Case::new(manifest(RULE), found.collect());
+        case.candidates.spill = Arc::new(Spill::new(room, tempfile::tempfile));
+        let mut orphans: Vec<(SourcePath, String)> = Vec::new();
+        for (name, (size, content, is_gone)) in &old {
+            let path = SourcePath::new(format!("old/{name}/a"));
+            let content = content.repeat(*size);
+            let before = known(KnownState::Stored, stat(*size as u64, 0), &content);
+            case.known.insert(&target(), path.clone(), before);
+            if *is_gone {
+                case.gone.insert(path.clone());
+                orphans.push((path, content));
+            }
+        }
+        for id in case.undecided() {
+            let path = case.candidates.roots[0].relative(id.index);
+            let name = path.as_str().split('/').nth(1).expect("a name");
+            let (size, content) = &new[name];
+            let read = content.as_ref().map(|content| digest(&content.repeat(*size)));
+            let read = read.ok_or_else(|| "unreadable".into());
+            case.digests.push((id, read));
+        }
+        let plan = case.plan();
+        for (row, (size, content)) in plan.files.iter().zip(new.values()) {
+            let content = content.as_ref().map(|content| content.repeat(*size));
+            let is_same = |(_, old): &(SourcePath, String)| content.as_ref() == Some(old);
+            let expected = match orphans.iter().position(is_same) {
+                Some(at) => Decision::Skip(Skip {
+                    file_id: Some(FileId::new("id-1")),
+                    digest: content.as_deref().map(digest),
+                    why: SkipReason::Moved(orphans.remove(at).0),
+                }),
+                None => Decision::Upload(UploadReason::New),
+            };
+            prop_assert_eq!(&row.decision, &expected);
+        }
+        prop_assert_eq!(plan.vanished, orphans.len());
+    }
 }
 
 /// What a ledger may know of `name`: of which target, how it stands, whose it is.

@@ -27,6 +27,8 @@ struct Version {
     digest: [u8; 32],
     /// A UUID, or the place of an odd id in its first bytes.
     id: [u8; 16],
+    /// Where the file lay that it is of, among what is left, if it was moved.
+    from: Option<u32>,
     has_digest: bool,
     id_is: IdIs,
 }
@@ -53,6 +55,8 @@ impl Block for Packed {
                 IdIs::Uuid => 1,
                 IdIs::Odd => 2,
             });
+            bytes.push(u8::from(version.from.is_some()));
+            bytes.extend(version.from.into_iter().flat_map(u32::to_le_bytes));
         }
     }
 
@@ -68,6 +72,10 @@ impl Block for Packed {
                     [1] => IdIs::Uuid,
                     _ => IdIs::Odd,
                 },
+                from: match take(&mut bytes)? {
+                    [0] => None,
+                    _ => Some(u32::from_le_bytes(take(&mut bytes)?)),
+                },
             });
         }
         Some(Self(versions))
@@ -82,7 +90,8 @@ impl Versions {
         }
     }
 
-    pub fn keep(&mut self, stored: &StoredVersion) -> u32 {
+    /// Keeps one of a file that lies where it lay, or lay elsewhere among what is left.
+    pub fn keep(&mut self, stored: &StoredVersion, from: Option<usize>) -> u32 {
         let (mut id, mut id_is) = ([0; 16], IdIs::Missing);
         if let Some(file_id) = &stored.file_id {
             if let Some(uuid) = file_id.as_uuid() {
@@ -98,6 +107,7 @@ impl Versions {
             digest: stored.digest.map_or([0; 32], |digest| digest.0),
             has_digest: stored.digest.is_some(),
             id,
+            from: from.map(small),
             id_is,
         });
         if self.open.0.len() == BLOCK {
@@ -120,6 +130,11 @@ impl Versions {
     pub fn digest(&self, at: u32) -> Option<Digest> {
         let version = self.get(at)?;
         version.has_digest.then_some(Digest(version.digest))
+    }
+
+    /// Where its file lay, among what is left.
+    pub fn from(&self, at: u32) -> Option<usize> {
+        Some(self.get(at)?.from? as usize)
     }
 
     pub fn skip(&self, at: u32, why: SkipReason) -> Decision {
@@ -156,19 +171,21 @@ mod tests {
     use crate::model::Stat;
 
     fn kept(versions: &mut Versions, id: Option<&str>, digest: Option<Digest>) -> u32 {
+        let from = digest.map(|digest| usize::from(digest.0[0]));
         let no_file = Stat {
             size: 0,
             mtime_ns: 0,
             inode: 0,
         };
-        versions.keep(&StoredVersion {
+        let stored = StoredVersion {
             stat: no_file,
             digest,
             metadata: Digest([0; 32]),
             file_id: id.map(FileId::new),
             remote_name: String::new(),
             read_at: Timestamp::UNIX_EPOCH,
-        })
+        };
+        versions.keep(&stored, from)
     }
 
     #[test]
@@ -198,6 +215,8 @@ mod tests {
             for (at, digest, expected) in all {
                 assert_eq!(versions.skip(at, SkipReason::Touched), expected);
                 assert_eq!(versions.digest(at), digest);
+                let from = digest.map(|digest| usize::from(digest.0[0]));
+                assert_eq!(versions.from(at), from);
             }
         }
     }

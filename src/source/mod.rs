@@ -19,16 +19,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use crate::model::{
-    CandidateId, Candidates, Digest, Digests, EntryKind, Globs, Links, RelativePath, RootId,
-    SourcePath, Stat, loose,
+    CandidateId, Candidates, Digest, Digests, DigestsRead, EntryKind, Globs, Links, RelativePath,
+    RootId, SourcePath, Stat, ToRead, loose,
 };
 use crate::spill::Spill;
 
@@ -99,28 +98,36 @@ impl Roots {
     }
 
     /// Reads candidates to their ends for their digests, a few at a time.
+    ///
+    /// # Panics
+    ///
+    /// Reading one did.
     #[must_use]
-    pub fn digests(&self, candidates: &Candidates, wanted: &[CandidateId]) -> Digests {
-        let next = AtomicUsize::new(0);
+    pub fn digests(&self, candidates: &Candidates, to_read: &ToRead) -> Digests {
+        let next = Mutex::new(to_read.iter());
+        let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
         let read = || {
-            let mut read = Vec::new();
-            while let Some(id) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                read.push((*id, self.digest(candidates, *id)));
+            let mut read = DigestsRead::new(&candidates.spill);
+            while let Some(id) = take() {
+                read.push(id, self.digest(candidates, id));
             }
             read
         };
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let others = threads.min(READERS_MAX).min(wanted.len()).saturating_sub(1);
+        let others = threads
+            .min(READERS_MAX)
+            .min(to_read.len())
+            .saturating_sub(1);
         thread::scope(|scope| {
             let others: Vec<_> = (0..others).map(|_| scope.spawn(read)).collect();
-            let mut all = read();
+            let mut all = vec![read()];
             for other in others {
                 match other.join() {
-                    Ok(read) => all.extend(read),
+                    Ok(read) => all.push(read),
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
-            all.into_iter().collect()
+            Digests::of(all)
         })
     }
 
@@ -159,12 +166,12 @@ pub fn open_source(home: &Path, path: &SourcePath) -> io::Result<OpenFile> {
 
 /// Of each of these source paths, whether there is nothing any more. What cannot be looked at is not
 /// called gone.
-pub fn gone<'p>(
-    paths: impl IntoIterator<Item = &'p str>,
+pub fn gone<P: AsRef<str>>(
+    paths: impl IntoIterator<Item = P>,
     home: &Path,
 ) -> impl Iterator<Item = bool> {
     paths.into_iter().map(move |path| {
-        let found = fs::symlink_metadata(home.join(SourcePath::file_of(path)));
+        let found = fs::symlink_metadata(home.join(SourcePath::file_of(path.as_ref())));
         found.is_err_and(|error| is_absent(&error))
     })
 }

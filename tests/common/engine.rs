@@ -247,8 +247,8 @@ impl Engine {
         let known = known.expect("read");
         let Ok(sketch) = Sketch::new(&inputs, &known);
         let gone = Gone::new(gone(sketch.absent(), &self.home));
-        let wanted = sketch.undecided(&gone);
-        let digests = self.survey.roots.digests(&self.survey.candidates, &wanted);
+        let to_read = sketch.undecided(&gone);
+        let digests = self.survey.roots.digests(&self.survey.candidates, &to_read);
         let Ok(plan) = sketch.finish(&gone, &digests, &known);
         plan
     }

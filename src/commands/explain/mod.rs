@@ -16,8 +16,8 @@ use crate::error::{Exit, Failure};
 use crate::ledger::{Ledger, LedgerError, SqliteLedger};
 use crate::manifest::{Overlap, Rule};
 use crate::model::{
-    Candidate, ContentType, Entry, FileId, HIDDEN, HumanBytes, KnownFile, KnownState, RelativePath,
-    RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Target, shown,
+    Candidate, CandidateId, ContentType, Entry, FileId, HIDDEN, HumanBytes, KnownFile, KnownState,
+    RelativePath, RemoteName, RootId, RuleName, RunId, Secrecy, SourcePath, Target, ToRead, shown,
 };
 use crate::plan::select::{Extra, refusal};
 use crate::plan::{
@@ -242,10 +242,11 @@ impl Asked<'_> {
         let failure = |error| ledger_failure(&error);
         let sketch = Sketch::new(&inputs, &before).map_err(failure)?;
         let gone = Gone::new(gone(sketch.absent(), self.looked.state.home()));
-        let mut wanted = sketch.undecided(&gone);
-        wanted.retain(|id| found.get(&id.root) == Some(&id.index));
+        let undecided = sketch.undecided(&gone);
+        let is_this = |id: &CandidateId| found.get(&id.root) == Some(&id.index);
+        let to_read: ToRead = undecided.iter().filter(is_this).collect();
         let survey = &self.looked.survey;
-        let digests = survey.roots.digests(&survey.candidates, &wanted);
+        let digests = survey.roots.digests(&survey.candidates, &to_read);
         let plan = sketch.finish(&gone, &digests, &before).map_err(failure)?;
         let mut seen = Vec::new();
         let mut stat = None;
