@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
-// The system's allocator: mimalloc took more memory and was not clearly faster (`benches/PROFILE.md`).
+/// What readers allocate is freed by other threads, which the system's allocator is slow at
+/// (`benches/PROFILE.md`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     roe_batch::commands::main(std::env::args_os()).into()
 }
