@@ -5,6 +5,7 @@ mod common;
 mod proxy;
 
 use std::fs;
+use std::process::Command;
 
 use common::{DATASET, KEY, Ran, Workspace, sandbox};
 use jiff::{SignedDuration, Timestamp};
@@ -104,6 +105,63 @@ fn what_is_in_doubt_is_looked_up_at_the_end_of_the_run_and_settled_for_sure() {
         bench.assert_report_is_the_ledgers();
         let ran = bench.apply(&[]);
         assert!(ran.stdout.contains("nothing to upload"), "{}", ran.all());
+    }
+}
+
+/// To report a run that settled a doubt all its steps are followed, and their paths are too long here
+/// for the table of that to stay in memory by itself.
+#[test]
+#[expect(clippy::print_stderr, reason = "for people who ask with --nocapture")]
+fn what_was_settled_is_reported_with_all_ids_though_no_temporary_file_can_be_made() {
+    const FILES: usize = 600;
+    let mut bench = Bench::new("", Listing::Works, BOTH);
+    let folder = vec!["n".repeat(250); 12].join("/");
+    for index in 0..FILES {
+        let content = format!("long path {index}");
+        let path = format!("in/{folder}/{index}.txt");
+        bench.workspace.write(&path, content);
+    }
+    // SQLite makes a file without a name there, which strace prevents, and else one whose name would
+    // be longer than it allows.
+    let full = bench.workspace.at(vec!["t".repeat(250); 3].join("/"));
+    fs::create_dir_all(&full).expect("folders");
+    let full = full.to_str().expect("UTF-8");
+    bench.workspace.env("SQLITE_TMPDIR", full);
+    let inject = |program: &Command| {
+        let mut strace = Command::new("strace");
+        strace
+            .args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", full])
+            .args(["-e", "trace=openat", "-e", "inject=openat:error=ENOSPC"])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(bench.workspace.path())
+            .env_clear();
+        for (name, value) in program.get_envs() {
+            strace.env(name, value.expect("a value"));
+        }
+        if let Some(path) = std::env::var_os("PATH") {
+            strace.env("PATH", path);
+        }
+        strace.output()
+    };
+    match inject(&Command::new("true")) {
+        Ok(ran) if ran.status.success() => {}
+        why => {
+            eprintln!("passed over: strace cannot inject errors here: {why:?}");
+            return;
+        }
+    }
+
+    let apply = ["apply", "manifest.yaml", "--settle", "0.2"];
+    let ran = inject(&bench.workspace.command(&apply)).expect("strace runs");
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let report = bench.workspace.report();
+    let rows = report["files"].as_array().expect("rows");
+    assert_eq!(rows.len(), FILES + 3);
+    for row in rows {
+        assert_eq!(row["outcome"], "stored", "{row}");
+        assert!(row["file_id"].is_string(), "{row}");
+        assert_ne!(row["attempts"], 0, "{row}");
     }
 }
 

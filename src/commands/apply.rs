@@ -228,9 +228,10 @@ fn conclude(
         gather(rows, doubts(ledger, plan))
     };
     let from_ledger = match &ledger {
-        // A ledger that cannot be written to, as on a full disk, may still be read.
+        // A ledger that cannot be written to, as on a full disk, may still be read, if reading it
+        // needs no disk either.
         Some(ledger) => gather_of(&**ledger).or_else(|error| {
-            match SqliteLedger::open_read_only(&draft.state.ledger()) {
+            match SqliteLedger::open_read_only_on_full_disk(&draft.state.ledger()) {
                 Ok(Some(ledger)) => gather_of(&ledger),
                 Ok(None) | Err(_) => Err(error),
             }

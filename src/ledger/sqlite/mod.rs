@@ -76,7 +76,7 @@ impl SqliteLedger {
         }
         refuse_empty(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut ledger = Self::connect(path, flags)?;
+        let mut ledger = Self::connect(path, flags, temporary_place())?;
         let found = ledger.version()?;
         ledger.check()?;
         // Only now that the file is known to be a ledger may anything of it change.
@@ -107,7 +107,7 @@ impl SqliteLedger {
             .open(&new)
             .map_err(io)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut ledger = Self::connect(&new, flags)?;
+        let mut ledger = Self::connect(&new, flags, temporary_place())?;
         let fail = |error| storage(path, &error);
         schema::create(&mut ledger.connection).map_err(fail)?;
         drop(ledger);
@@ -126,12 +126,26 @@ impl SqliteLedger {
     ///
     /// As [`SqliteLedger::open`], and that an older version's first needs a run.
     pub fn open_read_only(path: &Path) -> Result<Option<Self>, LedgerError> {
+        Self::open_to_read(path, temporary_place())
+    }
+
+    /// The same, without need of a disk that has room: what a query puts by stays in memory, however
+    /// much it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteLedger::open_read_only`].
+    pub fn open_read_only_on_full_disk(path: &Path) -> Result<Option<Self>, LedgerError> {
+        Self::open_to_read(path, TemporaryPlace::Memory)
+    }
+
+    fn open_to_read(path: &Path, place: TemporaryPlace) -> Result<Option<Self>, LedgerError> {
         if !exists(path)? {
             return Ok(None);
         }
         refuse_empty(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let ledger = Self::connect(path, flags)?;
+        let ledger = Self::connect(path, flags, place)?;
         let found = ledger.version()?;
         ledger.check()?;
         if found < schema::VERSION {
@@ -146,12 +160,12 @@ impl SqliteLedger {
         Ok(Some(ledger))
     }
 
-    fn connect(path: &Path, flags: OpenFlags) -> Result<Self, LedgerError> {
+    fn connect(path: &Path, flags: OpenFlags, place: TemporaryPlace) -> Result<Self, LedgerError> {
         let open = || {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(64);
-            connection.pragma_update(None, "temp_store", temporary_place())?;
+            connection.pragma_update(None, "temp_store", place.word())?;
             // Plans do not depend on bound values: otherwise SQLite prepares the upsert of every
             // step anew, which costs more than the step itself.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -393,13 +407,31 @@ impl Ledger for SqliteLedger {
     }
 }
 
-/// Where `SQLite` puts tables of its own for one query. To follow a large run takes a row for each of
-/// its files, too many for memory; it writes a file only once a table is large. Not everywhere is a
-/// place for one.
-fn temporary_place() -> &'static str {
+/// Where `SQLite` puts tables of its own for one query.
+#[derive(Debug, Clone, Copy)]
+enum TemporaryPlace {
+    /// A file without a name, written only once a table is large, in the folder that `SQLite` finds
+    /// for it: the first that may be written to of `SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`, `/usr/tmp`,
+    /// `/tmp` and the working one. It does not look whether there is room.
+    File,
+    Memory,
+}
+
+impl TemporaryPlace {
+    fn word(self) -> &'static str {
+        match self {
+            Self::File => "FILE",
+            Self::Memory => "MEMORY",
+        }
+    }
+}
+
+/// To follow a large run takes a row for each of its files, too many for memory. Not everywhere is a
+/// place for a file.
+fn temporary_place() -> TemporaryPlace {
     match tempfile::tempfile() {
-        Ok(_) => "FILE",
-        Err(_) => "MEMORY",
+        Ok(_) => TemporaryPlace::File,
+        Err(_) => TemporaryPlace::Memory,
     }
 }
 

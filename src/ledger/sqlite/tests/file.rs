@@ -260,3 +260,18 @@ fn what_a_query_puts_by_leaves_memory_where_there_is_a_place() {
     let in_a_file = 1;
     assert_eq!(place, Ok(in_a_file));
 }
+
+#[test]
+fn without_need_of_a_disk_what_a_query_puts_by_stays_in_memory() {
+    let (folder, ledger) = fresh();
+    drop(ledger);
+    let path = folder.path().join("ledger.sqlite");
+    let ledger = SqliteLedger::open_read_only_on_full_disk(&path).expect("opens");
+    let place =
+        ledger
+            .expect("a ledger")
+            .connection
+            .pragma_query_value(None, "temp_store", |row| row.get::<_, i64>(0));
+    let in_memory = 2;
+    assert_eq!(place, Ok(in_memory));
+}
