@@ -557,7 +557,7 @@ impl Run<'_> {
         let mut stored = self.stored.borrow_mut();
         let there = stored.at(attempt.target(), self.parts.plan);
         there.ids.insert(id);
-        if there.wants_a_sample() {
+        if there.wants_a_sample(attempt.size()) {
             there.samples.extend(attempt.sample(id, digest));
         }
     }

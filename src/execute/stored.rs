@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::attempt::is_read_whole;
 use crate::model::{FileId, FileIds, Target};
 use crate::plan::Plan;
 use crate::verify::Sample;
@@ -20,7 +21,7 @@ pub(super) struct StoredThere {
     pub ids: FileIds,
     /// A few files that tell much.
     pub samples: Vec<Sample>,
-    /// Files that were met while `samples` were too few.
+    /// Files that could have been samples by their size, met while `samples` were too few.
     met: usize,
 }
 
@@ -40,9 +41,11 @@ impl StoredThere {
         }
     }
 
-    /// Whether the next file that was stored is to be looked at.
-    pub(super) fn wants_a_sample(&mut self) -> bool {
-        if self.samples.len() >= SAMPLES {
+    /// Whether the next file that was stored, of so many bytes, is to be looked at.
+    pub(super) fn wants_a_sample(&mut self, size: u64) -> bool {
+        // To tell by the size takes no look, so it uses none up.
+        let can_be_one = size > 0 && is_read_whole(size);
+        if !can_be_one || self.samples.len() >= SAMPLES {
             return false;
         }
         self.met += 1;
@@ -92,7 +95,18 @@ mod tests {
     #[test]
     fn where_names_tell_little_few_files_are_looked_at() {
         let mut there = StoredThere::new(FileIds::new(&Arc::default()));
-        let looked_at = (0..10_000).filter(|_| there.wants_a_sample()).count();
+        let looked_at = (0..10_000).filter(|_| there.wants_a_sample(1)).count();
         assert_eq!(looked_at, 256 + (10_000 - 256) / 64);
+    }
+
+    #[test]
+    fn among_many_files_that_are_no_samples_by_their_size_the_first_that_can_be_is_looked_at() {
+        let mut there = StoredThere::new(FileIds::new(&Arc::default()));
+        for _ in 0..10_000 {
+            assert!(!there.wants_a_sample(0));
+            assert!(!there.wants_a_sample(64 * 1024 + 1));
+        }
+        assert!(there.wants_a_sample(64 * 1024));
+        assert!(there.wants_a_sample(1));
     }
 }
