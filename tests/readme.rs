@@ -309,3 +309,32 @@ fn the_queries_and_columns_of_the_readme_are_the_ledgers() {
         }
     }
 }
+
+#[test]
+#[expect(clippy::print_stderr, reason = "for people who ask with --nocapture")]
+fn a_comparison_that_could_not_put_its_tables_anywhere_does_not_begin() {
+    let workspace = Workspace::with("", &[("unmarked.md", "no place for tables\n")]);
+    let no_text = workspace.at("no-text.md");
+    fs::write(&no_text, [0xff, 0xfe]).expect("written");
+    let folder = workspace.path().to_owned();
+    for place in [
+        workspace.at("missing.md"),
+        workspace.at("unmarked.md"),
+        no_text,
+        folder,
+    ] {
+        let ran = Command::new("python3")
+            .arg(at("benches/compare/run"))
+            .arg("--readme")
+            .arg(&place)
+            .output();
+        let Ok(ran) = ran else {
+            eprintln!("passed over: there is no python3");
+            return;
+        };
+        let said = String::from_utf8(ran.stderr).expect("UTF-8");
+        assert_eq!(ran.status.code(), Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(place.to_str().expect("UTF-8")), "{said}");
+    }
+}
