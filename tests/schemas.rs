@@ -7,6 +7,7 @@ use std::fs;
 
 use common::Workspace;
 use jsonschema::Validator;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 const DOCUMENTS: [&str; 3] = ["plan", "report", "diagnostics"];
@@ -192,6 +193,55 @@ fn a_report_fits_its_schema_and_a_damaged_one_does_not() {
     let all = workspace.run(&["report", "manifest.yaml", "--all", "--format", "json"]);
     let all: Value = serde_json::from_str(&all.stdout).expect("JSON");
     assert_fits(&validator, &all);
+}
+
+#[test]
+fn a_report_without_the_ledger_fits_its_schema_and_does_not_know_the_attempts() {
+    let workspace = Workspace::with(
+        "version: 1\ndefaults: {dataset_id: 3f2b7a52-0000-4000-8000-000000000001}\nuploads:\n\
+         - {name: all, root: in, include: '**'}\n",
+        &[("in/before.txt", "before")],
+    );
+    let first = workspace.apply();
+    assert_eq!(first.code, 0, "{}", first.all());
+    let ledger = Connection::open(workspace.at(".roe-batch/ledger.sqlite")).expect("opens");
+    ledger
+        .execute_batch(
+            "CREATE TRIGGER ruin AFTER INSERT ON transitions
+             BEGIN UPDATE plan_chunks SET rows = 'no rows'; END",
+        )
+        .expect("a trigger");
+    for name in ["in/new.txt", "in/refused.pdf"] {
+        workspace.write(name, name);
+    }
+    let faults = "faults: [{fault: status, status: 422, file: '*.pdf'}]\n";
+    workspace.write("faults.yaml", faults);
+    let apply = ["apply", "manifest.yaml", "--sandbox", "--report", "r.csv"];
+    let second = workspace.run(
+        &[
+            &apply[..],
+            &["--report", "r.json", "--faults", "faults.yaml"],
+        ]
+        .concat(),
+    );
+    assert_eq!(second.code, 74, "{}", second.all());
+    let report = workspace.json("r.json");
+    assert_fits(&validator(&schema("report")), &report);
+    let rows = report["files"].as_array().expect("rows").iter();
+    let said: Vec<_> = rows
+        .map(|row| (&row["outcome"], &row["attempts"]))
+        .collect();
+    let expected = [
+        (json!("skipped"), json!(0)),
+        (json!("stored"), Value::Null),
+        (json!("rejected"), Value::Null),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(a, b)| (a, b)).collect();
+    assert_eq!(said, expected, "{}", second.all());
+    let csv = fs::read_to_string(workspace.at("r.csv")).expect("a report");
+    let rejected = csv.lines().last().expect("a row");
+    // Metadata, and nothing known behind it.
+    assert!(rejected.ends_with(",{},,,,,,,"), "{csv}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Where reports go, and what a run's summary says.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::io;
@@ -10,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::draft::Draft;
 use crate::cli::ApplySettings;
 use crate::error::{Exit, Failure};
-use crate::execute::{Ends, RowEnd};
+use crate::execute::{Ends, RowEnd, Written};
 use crate::ledger::{Ledger, LedgerError, RunRow};
 use crate::manifest;
 use crate::model::{
@@ -87,24 +86,18 @@ pub(super) enum RowsOf<'a> {
     Plan(&'a Plan<'a>),
 }
 
-/// How a row ended, where the ledger cannot be read; none where it was left as planned.
-fn without_ledger(end: RowEnd<'_>) -> Option<Cow<'_, JobEnd>> {
-    match end {
-        RowEnd::AsPlanned => None,
-        RowEnd::Written(written) => {
-            let outcome = written.outcome();
-            let what = if outcome == Outcome::Stored {
-                "its id"
-            } else {
-                "the reason"
-            };
-            let why = format!("{what} is in the ledger, which cannot be read");
-            Some(Cow::Owned(JobEnd {
-                difference: written.difference(),
-                ..JobEnd::without_attempt(outcome, Some(why))
-            }))
-        }
-        RowEnd::Told(end) => Some(Cow::Borrowed(end)),
+/// How a row ended of which the ledger has the rest, where that cannot be read.
+fn without_ledger(written: Written) -> JobEnd {
+    let outcome = written.outcome();
+    let what = if outcome == Outcome::Stored {
+        "its id"
+    } else {
+        "the reason"
+    };
+    let why = format!("{what} is in the ledger, which cannot be read");
+    JobEnd {
+        difference: written.difference(),
+        ..JobEnd::without_attempt(outcome, Some(why))
     }
 }
 
@@ -181,15 +174,23 @@ pub(super) fn gather(
         }
         RowsOf::Plan(plan) => {
             for (index, file) in plan.files().enumerate() {
-                if let Some(end) = without_ledger(ends.get(index)) {
-                    gathered.add(&row_of_plan(&plan.rules, &file, &end));
-                    continue;
+                match ends.get(index) {
+                    RowEnd::Told(end) => gathered.add(&row_of_plan(&plan.rules, &file, end)),
+                    RowEnd::Written(written) => {
+                        let end = without_ledger(written);
+                        gathered.add(&Row {
+                            attempts: None,
+                            ..row_of_plan(&plan.rules, &file, &end)
+                        });
+                    }
+                    RowEnd::AsPlanned => {
+                        let mut end = report::unattempted(&file);
+                        if end.outcome == Outcome::NotAttempted {
+                            end.reason = Some(unattempted.clone());
+                        }
+                        gathered.add(&row_of_plan(&plan.rules, &file, &end));
+                    }
                 }
-                let mut end = report::unattempted(&file);
-                if end.outcome == Outcome::NotAttempted {
-                    end.reason = Some(unattempted.clone());
-                }
-                gathered.add(&row_of_plan(&plan.rules, &file, &end));
             }
         }
     }

@@ -92,7 +92,7 @@ impl Cutter {
             Cell::Text(row.content_type),
             Cell::Plain(self.digest.as_ref().map(Hex::as_bytes)),
             Cell::Metadata(row.metadata),
-            Cell::Number(Some(row.attempts.into())),
+            Cell::Number(row.attempts.map(u64::from)),
             Cell::Number(row.http_status.map(u64::from)),
             Cell::Word(row.request_id),
             Cell::Plain(started.map(str::as_bytes)),

@@ -38,8 +38,9 @@ pub struct Row<'a> {
     pub blake3: Option<Digest>,
     /// The metadata that was, or would be, sent with it; secret values are `(hidden)`.
     pub metadata: Option<ShownMetadata<'a>>,
-    /// Attempts in this run.
-    pub attempts: u32,
+    /// Attempts in this run; null where there were some and the ledger, which has their number,
+    /// cannot be read.
+    pub attempts: Option<u32>,
     /// The last HTTP status that the service answered.
     pub http_status: Option<u16>,
     /// The last attempt's `X-Request-ID`; of a file in doubt, that of the attempt in question.
@@ -189,7 +190,7 @@ impl<'a> What<'a> {
             content_type: self.content_type,
             blake3: end.digest,
             metadata: self.metadata,
-            attempts: end.attempts,
+            attempts: Some(end.attempts),
             http_status: end.http_status,
             request_id: end.request_id,
             started: end.started,
