@@ -25,8 +25,9 @@ const STREAMED: usize = 300 * 1024;
 /// Streamed; of a larger one the ledger notes when it begins to be sent.
 const NOT_NOTED_MAX: usize = 1024 * 1024;
 
-/// One run over files of these sizes, one at a time.
+/// One run over files of these sizes, so many at a time.
 fn run(
+    concurrency: u32,
     files: &[(&str, usize)],
     script: impl Fn(&Upload) -> Act + Send + Sync + 'static,
     watch: impl FnMut(&Transition) + Send + 'static,
@@ -39,7 +40,7 @@ fn run(
     let workspace = Workspace::with("", &texts);
     let server = BadServer::start(0, 0, script);
     let url = format!("http://127.0.0.1:{}", server.port());
-    let engine = Engine::new(MANIFEST, workspace.path(), &url, KEY, 1);
+    let engine = Engine::new(MANIFEST, workspace.path(), &url, KEY, concurrency);
     engine.run(Box::new(MemoryLedger::watched(watch)), &|_| {})
 }
 
@@ -54,7 +55,7 @@ fn that_a_file_begins_to_be_sent_is_noted_of_large_ones_only() {
     let steps: Arc<Mutex<Vec<(String, State)>>> = Arc::default();
     let ran = {
         let steps = Arc::clone(&steps);
-        run(&files, Act::store, move |step| {
+        run(1, &files, Act::store, move |step| {
             let step = (step.path.as_str().to_owned(), step.state);
             steps.lock().expect("no panic").push(step);
         })
@@ -86,6 +87,7 @@ fn an_answered_file_makes_room_for_the_next_before_its_end_is_durable() {
         }
     };
     let ran = run(
+        1,
         &[("a.bin", WHOLE), ("b.bin", STREAMED)],
         script,
         move |step| {
@@ -95,4 +97,39 @@ fn an_answered_file_makes_room_for_the_next_before_its_end_is_durable() {
         },
     );
     assert_eq!(ran.files(Outcome::Stored), 2);
+}
+
+/// What a crash would leave in doubt at any moment, where all that can be ready is ready before the
+/// first answer, and answers then come faster than the ledger is shown their ends.
+#[test]
+fn no_more_gates_are_open_at_once_than_files_may_be_in_hand() {
+    const CONCURRENCY: u32 = 4;
+    const IN_HAND: u32 = 2 * CONCURRENCY - 1;
+    let names: Vec<String> = (0..100).map(|number| format!("{number}.bin")).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (&**name, WHOLE)).collect();
+    let ready = Signal::new();
+    let script = {
+        let ready = Arc::clone(&ready);
+        move |upload: &Upload| {
+            ready.wait();
+            Act::store(upload)
+        }
+    };
+    let most: Arc<Mutex<u32>> = Arc::default();
+    let ran = {
+        let (most, mut open) = (Arc::clone(&most), 0);
+        run(CONCURRENCY, &files, script, move |step| {
+            match step.state {
+                State::Committing => open += 1,
+                _ => open -= 1,
+            }
+            if open == IN_HAND {
+                ready.set();
+            }
+            let mut most = most.lock().expect("no panic");
+            *most = open.max(*most);
+        })
+    };
+    assert_eq!(ran.files(Outcome::Stored), files.len());
+    assert_eq!(*most.lock().expect("no panic"), IN_HAND);
 }

@@ -520,8 +520,9 @@ impl Run<'_> {
         }
         match verdict {
             Verdict::Stored(receipt) => {
-                // The next one goes while this one's end is written down. After any other verdict
-                // it first has to see whether that stops the run.
+                // The next one goes while this one's end is written down, which is asked for before
+                // anybody else has a turn. After any other verdict it first has to see whether that
+                // stops the run.
                 drop((turn, hand));
                 self.stored(attempt, end, now, receipt).await
             }

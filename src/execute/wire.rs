@@ -125,8 +125,8 @@ impl<'r> Run<'r> {
         with_ready(self.on_wire_max())
     }
 
-    /// Jobs that may be under way at once, at the most: in hand, or answered and being written down.
-    /// So many are in doubt after a crash at the worst.
+    /// Jobs of the plan that may be under way at once, at the most: in hand, or answered and being
+    /// written down.
     pub(super) fn under_way_max(&self) -> usize {
         self.on_wire_max().saturating_mul(2)
     }
@@ -317,8 +317,9 @@ const READY_FROM: usize = 4;
 /// quarter as many by medians whose ranges overlap (`benches/PROFILE.md`). Whichever is ready first
 /// leaves first.
 ///
-/// A crash can leave in doubt what is in hand, and what was answered and whose end is not durable yet:
-/// [`Run::under_way_max`] bounds both together.
+/// So many can a crash leave in doubt, whoever sends them. What was answered makes room once its end
+/// is asked of the ledger, which makes durable in the order in which it is asked: before the gate of
+/// what takes the place is open, that end is there.
 fn with_ready(window: usize) -> usize {
     if window < READY_FROM {
         return window;
