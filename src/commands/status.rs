@@ -38,7 +38,9 @@ pub(super) fn status(settings: &StatusSettings) -> Result<Exit, Failure> {
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     let holder = stream.state.holder();
     let holder = holder.map_err(|error| ledger_failure(&error))?;
-    let not_stored = runs.first().map(|run| NotStored {
+    // Most runs leave none: they are read once.
+    let last_run = runs.first().filter(|_| last.not_stored > 0);
+    let not_stored = last_run.map(|run| NotStored {
         ledger: &ledger,
         run: &run.run,
     });
