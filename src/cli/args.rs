@@ -4,27 +4,25 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser, ValueHint};
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use jiff::SignedDuration;
 
+use super::manual;
 use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat};
 use crate::model::{
     Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
 };
-
-const EXIT_CODES: &str = "\
-Exit codes: 0 all stored, 1 some files failed, 2 work is pending (plan only), 64 usage,
-65 invalid manifest, 69 service unavailable, 70 internal error, 74 local files cannot be written,
-75 try again later (another run has the lock, or the deadline came), 76 files in doubt,
-77 credentials refused, 129/130/143 ended by a signal";
 
 #[derive(Parser)]
 #[command(
     name = "roe-batch",
     version,
     about = "Upload folders of files to Roe AI datasets from a YAML manifest",
-    after_help = EXIT_CODES,
-    max_term_width = 100
+    after_help = manual::SHORT,
+    after_long_help = manual::PROGRAM,
+    max_term_width = 80
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -38,9 +36,10 @@ pub(super) enum Sub {
     /// Plans, uploads what is new or changed, and writes a report with one row for each planned
     /// file. Files stored before are skipped. The API key comes from `ROE_API_KEY`
     /// or `--api-key-file`, never from the command line.
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_long_help = manual::APPLY)]
     Apply(ApplyArgs),
     /// Show what `apply` would do; only a dataset's name needs network and key
+    #[command(after_long_help = manual::PLAN)]
     Plan(PlanArgs),
     /// Find every mistake in manifests and in their tables, sidecars and lists; no network, no
     /// ledger
@@ -48,37 +47,57 @@ pub(super) enum Sub {
     /// Reads all that `plan` reads, renders all metadata, and also tells what is dead: patterns
     /// that match nothing, rules that get no file, vars and columns that nothing uses. Exits with
     /// 65 where there are errors.
+    #[command(after_long_help = manual::CHECK)]
     Check(CheckArgs),
     /// Explain what becomes of one file and why: rules, patterns, metadata and where it comes from
+    #[command(after_long_help = manual::EXPLAIN)]
     Explain(ExplainArgs),
     /// List files in doubt, or settle them by what you found in the dataset
+    #[command(after_long_help = manual::RESOLVE)]
     Resolve(ResolveArgs),
     /// Show where a manifest's files stand: totals, failures, doubt, the last runs
+    #[command(after_long_help = manual::STATUS)]
     Status(StatusArgs),
     /// Print any run's report again, or the map of all files to their IDs, from the ledger
+    #[command(after_long_help = manual::REPORT)]
     Report(ReportArgs),
     /// Adopt files that another program uploaded, from a CSV of `path,file_id`
     ///
     /// The files are read, and count as stored as they are now. A report of roe-batch is such a
     /// CSV: after the loss of a ledger, it brings the IDs back.
+    #[command(after_long_help = manual::IMPORT)]
     Import(ImportArgs),
     /// Take files out of the ledger: if a later run finds them, they are new, and sent again
+    #[command(after_long_help = manual::FORGET)]
     Forget(ForgetArgs),
     /// Look at a folder and write a first manifest for it
     ///
     /// What it proposes is commented, and is meant to be looked at and changed. Nothing that is
     /// there is overwritten.
+    #[command(after_long_help = manual::INIT)]
     Init(InitArgs),
     /// Run the embedded Roe-compatible server, to try and rehearse against
+    #[command(after_long_help = manual::SANDBOX)]
     Sandbox(SandboxArgs),
     /// Print the JSON Schema of the manifest, for editors, or of what the program prints
+    #[command(after_long_help = manual::SCHEMA)]
     Schema(SchemaArgs),
+    /// Print what makes a shell complete commands, options and values, for bash, zsh, fish,
+    /// PowerShell or elvish
+    #[command(after_long_help = manual::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print the manual, or write it as man pages, one for each command
+    ///
+    /// Pages of an earlier version are replaced. Where something else has the name of a page,
+    /// nothing is written.
+    #[command(after_long_help = manual::MAN)]
+    Man(ManArgs),
 }
 
 #[derive(Args)]
 pub(super) struct PlanArgs {
     /// The manifests (YAML), `-` for standard input
-    #[arg(required = true, value_name = "MANIFEST")]
+    #[arg(required = true, value_name = "MANIFEST", value_hint = ValueHint::FilePath)]
     pub(super) manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) common: CommonArgs,
@@ -93,7 +112,7 @@ pub(super) struct PlanArgs {
 #[derive(Args)]
 pub(super) struct CheckArgs {
     /// The manifests (YAML), `-` for standard input
-    #[arg(required = true, value_name = "MANIFEST")]
+    #[arg(required = true, value_name = "MANIFEST", value_hint = ValueHint::FilePath)]
     pub(super) manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) look: LookArgs,
@@ -108,8 +127,10 @@ pub(super) struct CheckArgs {
 #[derive(Args)]
 pub(super) struct ExplainArgs {
     /// The manifest (YAML), `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(super) manifest: PathBuf,
     /// The file, by its path from here, below the manifest, or below a rule's root
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) look: LookArgs,
@@ -127,7 +148,7 @@ pub(super) struct LookArgs {
     pub(super) set: Vec<(String, String)>,
     /// The folder of ledger, lock and default reports [env: `ROE_BATCH_STATE`] [default: .roe-batch
     /// beside the manifest]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) state: Option<PathBuf>,
 }
 
@@ -139,7 +160,7 @@ pub(super) struct CommonArgs {
     pub(super) service: ServiceArgs,
     /// What to do with files that the service may have stored [default: the manifest's, else
     /// verify]
-    #[arg(long, value_name = "POLICY", value_parser = in_doubt)]
+    #[arg(long, value_name = "POLICY", value_parser = in_doubt())]
     pub(super) in_doubt: Option<InDoubt>,
 }
 
@@ -149,7 +170,7 @@ pub(super) struct PlaceArgs {
     #[arg(long, conflicts_with = "base_url")]
     pub(super) sandbox: bool,
     /// The API's address: https, or http on this machine [env: `ROE_BASE_URL`] [default: `https://api.roe-ai.com`]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub(super) base_url: Option<String>,
 }
 
@@ -157,17 +178,17 @@ pub(super) struct PlaceArgs {
 pub(super) struct AccessArgs {
     /// Read the API key from this file, which others must not be able to read, or `-` for stdin
     /// [env: `ROE_BATCH_API_KEY_FILE`]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) api_key_file: Option<PathBuf>,
     /// Give an attempt up when nothing moved for so long [env: `ROE_TIMEOUT`] [default: 2m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) timeout: Option<Duration>,
     /// Reach the service through this proxy: http, https, socks5 or socks5h [env: `ROE_PROXY`]
     /// [default: as `HTTPS_PROXY` and `NO_PROXY` say]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub(super) proxy: Option<OsString>,
     /// Trust the certificate authorities in this PEM file too [env: `ROE_BATCH_CA_FILE`]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) ca_file: Option<PathBuf>,
     /// Speak HTTP/2 where the service does [env: `ROE_BATCH_HTTP2=1`] [default: HTTP/1.1]
     #[arg(long)]
@@ -185,7 +206,7 @@ pub(super) struct ServiceArgs {
 #[derive(Args)]
 pub(super) struct ApplyArgs {
     /// The manifests (YAML), one after the other; `-` for standard input
-    #[arg(required = true, value_name = "MANIFEST")]
+    #[arg(required = true, value_name = "MANIFEST", value_hint = ValueHint::FilePath)]
     pub(super) manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) common: CommonArgs,
@@ -196,7 +217,7 @@ pub(super) struct ApplyArgs {
     #[arg(long, value_enum, default_value = "text", requires = "dry_run")]
     pub(super) format: PlanFormat,
     /// With --sandbox, rehearse a bad day: a fault plan (YAML) says what goes wrong
-    #[arg(long, value_name = "FILE", requires = "sandbox")]
+    #[arg(long, value_name = "FILE", requires = "sandbox", value_hint = ValueHint::FilePath)]
     pub(super) faults: Option<PathBuf>,
     /// Files on their way at once; `auto` finds out how many the service likes, up to 64, `auto:N`
     /// up to N [env: `ROE_BATCH_CONCURRENCY`] [default: the manifest's, else 8]
@@ -234,13 +255,14 @@ pub(super) struct ApplyArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) settle: Option<Duration>,
     /// Write a report here too; .csv, .json or .jsonl chooses the format
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(super) report: Vec<PathBuf>,
 }
 
 #[derive(Args)]
 pub(super) struct ResolveArgs {
     /// The manifest whose ledger is meant
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(super) manifest: PathBuf,
     /// Files to settle, by the path or the request id that the list shows
     #[arg(value_name = "FILE")]
@@ -265,7 +287,7 @@ pub(super) struct ResolveArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "verify")]
     pub(super) settle: Option<Duration>,
     /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) state: Option<PathBuf>,
     /// If a run uses the ledger, wait so long for its end [default: give up at once]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -275,9 +297,10 @@ pub(super) struct ResolveArgs {
 #[derive(Args)]
 pub(super) struct StreamArgs {
     /// The manifest whose runs are meant
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(super) manifest: PathBuf,
     /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) state: Option<PathBuf>,
 }
 
@@ -306,22 +329,23 @@ pub(super) struct ReportArgs {
     /// The latest of every file that any run sent, instead of one run
     #[arg(long)]
     pub(super) all: bool,
-    /// csv, json or jsonl [default: by the extension of --out, else csv]
-    #[arg(long, value_parser = report_format)]
+    /// How to print or write it [default: by the extension of --out, else csv]
+    #[arg(long, value_parser = report_format(), ignore_case = true)]
     pub(super) format: Option<ReportFormat>,
     /// Write it here instead of printing it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(super) struct ImportArgs {
     /// The manifest (YAML)
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(super) manifest: PathBuf,
     #[command(flatten)]
     pub(super) common: CommonArgs,
     /// The CSV; its first line names the columns, `path` and `file_id` among them
-    #[arg(value_name = "CSV")]
+    #[arg(value_name = "CSV", value_hint = ValueHint::FilePath)]
     pub(super) table: PathBuf,
     /// Leave rows out whose path no rule takes, instead of refusing the table
     #[arg(long)]
@@ -353,11 +377,11 @@ pub(super) struct ForgetArgs {
 #[derive(Args)]
 pub(super) struct InitArgs {
     /// The folder
-    #[arg(value_name = "DIR", default_value = ".")]
+    #[arg(value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     pub(super) folder: PathBuf,
     /// Write the manifest here, or to standard output with `-` [default: roe-batch.yaml in the
     /// folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) out: Option<PathBuf>,
 }
 
@@ -367,7 +391,7 @@ pub(super) struct SandboxArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
     pub(super) listen: std::net::SocketAddr,
     /// Where uploaded files are kept
-    #[arg(long, value_name = "DIR", default_value = "roe-sandbox")]
+    #[arg(long, value_name = "DIR", default_value = "roe-sandbox", value_hint = ValueHint::DirPath)]
     pub(super) data: PathBuf,
     /// A dataset that exists, beside the default one: its UUID, and a name if you like
     #[arg(long, value_name = "ID[=NAME]", value_parser = dataset)]
@@ -376,7 +400,7 @@ pub(super) struct SandboxArgs {
     #[arg(long)]
     pub(super) refuse_empty_files: bool,
     /// A fault plan (YAML): what goes wrong, when and how often
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) faults: Option<PathBuf>,
 }
 
@@ -385,6 +409,20 @@ pub(super) struct SchemaArgs {
     /// Of which document
     #[arg(value_enum, value_name = "DOCUMENT", default_value = "manifest")]
     pub(super) document: SchemaOf,
+}
+
+#[derive(Args)]
+pub(super) struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: Shell,
+}
+
+#[derive(Args)]
+pub(super) struct ManArgs {
+    /// Write all pages into this folder, instead of printing the first
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) out: Option<PathBuf>,
 }
 
 /// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.
@@ -411,17 +449,34 @@ fn set(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-pub(super) fn report_format(text: &str) -> Result<ReportFormat, String> {
-    ReportFormat::of_path(&format!(".{text}")).ok_or_else(|| "choose csv, json or jsonl".to_owned())
+/// One of these words: clap names them in help, errors and completions.
+fn one_of<T, const N: usize>(words: [(&'static str, T); N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let named = PossibleValuesParser::new(words.map(|(word, _)| word));
+    named.try_map(move |text| {
+        let found = words
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(&text));
+        found.map(|(_, value)| *value).ok_or("no such word")
+    })
 }
 
-pub(super) fn in_doubt(text: &str) -> Result<InDoubt, String> {
-    match text {
-        "verify" => Ok(InDoubt::Verify),
-        "hold" => Ok(InDoubt::Hold),
-        "resend" => Ok(InDoubt::Resend),
-        _ => Err("choose verify, hold or resend".to_owned()),
-    }
+fn report_format() -> impl TypedValueParser<Value = ReportFormat> {
+    one_of([
+        ("csv", ReportFormat::Csv),
+        ("json", ReportFormat::Json),
+        ("jsonl", ReportFormat::JsonLines),
+    ])
+}
+
+fn in_doubt() -> impl TypedValueParser<Value = InDoubt> {
+    one_of([
+        ("verify", InDoubt::Verify),
+        ("hold", InDoubt::Hold),
+        ("resend", InDoubt::Resend),
+    ])
 }
 
 fn rate(text: &str) -> Result<Schedule<Option<Rate>>, String> {

@@ -1,6 +1,7 @@
 //! The command line and the environment, read once, to settings. Nothing else reads either.
 
 mod args;
+mod manual;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use secrecy::SecretString;
 
 use self::args::{
@@ -34,6 +35,12 @@ const MANIFEST: &str = "roe-batch.yaml";
 
 /// How long nothing may move, unless told otherwise.
 const STALL: Duration = Duration::from_mins(2);
+
+/// The command line as clap knows it, for what is made of it: completions and the manual.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
 
 /// Reads arguments and environment.
 ///
@@ -105,6 +112,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             faults: args.faults,
         }),
         Sub::Schema(args) => Command::Schema(args.document),
+        Sub::Completions(args) => Command::Completions(args.shell),
+        Sub::Man(args) => Command::Man(match args.out {
+            Some(path) if path.as_os_str() != "-" => WriteTo::File(path),
+            _ => WriteTo::Stdout,
+        }),
     })
 }
 
@@ -345,8 +357,6 @@ fn parsed_variable<T>(
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

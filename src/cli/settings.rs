@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap_complete::Shell;
 use secrecy::SecretString;
 
 use crate::model::{
@@ -40,6 +41,10 @@ pub enum Command {
     Sandbox(SandboxSettings),
     /// `schema`.
     Schema(SchemaOf),
+    /// `completions`.
+    Completions(Shell),
+    /// `man`; a path is the folder of its pages.
+    Man(WriteTo),
 }
 
 /// What a manifest is understood with.

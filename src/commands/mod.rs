@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod completions;
 mod datasets;
 mod draft;
 mod explain;
@@ -11,6 +12,7 @@ mod import;
 mod init;
 mod look;
 mod lookup;
+mod man;
 mod near;
 mod plan;
 mod report;
@@ -74,6 +76,8 @@ fn run(command: Command) -> Exit {
         Command::Init(settings) => init::init(&settings),
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
         Command::Schema(document) => schema(document),
+        Command::Completions(shell) => completions::completions(shell),
+        Command::Man(to) => man::man(&to),
     };
     result.unwrap_or_else(|failure| {
         narrate(&failure.to_string());
