@@ -251,9 +251,11 @@ fn a_script_for_each_shell_knows_all_commands_and_options() {
 }
 
 /// Lines as they are typed, and what the shell makes of the last word: all of them.
-const COMPLETED: [(&str, &[&str]); 5] = [
+const COMPLETED: [(&str, &[&str]); 7] = [
     ("roe-batch ap", &["apply"]),
     ("roe-batch apply --con", &["--concurrency"]),
+    ("roe-batch apply m.yaml --con", &["--concurrency"]),
+    ("roe-batch forget m.yaml f --van", &["--vanished"]),
     ("roe-batch apply --in-doubt ", &["hold", "resend", "verify"]),
     ("roe-batch report m.yaml --format js", &["json", "jsonl"]),
     ("roe-batch apply m.yaml --faults inv", &["invoices.yaml"]),

@@ -2,7 +2,7 @@
 
 use clap_complete::Shell;
 
-use super::say_bytes;
+use super::say;
 use crate::cli;
 use crate::error::{Exit, Failure};
 
@@ -12,19 +12,25 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
     let mut program = cli::definition();
     let name = program.get_name().to_owned();
     clap_complete::generate(shell, &mut program, &name, &mut script);
-    if shell == Shell::Bash {
-        script = with_labels_that_meet(&script, &name);
-    }
-    say_bytes(&script)?;
+    let script = String::from_utf8_lossy(&script);
+    say(&match shell {
+        Shell::Bash => bash(&script, &name),
+        Shell::Zsh => zsh(&script),
+        _ => script.into_owned(),
+    })?;
     Ok(Exit::Done)
 }
 
 /// Of a program with a hyphen in its name, the script looks for a command under another label than
 /// it gives it, and completes nothing behind one (clap-rs/clap#6421).
-fn with_labels_that_meet(script: &[u8], program: &str) -> Vec<u8> {
+fn bash(script: &str, program: &str) -> String {
     let sought = format!("{}__subcmd__", program.replace('-', "__subcmd__"));
     let given = format!("{}__subcmd__", program.replace('-', "__"));
-    String::from_utf8_lossy(script)
-        .replace(&sought, &given)
-        .into_bytes()
+    script.replace(&sought, &given)
+}
+
+/// With two colons, all that stands behind the first of several values is a value too: no option
+/// would be completed there.
+fn zsh(script: &str) -> String {
+    script.replace("\n'*::", "\n'*:")
 }
