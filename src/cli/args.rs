@@ -82,8 +82,10 @@ pub(super) enum Sub {
     /// Print the JSON Schema of the manifest, for editors, or of what the program prints
     #[command(after_long_help = manual::SCHEMA)]
     Schema(SchemaArgs),
-    /// Print what makes a shell complete commands, options and values, for bash, zsh, fish,
-    /// PowerShell or elvish
+    /// Print a shell's completions: for bash, zsh, fish, PowerShell or elvish
+    ///
+    /// With its script, a shell completes commands, options, and values where they are known. The
+    /// examples say where each shell looks for it.
     #[command(after_long_help = manual::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Print the manual, or write it as man pages, one for each command

@@ -44,8 +44,8 @@ Environment:
   NO_PROXY                hosts that HTTPS_PROXY is not for
 
 Files:
-  .roe-batch/                the state folder, beside the manifest unless --state
-                             or ROE_BATCH_STATE says otherwise
+  .roe-batch/                the state folder, beside the manifest, unless
+                             --state or ROE_BATCH_STATE says otherwise
   .roe-batch/ledger.sqlite   what is stored and what is in doubt: keep it, for
                              without it everything is new
   .roe-batch/reports/        reports, unless the manifest says where
