@@ -153,7 +153,11 @@ fn every_example_of_the_help_is_a_command_that_is_understood() {
 
 #[test]
 fn help_is_short_or_long_and_fits_a_terminal() {
+    let program = cli::definition();
     for (name, long) in long_helps() {
+        let command = program.find_subcommand(&name).unwrap_or(&program);
+        let end = command.get_after_long_help().expect("an end").to_string();
+        assert!(long.contains(&end), "{name}: a line is broken: {long}");
         let short = help(
             Some(name.as_str()).filter(|&name| name != "roe-batch"),
             "-h",
