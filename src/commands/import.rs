@@ -72,6 +72,7 @@ pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
         .known(&targets, &plan.manifest)
         .map_err(|error| ledger_failure(&error))?;
     let sorted = sort(&draft, &plan, &known, &said, settings.ignore_missing);
+    draft.intact()?;
     if !sorted.problems.is_empty() {
         let mut text = String::new();
         for problem in sorted.problems.iter().take(SHOWN) {
@@ -340,6 +341,8 @@ fn adopt(
         at: draft.started,
         vanished: 0,
     };
+    // What was not read back is missing among the entries.
+    draft.intact()?;
     ledger
         .begin_run(&start, &mut std::iter::empty())
         .map_err(failure)?;

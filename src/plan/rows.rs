@@ -41,7 +41,7 @@ pub struct Plan<'a> {
     pub(super) recipes: Vec<Recipe<'a>>,
     pub(super) rows: Marks,
     pub(super) versions: Versions,
-    /// Where moved files lay, and others that are gone.
+    /// What no rule takes any more, among it where moved files lay.
     pub(super) left: Left,
     pub(super) others: Vec<Decision>,
     /// Rows by index, each with how many others share its name in the dataset.
