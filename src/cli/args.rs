@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat};
@@ -175,6 +175,24 @@ pub(super) struct AccessArgs {
 }
 
 #[derive(Args)]
+pub(super) struct LockArgs {
+    /// If another run uses the ledger: wait for its end, skip (do nothing, exit code 0) or fail
+    /// (exit code 75) [default: fail]
+    #[arg(long, value_enum, value_name = "ACTION", hide_possible_values = true)]
+    pub(super) if_locked: Option<LockAction>,
+    /// If another run uses the ledger, wait so long for its end, and then skip or fail
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum LockAction {
+    Wait,
+    Skip,
+    Fail,
+}
+
+#[derive(Args)]
 pub(super) struct ServiceArgs {
     #[command(flatten)]
     pub(super) place: PlaceArgs,
@@ -226,9 +244,8 @@ pub(super) struct ApplyArgs {
     /// After a first Ctrl-C or SIGTERM, or at the deadline, wait so long for uploads under way
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub(super) grace: Duration,
-    /// If another run uses the ledger, wait so long for its end [default: give up at once]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
     /// How long a file in doubt must be absent from the listing to be sent again [default: the
     /// manifest's, else 2m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -267,9 +284,8 @@ pub(super) struct ResolveArgs {
     /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
     #[arg(long, value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
-    /// If a run uses the ledger, wait so long for its end [default: give up at once]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
 }
 
 #[derive(Args)]
@@ -326,9 +342,8 @@ pub(super) struct ImportArgs {
     /// Leave rows out whose path no rule takes, instead of refusing the table
     #[arg(long)]
     pub(super) ignore_missing: bool,
-    /// If a run uses the ledger, wait so long for its end [default: give up at once]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
 }
 
 #[derive(Args)]
@@ -345,9 +360,8 @@ pub(super) struct ForgetArgs {
     /// All files whose source is gone
     #[arg(long)]
     pub(super) vanished: bool,
-    /// If a run uses the ledger, wait so long for its end [default: give up at once]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
 }
 
 #[derive(Args)]

@@ -13,17 +13,17 @@ use clap::Parser;
 use secrecy::SecretString;
 
 use self::args::{
-    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LookArgs, PlaceArgs, ResolveArgs,
-    ServiceArgs, StreamArgs, Sub, duration,
+    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs, PlaceArgs,
+    ResolveArgs, ServiceArgs, StreamArgs, Sub, duration,
 };
 use crate::model::{Concurrency, Environment, FileId, HttpVersion, OrganizationId, canonical_id};
 
 pub use self::settings::{
     Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
-    Forgettable, ImportSettings, InitSettings, KeySource, LookSettings, Mode, PlanExit, PlanFormat,
-    PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits, SandboxSettings, SchemaOf,
-    Service, StatusFormat, StatusSettings, StreamSettings, Transport, Verify, Warnings, Which,
-    WriteTo,
+    Forgettable, IfLocked, ImportSettings, InitSettings, KeySource, LookSettings, Mode, PlanExit,
+    PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
+    SandboxSettings, SchemaOf, Service, StatusFormat, StatusSettings, StreamSettings, Then,
+    Transport, Verify, Wait, Warnings, Which, WriteTo,
 };
 
 /// Where the API is unless told otherwise.
@@ -85,7 +85,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             plan: plan(vec![args.manifest], args.common, PlanFormat::Text)?,
             table: args.table,
             ignore_missing: args.ignore_missing,
-            wait: args.wait,
+            if_locked: if_locked(args.lock)?,
         }),
         Sub::Forget(args) => Command::Forget(ForgetSettings {
             stream: stream(args.stream),
@@ -94,7 +94,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             } else {
                 Forgettable::Named(args.files)
             },
-            wait: args.wait,
+            if_locked: if_locked(args.lock)?,
         }),
         Sub::Init(args) => Command::Init(init(args)),
         Sub::Sandbox(args) => Command::Sandbox(SandboxSettings {
@@ -161,6 +161,22 @@ fn access(args: AccessArgs) -> Result<Access, clap::Error> {
             },
         },
     })
+}
+
+fn if_locked(args: LockArgs) -> Result<IfLocked, clap::Error> {
+    let bounded = Wait::For(args.wait.unwrap_or_default());
+    let (wait, then) = match (args.if_locked, args.wait) {
+        (Some(LockAction::Fail), Some(_)) => {
+            let kind = clap::error::ErrorKind::ArgumentConflict;
+            let message =
+                "--if-locked fail does not wait, and --wait does: leave one of them out\n";
+            return Err(clap::Error::raw(kind, message));
+        }
+        (Some(LockAction::Wait), None) => (Wait::Forever, Then::Fail),
+        (Some(LockAction::Skip), _) => (bounded, Then::Skip),
+        (Some(LockAction::Wait | LockAction::Fail) | None, _) => (bounded, Then::Fail),
+    };
+    Ok(IfLocked { wait, then })
 }
 
 fn switch(text: &str) -> Result<bool, String> {
@@ -274,7 +290,7 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         files: args.files,
         task,
-        wait: args.wait,
+        if_locked: if_locked(args.lock)?,
     })
 }
 
@@ -310,7 +326,7 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
         retry_for: args.retry_for,
         deadline: args.deadline,
         grace: args.grace,
-        wait: args.wait,
+        if_locked: if_locked(args.lock)?,
         settle: args.settle,
         reports: args.report,
     })

@@ -185,8 +185,8 @@ pub struct ApplySettings {
     pub deadline: Option<Duration>,
     /// How long a first signal waits for what is under way.
     pub grace: Duration,
-    /// How long to wait for another run to end; none to give up at once.
-    pub wait: Option<Duration>,
+    /// What to do where another run uses the ledger.
+    pub if_locked: IfLocked,
     /// How long a file in doubt must be absent to count as not stored, if not what the manifest
     /// says.
     pub settle: Option<Duration>,
@@ -201,6 +201,33 @@ pub struct RetryWaits {
     pub first: Option<Duration>,
     /// The longest wait after any.
     pub most: Option<Duration>,
+}
+
+/// What a command does where another one uses the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IfLocked {
+    /// How long it waits for the other one to end.
+    pub wait: Wait,
+    /// What it does then.
+    pub then: Then,
+}
+
+/// How long something is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// So long; no time to give up at once.
+    For(Duration),
+    /// Until it comes.
+    Forever,
+}
+
+/// What is done where waiting was in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing, which is no failure.
+    Skip,
+    /// The command fails.
+    Fail,
 }
 
 /// Whether `apply` uploads.
@@ -258,8 +285,8 @@ pub struct ResolveSettings {
     pub files: Vec<String>,
     /// What is to be done.
     pub task: Resolve,
-    /// How long to wait for a run to end; none to give up at once.
-    pub wait: Option<Duration>,
+    /// What to do where a run uses the ledger.
+    pub if_locked: IfLocked,
 }
 
 /// What `resolve` is to do.
@@ -348,8 +375,8 @@ pub struct ImportSettings {
     pub table: PathBuf,
     /// Whether rows without a file are left out rather than refused.
     pub ignore_missing: bool,
-    /// How long to wait for a run to end; none to give up at once.
-    pub wait: Option<Duration>,
+    /// What to do where a run uses the ledger.
+    pub if_locked: IfLocked,
 }
 
 /// What `forget` needs.
@@ -359,8 +386,8 @@ pub struct ForgetSettings {
     pub stream: StreamSettings,
     /// Which.
     pub which: Forgettable,
-    /// How long to wait for a run to end; none to give up at once.
-    pub wait: Option<Duration>,
+    /// What to do where a run uses the ledger.
+    pub if_locked: IfLocked,
 }
 
 /// Which files are to be forgotten.

@@ -61,7 +61,9 @@ pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
         return Ok(Exit::Invalid);
     };
     let (said, without_id) = read_table(&settings.table)?;
-    let _lock = lock(&draft.state, "import", settings.wait)?;
+    let Some(_lock) = lock(&draft.state, "import", settings.if_locked)? else {
+        return Ok(Exit::Done);
+    };
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
