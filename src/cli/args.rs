@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
-use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat};
+use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat, Unit};
 use crate::model::{
-    Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
+    Bandwidth, Concurrency, CronTime, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat,
+    Schedule, looks_secret,
 };
 
 const EXIT_CODES: &str = "\
@@ -71,6 +72,12 @@ pub(super) enum Sub {
     Init(InitArgs),
     /// Run the embedded Roe-compatible server, to try and rehearse against
     Sandbox(SandboxArgs),
+    /// Print what makes cron, systemd or Kubernetes run `apply`; nothing is installed
+    ///
+    /// Scheduled runs skip their turn while another run is under way, and read the API key from a
+    /// file or a Secret: it is never printed.
+    #[command(subcommand)]
+    Schedule(ScheduleSub),
     /// Print the JSON Schema of the manifest, for editors, or of what the program prints
     Schema(SchemaArgs),
 }
@@ -174,7 +181,7 @@ pub(super) struct AccessArgs {
     pub(super) http2: bool,
 }
 
-#[derive(Args)]
+#[derive(Clone, Copy, Args)]
 pub(super) struct LockArgs {
     /// If another run uses the ledger: wait for its end, skip (do nothing, exit code 0) or fail
     /// (exit code 75) [default: fail]
@@ -394,6 +401,92 @@ pub(super) struct SandboxArgs {
     pub(super) faults: Option<PathBuf>,
 }
 
+#[derive(Subcommand)]
+pub(super) enum ScheduleSub {
+    /// A line for a crontab
+    Cron(CronArgs),
+    /// A service and its timer
+    Systemd(SystemdArgs),
+    /// A `CronJob`, and a claim of a volume for its ledger
+    Kubernetes(KubernetesArgs),
+}
+
+#[derive(Args)]
+pub(super) struct CronArgs {
+    #[command(flatten)]
+    pub(super) runs: RunsArgs,
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+    /// When: minute, hour, day of the month, month, day of the week
+    #[arg(long, value_name = "TIME", default_value = "15 2 * * *", value_parser = CronTime::parse)]
+    pub(super) cron: CronTime,
+    /// Append what a run prints to this file [default: cron mails it]
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct SystemdArgs {
+    #[command(flatten)]
+    pub(super) runs: RunsArgs,
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+    /// When, as `systemd-analyze calendar` reads it
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "*-*-* 02:15:00",
+        value_parser = calendar
+    )]
+    pub(super) on_calendar: String,
+    /// Print this unit alone, to write it to its file [default: both]
+    #[arg(long, value_enum, value_name = "UNIT")]
+    pub(super) only: Option<Unit>,
+}
+
+#[derive(Args)]
+pub(super) struct KubernetesArgs {
+    #[command(flatten)]
+    pub(super) runs: RunsArgs,
+    /// The image that has `roe-batch` on its path
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) image: String,
+    /// When: minute, hour, day of the month, month, day of the week
+    #[arg(long, value_name = "TIME", default_value = "15 2 * * *", value_parser = CronTime::parse)]
+    pub(super) cron: CronTime,
+    /// The claim of the volume that has the files, as they lie beside the manifest [default: the
+    /// name of the `CronJob` with `-files`]
+    #[arg(long, value_name = "CLAIM")]
+    pub(super) files: Option<String>,
+}
+
+/// What is the same wherever runs are scheduled.
+#[derive(Args)]
+pub(super) struct RunsArgs {
+    /// The manifest (YAML)
+    pub(super) manifest: PathBuf,
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+    /// Give the runs this variable: they have no others but `ROE_ORGANIZATION_ID`, where it is set
+    /// now
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub(super) env: Vec<(String, String)>,
+    /// How long a run that is stopped waits for uploads under way
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    pub(super) grace: Duration,
+}
+
+#[derive(Args)]
+pub(super) struct HostArgs {
+    /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// The file that has the API key, which others must not be able to read [env:
+    /// `ROE_BATCH_API_KEY_FILE`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+}
+
 #[derive(Args)]
 pub(super) struct SchemaArgs {
     /// Of which document
@@ -423,6 +516,28 @@ fn set(text: &str) -> Result<(String, String), String> {
         return Err("the name is empty".to_owned());
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A variable that is no secret: what is printed is no place for one.
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.chars().all(is_word) || name.is_empty() || name.starts_with(|c: char| c.is_numeric()) {
+        return Err("a name has letters, digits and `_` only, and begins with no digit".to_owned());
+    }
+    if looks_secret(name) {
+        return Err("the name is a secret's, and what is printed is no place for one".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// As far as it can be known here.
+fn calendar(text: &str) -> Result<String, String> {
+    let is_known = |c: char| c.is_ascii_alphanumeric() || " *:.,/~_+-".contains(c);
+    if text.trim().is_empty() || !text.chars().all(is_known) {
+        return Err("give what `systemd-analyze calendar` reads, as daily or Mon 04:00".to_owned());
+    }
+    Ok(text.trim().to_owned())
 }
 
 pub(super) fn report_format(text: &str) -> Result<ReportFormat, String> {

@@ -13,21 +13,23 @@ use clap::Parser;
 use secrecy::SecretString;
 
 use self::args::{
-    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs, PlaceArgs,
-    ResolveArgs, ServiceArgs, StreamArgs, Sub, duration,
+    AccessArgs, ApplyArgs, Cli, CommonArgs, HostArgs, InitArgs, LockAction, LockArgs, LookArgs,
+    PlaceArgs, ResolveArgs, RunsArgs, ScheduleSub, ServiceArgs, StreamArgs, Sub, duration,
 };
-use crate::model::{Concurrency, Environment, FileId, HttpVersion, OrganizationId, canonical_id};
+use crate::model::{
+    Concurrency, Environment, FileId, HttpVersion, OrganizationId, Variable, canonical_id,
+};
 
 pub use self::settings::{
     Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
-    Forgettable, IfLocked, ImportSettings, InitSettings, KeySource, LookSettings, Mode, PlanExit,
-    PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
-    SandboxSettings, SchemaOf, Service, StatusFormat, StatusSettings, StreamSettings, Then,
-    Transport, Verify, Wait, Warnings, Which, WriteTo,
+    Forgettable, Host, IfLocked, ImportSettings, InitSettings, KeySource, LookSettings, Mode,
+    PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
+    SandboxSettings, ScheduleSettings, Scheduler, SchemaOf, Service, StatusFormat, StatusSettings,
+    StreamSettings, Then, Transport, Unit, Verify, Wait, Warnings, Which, WriteTo,
 };
 
 /// Where the API is unless told otherwise.
-const BASE_URL: &str = "https://api.roe-ai.com";
+pub const BASE_URL: &str = "https://api.roe-ai.com";
 
 /// What a new manifest is called, unless told otherwise.
 const MANIFEST: &str = "roe-batch.yaml";
@@ -104,6 +106,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             refuse_empty_files: args.refuse_empty_files,
             faults: args.faults,
         }),
+        Sub::Schedule(with) => Command::Schedule(schedule(with)?),
         Sub::Schema(args) => Command::Schema(args.document),
     })
 }
@@ -294,6 +297,86 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
     })
 }
 
+fn schedule(with: ScheduleSub) -> Result<ScheduleSettings, clap::Error> {
+    let (runs, scheduler) = match with {
+        ScheduleSub::Cron(args) => (
+            args.runs,
+            Scheduler::Cron {
+                host: host(args.host)?,
+                time: args.cron,
+                log: args.log,
+            },
+        ),
+        ScheduleSub::Systemd(args) => (
+            args.runs,
+            Scheduler::Systemd {
+                host: host(args.host)?,
+                calendar: args.on_calendar,
+                unit: args.only,
+            },
+        ),
+        ScheduleSub::Kubernetes(args) => (
+            args.runs,
+            Scheduler::Kubernetes {
+                time: args.cron,
+                image: args.image,
+                files: args.files,
+            },
+        ),
+    };
+    let RunsArgs {
+        manifest,
+        place,
+        env,
+        grace,
+    } = runs;
+    let fail = |message: String| clap::Error::raw(clap::error::ErrorKind::ValueValidation, message);
+    let mut environment = BTreeMap::new();
+    for (name, value) in env {
+        if environment.contains_key(&name) {
+            return Err(fail(format!("--env gives `{name}` two values\n")));
+        }
+        environment.insert(name, value);
+    }
+    if let Some(organization) = variable("ROE_ORGANIZATION_ID") {
+        environment
+            .entry("ROE_ORGANIZATION_ID".to_owned())
+            .or_insert(organization);
+    }
+    // The key of this moment is not printed under any name.
+    let key = variable("ROE_API_KEY").map(|key| ("ROE_API_KEY".to_owned(), key));
+    let known = Environment::new(environment.clone().into_iter().chain(key));
+    for name in environment.keys() {
+        if matches!(known.get(name), Some(Variable::ApiKey)) {
+            return Err(fail(format!(
+                "{name} holds the API key, which is never printed\n"
+            )));
+        }
+    }
+    Ok(ScheduleSettings {
+        manifest,
+        service: service(place),
+        environment,
+        grace,
+        scheduler,
+    })
+}
+
+fn host(args: HostArgs) -> Result<Host, clap::Error> {
+    let program = std::env::current_exe().map_err(|error| {
+        let message = format!("where this program is cannot be found out: {error}\n");
+        clap::Error::raw(clap::error::ErrorKind::Io, message)
+    })?;
+    Ok(Host {
+        program,
+        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
+        key_file: args
+            .api_key_file
+            .or_else(|| path_variable("ROE_BATCH_API_KEY_FILE"))
+            .filter(|path| !path.as_os_str().is_empty()),
+    })
+}
+
 fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
     Ok(ApplySettings {
         plan: plan(args.manifests, args.common, args.format)?,
@@ -370,9 +453,20 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// All of them, those below others too.
+    fn commands() -> Vec<clap::Command> {
+        let mut open = vec![Cli::command()];
+        let mut commands = Vec::new();
+        while let Some(command) = open.pop() {
+            open.extend(command.get_subcommands().cloned());
+            commands.push(command);
+        }
+        commands
+    }
+
     #[test]
     fn every_option_is_explained() {
-        for command in Cli::command().get_subcommands() {
+        for command in commands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{}", argument.get_id());
@@ -382,7 +476,7 @@ mod tests {
 
     #[test]
     fn no_option_takes_a_key() {
-        for command in Cli::command().get_subcommands() {
+        for command in commands() {
             for argument in command.get_arguments() {
                 assert_ne!(argument.get_id(), "api_key");
             }

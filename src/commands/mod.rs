@@ -18,6 +18,7 @@ mod reports;
 mod resolve;
 mod run;
 mod sandbox;
+mod schedule;
 mod service;
 mod status;
 mod stream;
@@ -73,6 +74,7 @@ fn run(command: Command) -> Exit {
         Command::Forget(settings) => forget::forget(&settings),
         Command::Init(settings) => init::init(&settings),
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
+        Command::Schedule(settings) => schedule::schedule(&settings),
         Command::Schema(document) => schema(document),
     };
     result.unwrap_or_else(|failure| {
