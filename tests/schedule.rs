@@ -49,9 +49,10 @@ fn redacted(workspace: &Workspace, text: &str) -> String {
     text.replace(folder, "[DIR]")
         .replace(PROGRAM, "[PROGRAM]")
         .replace(&user, "User=[UID]\n")
-        // Whether tests have their folders below `/tmp` differs too.
+        // Who runs the tests, and whether their folders are below `/tmp`, differs too.
         .replace(" /tmp /var/tmp\n", "\n")
         .replace("PrivateTmp=yes\n", "")
+        .replace("CapabilityBoundingSet=\n", "")
 }
 
 fn shown(args: &[&str]) -> String {
@@ -120,6 +121,7 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
+ProtectProc=invisible
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
@@ -127,6 +129,8 @@ RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
 ReadWritePaths=[DIR]/.roe-batch [DIR]/reports
 
 # /etc/systemd/system/roe-batch-invoices-eu.timer
@@ -371,6 +375,9 @@ fn what_is_set_now_and_belongs_to_the_runs_is_in_what_is_printed() {
     workspace.env("ROE_BATCH_STATE", "elsewhere");
     workspace.env("ROE_BATCH_API_KEY_FILE", "later");
     workspace.env("ROE_API_KEY", KEY);
+    workspace.env("ROE_TIMEOUT", "3m");
+    workspace.env("HTTPS_PROXY", "http://proxy.example.com");
+    workspace.env("NO_PROXY", "");
     for with in ["cron", "systemd"] {
         let ran = workspace.run(&["schedule", with, "manifest.yaml"]);
         assert_eq!(ran.code, 0, "{}", ran.all());
@@ -383,6 +390,8 @@ fn what_is_set_now_and_belongs_to_the_runs_is_in_what_is_printed() {
             assert!(ran.stdout.contains(&part), "{part} in {}", ran.all());
         }
         assert!(ran.stderr.contains("is not there yet"), "{}", ran.all());
+        let left = "unless --env gives it: HTTPS_PROXY, ROE_TIMEOUT\n";
+        assert!(ran.stderr.ends_with(left), "{}", ran.all());
         assert!(!ran.all().contains(KEY), "{}", ran.all());
     }
 }

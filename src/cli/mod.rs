@@ -356,10 +356,30 @@ fn schedule(with: ScheduleSub) -> Result<ScheduleSettings, clap::Error> {
     Ok(ScheduleSettings {
         manifest,
         service: service(place),
+        left_behind: left_behind(&environment),
         environment,
         grace,
         scheduler,
     })
+}
+
+/// What a scheduled run would read if it were set for it too, beside what has a place of its own.
+fn left_behind(given: &BTreeMap<String, String>) -> Vec<String> {
+    let placed = [
+        "ROE_API_KEY",
+        "ROE_BASE_URL",
+        "ROE_BATCH_STATE",
+        "ROE_BATCH_API_KEY_FILE",
+    ];
+    let proxies = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
+    let mut names: Vec<String> = std::env::vars_os()
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("ROE_") || proxies.contains(&name.as_str()))
+        .filter(|name| !placed.contains(&name.as_str()) && !given.contains_key(name))
+        .collect();
+    names.sort();
+    names
 }
 
 fn host(args: HostArgs) -> Result<Host, clap::Error> {

@@ -445,6 +445,8 @@ pub struct ScheduleSettings {
     pub service: Service,
     /// All variables that they have.
     pub environment: BTreeMap<String, String>,
+    /// Variables that mean something to this program, are set now, and will not be.
+    pub left_behind: Vec<String>,
     /// How long a first signal waits for what is under way.
     pub grace: Duration,
     /// Who starts them.

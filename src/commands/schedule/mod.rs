@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::process::getuid;
 
 use super::init::spell::yaml;
 use super::look::{read_manifest, state_folder};
@@ -138,6 +139,8 @@ struct Place {
     program: String,
     state: String,
     key_file: Option<String>,
+    /// The number of who runs it.
+    user: u32,
 }
 
 /// Prints it.
@@ -178,6 +181,12 @@ pub(super) fn schedule(settings: &ScheduleSettings) -> Result<Exit, Failure> {
         }
     };
     say(&text)?;
+    if !settings.left_behind.is_empty() {
+        narrate(&format!(
+            "set here, and not for the scheduled runs unless --env gives it: {}",
+            settings.left_behind.join(", ")
+        ));
+    }
     Ok(Exit::Done)
 }
 
@@ -254,6 +263,7 @@ fn place(job: &Job, manifest: &Path, host: &Host) -> Result<Place, Failure> {
         key_file: key_file
             .map(|path| text("the path of the API key's file", &path))
             .transpose()?,
+        user: getuid().as_raw(),
     })
 }
 

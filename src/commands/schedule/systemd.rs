@@ -3,8 +3,6 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use rustix::process::getuid;
-
 use super::{Job, Place, Sequel, codes, is_simple, refused, shell};
 use crate::cli::Unit;
 use crate::error::Failure;
@@ -21,6 +19,7 @@ ProtectHostname=yes
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
+ProtectProc=invisible
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
@@ -28,6 +27,8 @@ RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
 ";
 
 /// Where `PrivateTmp=` would hide what is there.
@@ -69,7 +70,7 @@ fn service(job: &Job, place: &Place) -> Result<String, Failure> {
          Type=oneshot\n\
          User={}\n",
         folders.join(" "),
-        getuid().as_raw()
+        place.user
     );
     for (variable, value) in &job.environment {
         let word = specifiers(&format!("{variable}={value}"));
@@ -117,6 +118,10 @@ fn service(job: &Job, place: &Place) -> Result<String, Failure> {
         job.to_end()
     );
     text.push_str(HARDENING);
+    // Root reads other people's files by a capability.
+    if place.user != 0 {
+        text.push_str("CapabilityBoundingSet=\n");
+    }
     let mut touched: Vec<PathBuf> = job.reads.iter().cloned().collect();
     let named = [&job.manifest, &place.program];
     touched.extend(named.into_iter().chain(&writes).map(PathBuf::from));

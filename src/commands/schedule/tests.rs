@@ -30,6 +30,7 @@ fn place(folder: &str) -> Place {
         program: below("bin/roe-batch"),
         state: below(".roe-batch"),
         key_file: Some(below("key")),
+        user: 1000,
     }
 }
 
@@ -357,6 +358,20 @@ fn a_temporary_folder_is_private_unless_something_lies_there() {
             "{unit}"
         );
     }
+}
+
+#[test]
+fn only_root_keeps_its_capabilities() {
+    let unit = service("/srv").expect("a unit");
+    assert_eq!(setting(&unit, "User"), "1000");
+    assert_eq!(setting(&unit, "CapabilityBoundingSet"), "");
+    let place = Place {
+        user: 0,
+        ..place("/srv")
+    };
+    let unit = systemd::text(&job("/srv"), &place, "daily", None).expect("a unit");
+    assert_eq!(setting(&unit, "User"), "0");
+    assert!(!unit.contains("CapabilityBoundingSet"), "{unit}");
 }
 
 #[test]
