@@ -449,7 +449,11 @@ pub(super) struct KubernetesArgs {
     #[command(flatten)]
     pub(super) runs: RunsArgs,
     /// The image that has `roe-batch` on its path
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     pub(super) image: String,
     /// When: minute, hour, day of the month, month, day of the week
     #[arg(long, value_name = "TIME", default_value = "15 2 * * *", value_parser = CronTime::parse)]

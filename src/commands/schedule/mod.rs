@@ -105,6 +105,7 @@ struct Job {
     grace: Duration,
     /// Absolute.
     manifest: String,
+    /// Folders of files, tables and lists.
     reads: BTreeSet<PathBuf>,
     /// Folders of reports.
     writes: BTreeSet<PathBuf>,
@@ -163,6 +164,7 @@ pub(super) fn schedule(settings: &ScheduleSettings) -> Result<Exit, Failure> {
     let job = job(settings, &path, &reading.manifest)?;
     let text = match &settings.scheduler {
         Scheduler::Cron { host, time, log } => {
+            require_folder(log.as_deref())?;
             let log = log.as_deref().map(|log| text("the log", &absolute(log)?));
             cron::text(
                 &job,
@@ -349,6 +351,20 @@ fn ordinary(what: &str, text: &str) -> Result<(), Failure> {
 fn refused(what: &str, text: &str, why: &str) -> Failure {
     let message = format!("{what}, \"{}\", {why}: it cannot be scheduled", shown(text));
     Failure::new(Exit::Usage, message).hint("choose another name for it")
+}
+
+/// That a log can be begun: the shell runs nothing whose output has no place.
+fn require_folder(log: Option<&Path>) -> Result<(), Failure> {
+    let Some(log) = log else {
+        return Ok(());
+    };
+    let log = absolute(log)?;
+    if log.parent().is_some_and(Path::is_dir) {
+        return Ok(());
+    }
+    let log = log.to_string_lossy();
+    let message = format!("the folder of the log {} does not exist", shown(&log));
+    Err(Failure::new(Exit::Usage, message).hint("make it, or name another place"))
 }
 
 /// What is scheduled is called after the manifest.
