@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Blocks of one kind that are kept once they were read back. They are read in order, by several
+/// Blocks of one kind that are kept once they were read back. Most are read in order, by several
 /// readers at a time, each at its own place.
 const CACHED: usize = 64;
 

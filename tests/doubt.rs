@@ -127,10 +127,12 @@ fn what_was_settled_is_reported_with_all_ids_though_no_temporary_file_can_be_mad
     fs::create_dir_all(&full).expect("folders");
     let full = full.to_str().expect("UTF-8");
     bench.workspace.env("SQLITE_TMPDIR", full);
+    let traced = bench.workspace.at("traced");
+    let traced = traced.to_str().expect("UTF-8").to_owned();
     let inject = |program: &Command| {
         let mut strace = Command::new("strace");
         strace
-            .args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", full])
+            .args(["-f", "-qq", "-o", &traced, "-P", full])
             .args(["-e", "trace=openat", "-e", "inject=openat:error=ENOSPC"])
             .arg(program.get_program())
             .args(program.get_args())
@@ -155,6 +157,8 @@ fn what_was_settled_is_reported_with_all_ids_though_no_temporary_file_can_be_mad
     let apply = ["apply", "manifest.yaml", "--settle", "0.2"];
     let ran = inject(&bench.workspace.command(&apply)).expect("strace runs");
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let refused = fs::read_to_string(&traced).expect("what strace saw");
+    assert!(refused.contains("(INJECTED)"), "{refused}");
     let report = bench.workspace.report();
     let rows = report["files"].as_array().expect("rows");
     assert_eq!(rows.len(), FILES + 3);

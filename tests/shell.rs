@@ -23,8 +23,23 @@ fn commands() -> Vec<String> {
         .collect()
 }
 
+/// Every command as it is typed, with those of another one behind it.
+fn all_commands() -> Vec<(String, clap::Command)> {
+    let program = cli::definition();
+    let mut all = Vec::new();
+    for command in program.get_subcommands() {
+        all.push((command.get_name().to_owned(), command.clone()));
+        for below in command.get_subcommands() {
+            let name = format!("{} {}", command.get_name(), below.get_name());
+            all.push((name, below.clone()));
+        }
+    }
+    all
+}
+
 fn help(command: Option<&str>, flag: &str) -> String {
-    let args: Vec<&str> = command.into_iter().chain([flag]).collect();
+    let words = command.into_iter().flat_map(str::split_whitespace);
+    let args: Vec<&str> = words.chain([flag]).collect();
     let ran = Workspace::new().run(&args);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
     ran.stdout
@@ -32,7 +47,7 @@ fn help(command: Option<&str>, flag: &str) -> String {
 
 /// The long help of the program and of each command.
 fn long_helps() -> Vec<(String, String)> {
-    let named = commands().into_iter().map(|name| {
+    let named = all_commands().into_iter().map(|(name, _)| {
         let text = help(Some(&name), "--help");
         (name, text)
     });
@@ -139,7 +154,7 @@ fn every_example_of_the_help_is_a_command_that_is_understood() {
                 if let Err(error) = known {
                     panic!("{name}: {typed}\n{error}");
                 }
-                found += usize::from(name == "roe-batch" || call[1] == name);
+                found += usize::from(name == "roe-batch" || call[1..].join(" ").starts_with(&name));
             }
             typed.clear();
         }
@@ -154,8 +169,10 @@ fn every_example_of_the_help_is_a_command_that_is_understood() {
 #[test]
 fn help_is_short_or_long_and_fits_a_terminal() {
     let program = cli::definition();
+    let commands = all_commands();
     for (name, long) in long_helps() {
-        let command = program.find_subcommand(&name).unwrap_or(&program);
+        let named = commands.iter().find(|(command, _)| *command == name);
+        let command = named.map_or(&program, |(_, command)| command);
         let end = command.get_after_long_help().expect("an end").to_string();
         assert!(long.contains(&end), "{name}: a line is broken: {long}");
         let short = help(
@@ -192,7 +209,10 @@ fn help_and_readme_name_the_same_exit_codes_variables_and_commands() {
     let variables = terms(&help, "Environment");
     assert_eq!(variables, words(rows("| environment variable |")));
     let code = fs::read_to_string(root.join("src/cli/mod.rs")).expect("code");
-    for name in code.split('"').filter(|text| text.starts_with("ROE_")) {
+    for name in code
+        .split('"')
+        .filter(|text| text.starts_with("ROE_") && *text != "ROE_")
+    {
         assert!(variables.contains(name), "{name}");
     }
     let named = |cell: &String| {
@@ -239,12 +259,11 @@ fn quiet(output: &Output) -> String {
 
 #[test]
 fn a_script_for_each_shell_knows_all_commands_and_options() {
-    let program = cli::definition();
     for shell in clap_complete::Shell::value_variants() {
         let name = shell.to_string();
         let ran = Workspace::new().run(&["completions", &name]);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{name}");
-        for command in program.get_subcommands() {
+        for (_, command) in all_commands() {
             assert!(ran.stdout.contains(command.get_name()), "{name}");
             for option in command.get_arguments().filter_map(|arg| arg.get_long()) {
                 assert!(ran.stdout.contains(option), "{name}: {option}");
@@ -357,7 +376,8 @@ fn manual() -> (Workspace, Vec<String>) {
     let workspace = Workspace::new();
     let ran = workspace.run(&["man", "--out", "share/man1"]);
     assert_eq!(ran.code, 0, "{}", ran.all());
-    let names = commands().into_iter().map(|name| format!("-{name}"));
+    let all = all_commands().into_iter();
+    let names = all.map(|(name, _)| format!("-{}", name.replace(' ', "-")));
     let pages: Vec<String> = std::iter::once(String::new())
         .chain(names)
         .map(|name| format!("roe-batch{name}.1"))
@@ -383,8 +403,8 @@ fn the_manual_has_a_page_for_each_command_with_all_its_options() {
     let folder = workspace.at("share/man1");
     assert_eq!(names(&folder), pages.iter().cloned().collect());
     let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a page");
-    for command in cli::definition().get_subcommands() {
-        let name = format!("roe-batch-{}", command.get_name());
+    for (name, command) in all_commands() {
+        let name = format!("roe-batch-{}", name.replace(' ', "-"));
         let page = read(&format!("{name}.1"));
         let title = format!(
             ".TH {name} 1 \"\" \"roe-batch {}\"",

@@ -5,6 +5,7 @@
 mod bad_server;
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -198,4 +199,177 @@ fn who_looks_while_a_run_is_under_way_is_told_so() {
     let plan = workspace.run(&["plan", "manifest.yaml"]);
     assert_eq!(plan.stderr, "");
     assert_eq!(server.finish().len(), 1);
+}
+
+/// A service that answers nobody before it is told to, and a run that is sending to it.
+struct UnderWay {
+    workspace: Workspace,
+    server: BadServer,
+    answer: Arc<Signal>,
+    child: Child,
+}
+
+impl UnderWay {
+    fn begin() -> Self {
+        let (begun, answer) = (Signal::new(), Signal::new());
+        let server = {
+            let (begun, answer) = (Arc::clone(&begun), Arc::clone(&answer));
+            BadServer::start(0, 0, move |upload| {
+                begun.set();
+                answer.wait();
+                Act::store(upload)
+            })
+        };
+        let mut workspace = workspace();
+        workspace.write("in/a.txt", "a");
+        workspace.env("ROE_API_KEY", KEY);
+        let url = format!("http://127.0.0.1:{}", server.port());
+        workspace.env("ROE_BASE_URL", &url);
+        let child = start(&workspace);
+        begun.wait();
+        Self {
+            workspace,
+            server,
+            answer,
+            child,
+        }
+    }
+
+    /// What is said of it, up to its run's id.
+    fn holder(&self) -> String {
+        format!("(process {}, run ", self.child.id())
+    }
+
+    fn end(self) {
+        self.answer.set();
+        assert_did_the_work(&self.workspace, &end(self.child), 1);
+        assert_eq!(self.server.finish().len(), 1);
+    }
+}
+
+#[test]
+fn who_is_to_skip_while_a_run_is_under_way_says_so_in_a_line_and_does_nothing() {
+    let under_way = UnderWay::begin();
+    let workspace = &under_way.workspace;
+    let ledger = std::fs::read(workspace.at(".roe-batch/ledger.sqlite")).expect("a ledger");
+    workspace.write("map.csv", "path,file_id\nin/a.txt,x\n");
+    workspace.write(
+        "other.yaml",
+        "version: 1\nuploads: [{name: a, root: in, include: '*'}]\n",
+    );
+    let skipped = format!("skipped: another run is under way {}", under_way.holder());
+    let waiting = format!("waiting for another run to end {}", under_way.holder());
+    for (command, lines) in [
+        ("apply manifest.yaml --if-locked skip", vec![&skipped]),
+        (
+            "apply manifest.yaml other.yaml --if-locked skip",
+            vec![&skipped, &skipped],
+        ),
+        (
+            "apply manifest.yaml --if-locked skip --wait 0.2",
+            vec![&waiting, &skipped],
+        ),
+        ("resolve manifest.yaml --if-locked skip", vec![&skipped]),
+        (
+            "forget manifest.yaml in/a.txt --if-locked skip",
+            vec![&skipped],
+        ),
+        (
+            "import manifest.yaml map.csv --if-locked skip",
+            vec![&skipped],
+        ),
+    ] {
+        let args: Vec<&str> = command.split(' ').collect();
+        let ran = workspace.run(&args);
+        let shown = ran.all();
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (0, ""),
+            "{command}: {shown}"
+        );
+        let said: Vec<&str> = ran.stderr.lines().collect();
+        assert_eq!(said.len(), lines.len(), "{command}: {shown}");
+        for (line, wanted) in said.iter().zip(lines) {
+            assert!(line.starts_with(wanted.as_str()), "{command}: {shown}");
+        }
+    }
+    let now = std::fs::read(workspace.at(".roe-batch/ledger.sqlite")).expect("a ledger");
+    assert!(now == ledger, "the ledger was written to");
+    under_way.end();
+}
+
+#[test]
+fn who_is_to_fail_or_waits_in_vain_is_to_try_again_later() {
+    let under_way = UnderWay::begin();
+    for options in [
+        &["--if-locked", "fail"][..],
+        &["--if-locked", "wait", "--wait", "0.2"],
+        &["--wait", "0.2"],
+        &[],
+    ] {
+        let args = [&["apply", "manifest.yaml"][..], options].concat();
+        let ran = under_way.workspace.run(&args);
+        let shown = ran.all();
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (75, ""),
+            "{args:?}: {shown}"
+        );
+        let waits = options.contains(&"--wait");
+        assert_eq!(
+            ran.stderr.contains("waiting for"),
+            waits,
+            "{args:?}: {shown}"
+        );
+        assert!(
+            ran.stderr.contains(&under_way.holder()),
+            "{args:?}: {shown}"
+        );
+    }
+    under_way.end();
+}
+
+#[test]
+fn who_is_to_wait_goes_on_when_the_run_under_way_has_ended() {
+    let under_way = UnderWay::begin();
+    let mut second = under_way
+        .workspace
+        .command(&["apply", "manifest.yaml", "--if-locked", "wait"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut line = String::new();
+    let mut stderr = BufReader::new(second.stderr.take().expect("piped"));
+    stderr.read_line(&mut line).expect("a line");
+    assert!(line.contains(&under_way.holder()), "{line}");
+    under_way.answer.set();
+    let second = end(second);
+    assert_did_the_work(&under_way.workspace, &second, 1);
+    assert!(
+        second.ran.stdout.contains("nothing to upload"),
+        "{}",
+        second.ran.all()
+    );
+    under_way.end();
+}
+
+#[test]
+fn to_fail_and_to_wait_contradict_each_other() {
+    let workspace = workspace();
+    for command in [
+        "apply manifest.yaml",
+        "resolve manifest.yaml",
+        "forget manifest.yaml a",
+        "import manifest.yaml map.csv",
+    ] {
+        let options = "--if-locked fail --wait 5m";
+        let args: Vec<&str> = command.split(' ').chain(options.split(' ')).collect();
+        let ran = workspace.run(&args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (64, ""), "{}", ran.all());
+        let said =
+            "error: --if-locked fail does not wait, and --wait does: leave one of them out\n";
+        assert_eq!(ran.stderr, said, "{command}");
+    }
 }

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser, ValueHint};
-use clap::{Args, Parser, Subcommand};
+use clap::builder::ValueHint;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use jiff::SignedDuration;
 
 use super::manual;
+use super::scheduled::ScheduleSub;
 use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat};
+use super::values::{bandwidth, dataset, duration, in_doubt, rate, report_format, set};
 use crate::model::{
     Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
 };
@@ -79,6 +80,12 @@ pub(super) enum Sub {
     /// Run the embedded Roe-compatible server, to try and rehearse against
     #[command(after_long_help = manual::SANDBOX)]
     Sandbox(SandboxArgs),
+    /// Print what makes cron, systemd or Kubernetes run `apply`; nothing is installed
+    ///
+    /// Scheduled runs skip their turn while another run is under way, and read the API key from a
+    /// file or a Secret: it is never printed.
+    #[command(subcommand, after_long_help = manual::SCHEDULE)]
+    Schedule(ScheduleSub),
     /// Print the JSON Schema of the manifest, for editors, or of what the program prints
     #[command(after_long_help = manual::SCHEMA)]
     Schema(SchemaArgs),
@@ -197,6 +204,24 @@ pub(super) struct AccessArgs {
     pub(super) http2: bool,
 }
 
+#[derive(Clone, Copy, Args)]
+pub(super) struct LockArgs {
+    /// If another run uses the ledger: wait for its end, skip (do nothing, exit code 0) or fail
+    /// (exit code 75) [default: fail]
+    #[arg(long, value_enum, value_name = "ACTION", hide_possible_values = true)]
+    pub(super) if_locked: Option<LockAction>,
+    /// If another run uses the ledger, wait so long for its end, and then skip or fail
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum LockAction {
+    Wait,
+    Skip,
+    Fail,
+}
+
 #[derive(Args)]
 pub(super) struct ServiceArgs {
     #[command(flatten)]
@@ -249,9 +274,8 @@ pub(super) struct ApplyArgs {
     /// After a first Ctrl-C or SIGTERM, or at the deadline, wait so long for uploads under way
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     pub(super) grace: Duration,
-    /// If another run uses the ledger, wait so long for its end [default: give up at once]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
     /// How long a file in doubt must be absent from the listing to be sent again [default: the
     /// manifest's, else 2m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -291,9 +315,8 @@ pub(super) struct ResolveArgs {
     /// The state folder [env: `ROE_BATCH_STATE`] [default: .roe-batch beside the manifest]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) state: Option<PathBuf>,
-    /// If a run uses the ledger, wait so long for its end [default: give up at once]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
 }
 
 #[derive(Args)]
@@ -352,9 +375,8 @@ pub(super) struct ImportArgs {
     /// Leave rows out whose path no rule takes, instead of refusing the table
     #[arg(long)]
     pub(super) ignore_missing: bool,
-    /// If a run uses the ledger, wait so long for its end [default: give up at once]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
 }
 
 #[derive(Args)]
@@ -371,9 +393,8 @@ pub(super) struct ForgetArgs {
     /// All files whose source is gone
     #[arg(long)]
     pub(super) vanished: bool,
-    /// If a run uses the ledger, wait so long for its end [default: give up at once]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
 }
 
 #[derive(Args)]
@@ -425,72 +446,4 @@ pub(super) struct ManArgs {
     /// Write all pages into this folder, instead of printing the first
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) out: Option<PathBuf>,
-}
-
-/// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok();
-    let parsed = match seconds.map(Duration::try_from_secs_f64) {
-        Some(seconds) => seconds.ok(),
-        None => text
-            .parse::<SignedDuration>()
-            .ok()
-            .and_then(|duration| Duration::try_from(duration).ok()),
-    };
-    let range = Duration::from_millis(100)..=Duration::from_hours(24);
-    parsed
-        .filter(|duration| range.contains(duration))
-        .ok_or_else(|| "give seconds, or a time such as 90s, 2m or 1h, up to a day".to_owned())
-}
-
-fn set(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    if name.is_empty() {
-        return Err("the name is empty".to_owned());
-    }
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-/// One of these words: clap names them in help, errors and completions.
-fn one_of<T, const N: usize>(words: [(&'static str, T); N]) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + 'static,
-{
-    let named = PossibleValuesParser::new(words.map(|(word, _)| word));
-    named.try_map(move |text| {
-        let found = words
-            .iter()
-            .find(|(word, _)| word.eq_ignore_ascii_case(&text));
-        found.map(|(_, value)| *value).ok_or("no such word")
-    })
-}
-
-fn report_format() -> impl TypedValueParser<Value = ReportFormat> {
-    one_of([
-        ("csv", ReportFormat::Csv),
-        ("json", ReportFormat::Json),
-        ("jsonl", ReportFormat::JsonLines),
-    ])
-}
-
-fn in_doubt() -> impl TypedValueParser<Value = InDoubt> {
-    one_of([
-        ("verify", InDoubt::Verify),
-        ("hold", InDoubt::Hold),
-        ("resend", InDoubt::Resend),
-    ])
-}
-
-fn rate(text: &str) -> Result<Schedule<Option<Rate>>, String> {
-    Rate::parse(text).map(Schedule::always)
-}
-
-fn bandwidth(text: &str) -> Result<Schedule<Option<Bandwidth>>, String> {
-    Bandwidth::parse(text).map(Schedule::always)
-}
-
-pub(super) fn dataset(text: &str) -> Result<(DatasetId, String), String> {
-    let (id, name) = text.split_once('=').unwrap_or((text, text));
-    uuid::Uuid::parse_str(id).map_err(|_| "a dataset's id is a UUID".to_owned())?;
-    Ok((DatasetId::new(id), name.to_owned()))
 }

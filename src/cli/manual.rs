@@ -172,6 +172,42 @@ Examples:
   Give it a bad day:
     roe-batch sandbox --faults bad-day.yaml";
 
+pub(super) const SCHEDULE: &str = "\
+Examples:
+  A line for `crontab -e`:
+    roe-batch schedule cron invoices.yaml
+  A service and its timer:
+    roe-batch schedule systemd invoices.yaml
+  A CronJob:
+    roe-batch schedule kubernetes invoices.yaml --image roe-batch:0.1.0";
+
+pub(super) const SCHEDULE_CRON: &str = "\
+Examples:
+  A line for `crontab -e`: every night, the key in a file:
+    roe-batch schedule cron invoices.yaml --api-key-file roe.key
+  Every 20 minutes, with a log:
+    roe-batch schedule cron invoices.yaml --cron '*/20 * * * *' \\
+      --log invoices.log";
+
+pub(super) const SCHEDULE_SYSTEMD: &str = "\
+Examples:
+  See the service and its timer, and where to put them:
+    roe-batch schedule systemd invoices.yaml --api-key-file roe.key
+  Write one of them to its file:
+    roe-batch schedule systemd invoices.yaml --api-key-file roe.key \\
+      --only timer > roe-batch-invoices.timer
+  Every working day at four:
+    roe-batch schedule systemd invoices.yaml \\
+      --on-calendar 'Mon..Fri 04:00'";
+
+pub(super) const SCHEDULE_KUBERNETES: &str = "\
+Examples:
+  A CronJob, and a claim of a volume for its ledger:
+    roe-batch schedule kubernetes invoices.yaml --image roe-batch:0.1.0
+  Send it to a cluster at once, for every hour:
+    roe-batch schedule kubernetes invoices.yaml --image roe-batch:0.1.0 \\
+      --cron '5 * * * *' | kubectl apply -f -";
+
 pub(super) const SCHEMA: &str = "\
 Examples:
   Have an editor check and complete manifests: write the schema beside them,

@@ -2,7 +2,9 @@
 
 mod args;
 mod manual;
+mod scheduled;
 mod settings;
+mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,21 +16,25 @@ use clap::{CommandFactory, Parser};
 use secrecy::SecretString;
 
 use self::args::{
-    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LookArgs, PlaceArgs, ResolveArgs,
-    ServiceArgs, StreamArgs, Sub, duration,
+    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs, PlaceArgs,
+    ResolveArgs, ServiceArgs, StreamArgs, Sub,
 };
-use crate::model::{Concurrency, Environment, FileId, HttpVersion, OrganizationId, canonical_id};
+use self::scheduled::{HostArgs, RunsArgs, ScheduleSub};
+use self::values::duration;
+use crate::model::{
+    Concurrency, Environment, FileId, HttpVersion, OrganizationId, Variable, canonical_id,
+};
 
 pub use self::settings::{
     Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
-    Forgettable, ImportSettings, InitSettings, KeySource, LookSettings, Mode, PlanExit, PlanFormat,
-    PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits, SandboxSettings, SchemaOf,
-    Service, StatusFormat, StatusSettings, StreamSettings, Transport, Verify, Warnings, Which,
-    WriteTo,
+    Forgettable, Host, IfLocked, ImportSettings, InitSettings, KeySource, LookSettings, Mode,
+    PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
+    SandboxSettings, ScheduleSettings, Scheduler, SchemaOf, Service, StatusFormat, StatusSettings,
+    StreamSettings, Then, Transport, Unit, Verify, Wait, Warnings, Which, WriteTo,
 };
 
 /// Where the API is unless told otherwise.
-const BASE_URL: &str = "https://api.roe-ai.com";
+pub const BASE_URL: &str = "https://api.roe-ai.com";
 
 /// What a new manifest is called, unless told otherwise.
 const MANIFEST: &str = "roe-batch.yaml";
@@ -92,7 +98,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             plan: plan(vec![args.manifest], args.common, PlanFormat::Text)?,
             table: args.table,
             ignore_missing: args.ignore_missing,
-            wait: args.wait,
+            if_locked: if_locked(args.lock)?,
         }),
         Sub::Forget(args) => Command::Forget(ForgetSettings {
             stream: stream(args.stream),
@@ -101,7 +107,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             } else {
                 Forgettable::Named(args.files)
             },
-            wait: args.wait,
+            if_locked: if_locked(args.lock)?,
         }),
         Sub::Init(args) => Command::Init(init(args)),
         Sub::Sandbox(args) => Command::Sandbox(SandboxSettings {
@@ -111,6 +117,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             refuse_empty_files: args.refuse_empty_files,
             faults: args.faults,
         }),
+        Sub::Schedule(with) => Command::Schedule(schedule(with)?),
         Sub::Schema(args) => Command::Schema(args.document),
         Sub::Completions(args) => Command::Completions(args.shell),
         Sub::Man(args) => Command::Man(match args.out {
@@ -173,6 +180,22 @@ fn access(args: AccessArgs) -> Result<Access, clap::Error> {
             },
         },
     })
+}
+
+fn if_locked(args: LockArgs) -> Result<IfLocked, clap::Error> {
+    let bounded = Wait::For(args.wait.unwrap_or_default());
+    let (wait, then) = match (args.if_locked, args.wait) {
+        (Some(LockAction::Fail), Some(_)) => {
+            let kind = clap::error::ErrorKind::ArgumentConflict;
+            let message =
+                "--if-locked fail does not wait, and --wait does: leave one of them out\n";
+            return Err(clap::Error::raw(kind, message));
+        }
+        (Some(LockAction::Wait), None) => (Wait::Forever, Then::Fail),
+        (Some(LockAction::Skip), _) => (bounded, Then::Skip),
+        (Some(LockAction::Wait | LockAction::Fail) | None, _) => (bounded, Then::Fail),
+    };
+    Ok(IfLocked { wait, then })
 }
 
 fn switch(text: &str) -> Result<bool, String> {
@@ -286,7 +309,107 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         files: args.files,
         task,
-        wait: args.wait,
+        if_locked: if_locked(args.lock)?,
+    })
+}
+
+fn schedule(with: ScheduleSub) -> Result<ScheduleSettings, clap::Error> {
+    let (runs, scheduler) = match with {
+        ScheduleSub::Cron(args) => (
+            args.runs,
+            Scheduler::Cron {
+                host: host(args.host)?,
+                time: args.cron,
+                log: args.log,
+            },
+        ),
+        ScheduleSub::Systemd(args) => (
+            args.runs,
+            Scheduler::Systemd {
+                host: host(args.host)?,
+                calendar: args.on_calendar,
+                unit: args.only,
+            },
+        ),
+        ScheduleSub::Kubernetes(args) => (
+            args.runs,
+            Scheduler::Kubernetes {
+                time: args.cron,
+                image: args.image,
+                files: args.files,
+            },
+        ),
+    };
+    let RunsArgs {
+        manifest,
+        place,
+        env,
+        grace,
+    } = runs;
+    let fail = |message: String| clap::Error::raw(clap::error::ErrorKind::ValueValidation, message);
+    let mut environment = BTreeMap::new();
+    for (name, value) in env {
+        if environment.contains_key(&name) {
+            return Err(fail(format!("--env gives `{name}` two values\n")));
+        }
+        environment.insert(name, value);
+    }
+    if let Some(organization) = variable("ROE_ORGANIZATION_ID") {
+        environment
+            .entry("ROE_ORGANIZATION_ID".to_owned())
+            .or_insert(organization);
+    }
+    // The key of this moment is not printed under any name.
+    let key = variable("ROE_API_KEY").map(|key| ("ROE_API_KEY".to_owned(), key));
+    let known = Environment::new(environment.clone().into_iter().chain(key));
+    for name in environment.keys() {
+        if matches!(known.get(name), Some(Variable::ApiKey)) {
+            return Err(fail(format!(
+                "{name} holds the API key, which is never printed\n"
+            )));
+        }
+    }
+    Ok(ScheduleSettings {
+        manifest,
+        service: service(place),
+        left_behind: left_behind(&environment),
+        environment,
+        grace,
+        scheduler,
+    })
+}
+
+/// What a scheduled run would read if it were set for it too, beside what has a place of its own.
+fn left_behind(given: &BTreeMap<String, String>) -> Vec<String> {
+    let placed = [
+        "ROE_API_KEY",
+        "ROE_BASE_URL",
+        "ROE_BATCH_STATE",
+        "ROE_BATCH_API_KEY_FILE",
+    ];
+    let proxies = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
+    let mut names: Vec<String> = std::env::vars_os()
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("ROE_") || proxies.contains(&name.as_str()))
+        .filter(|name| !placed.contains(&name.as_str()) && !given.contains_key(name))
+        .collect();
+    names.sort();
+    names
+}
+
+fn host(args: HostArgs) -> Result<Host, clap::Error> {
+    let program = std::env::current_exe().map_err(|error| {
+        let message = format!("where this program is cannot be found out: {error}\n");
+        clap::Error::raw(clap::error::ErrorKind::Io, message)
+    })?;
+    Ok(Host {
+        program,
+        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
+        key_file: args
+            .api_key_file
+            .or_else(|| path_variable("ROE_BATCH_API_KEY_FILE"))
+            .filter(|path| !path.as_os_str().is_empty()),
     })
 }
 
@@ -322,7 +445,7 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
         retry_for: args.retry_for,
         deadline: args.deadline,
         grace: args.grace,
-        wait: args.wait,
+        if_locked: if_locked(args.lock)?,
         settle: args.settle,
         reports: args.report,
     })
@@ -364,9 +487,20 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// All of them, those below others too.
+    fn commands() -> Vec<clap::Command> {
+        let mut open = vec![Cli::command()];
+        let mut commands = Vec::new();
+        while let Some(command) = open.pop() {
+            open.extend(command.get_subcommands().cloned());
+            commands.push(command);
+        }
+        commands
+    }
+
     #[test]
     fn every_option_is_explained() {
-        for command in Cli::command().get_subcommands() {
+        for command in commands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{}", argument.get_id());
@@ -376,7 +510,7 @@ mod tests {
 
     #[test]
     fn no_option_takes_a_key() {
-        for command in Cli::command().get_subcommands() {
+        for command in commands() {
             for argument in command.get_arguments() {
                 assert_ne!(argument.get_id(), "api_key");
             }

@@ -10,8 +10,8 @@ use clap_complete::Shell;
 use secrecy::SecretString;
 
 use crate::model::{
-    Bandwidth, Concurrency, DatasetId, Environment, FailureBudget, FileId, HttpVersion, InDoubt,
-    OrganizationId, Rate, ReportFormat, Schedule,
+    Bandwidth, Concurrency, CronTime, DatasetId, Environment, FailureBudget, FileId, HttpVersion,
+    InDoubt, OrganizationId, Rate, ReportFormat, Schedule,
 };
 
 /// What was asked for.
@@ -39,6 +39,8 @@ pub enum Command {
     Init(InitSettings),
     /// `sandbox`.
     Sandbox(SandboxSettings),
+    /// `schedule`.
+    Schedule(ScheduleSettings),
     /// `schema`.
     Schema(SchemaOf),
     /// `completions`.
@@ -190,8 +192,8 @@ pub struct ApplySettings {
     pub deadline: Option<Duration>,
     /// How long a first signal waits for what is under way.
     pub grace: Duration,
-    /// How long to wait for another run to end; none to give up at once.
-    pub wait: Option<Duration>,
+    /// What to do where another run uses the ledger.
+    pub if_locked: IfLocked,
     /// How long a file in doubt must be absent to count as not stored, if not what the manifest
     /// says.
     pub settle: Option<Duration>,
@@ -206,6 +208,33 @@ pub struct RetryWaits {
     pub first: Option<Duration>,
     /// The longest wait after any.
     pub most: Option<Duration>,
+}
+
+/// What a command does where another one uses the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IfLocked {
+    /// How long it waits for the other one to end.
+    pub wait: Wait,
+    /// What it does then.
+    pub then: Then,
+}
+
+/// How long something is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// So long; no time to give up at once.
+    For(Duration),
+    /// Until it comes.
+    Forever,
+}
+
+/// What is done where waiting was in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing, which is no failure.
+    Skip,
+    /// The command fails.
+    Fail,
 }
 
 /// Whether `apply` uploads.
@@ -263,8 +292,8 @@ pub struct ResolveSettings {
     pub files: Vec<String>,
     /// What is to be done.
     pub task: Resolve,
-    /// How long to wait for a run to end; none to give up at once.
-    pub wait: Option<Duration>,
+    /// What to do where a run uses the ledger.
+    pub if_locked: IfLocked,
 }
 
 /// What `resolve` is to do.
@@ -353,8 +382,8 @@ pub struct ImportSettings {
     pub table: PathBuf,
     /// Whether rows without a file are left out rather than refused.
     pub ignore_missing: bool,
-    /// How long to wait for a run to end; none to give up at once.
-    pub wait: Option<Duration>,
+    /// What to do where a run uses the ledger.
+    pub if_locked: IfLocked,
 }
 
 /// What `forget` needs.
@@ -364,8 +393,8 @@ pub struct ForgetSettings {
     pub stream: StreamSettings,
     /// Which.
     pub which: Forgettable,
-    /// How long to wait for a run to end; none to give up at once.
-    pub wait: Option<Duration>,
+    /// What to do where a run uses the ledger.
+    pub if_locked: IfLocked,
 }
 
 /// Which files are to be forgotten.
@@ -410,4 +439,73 @@ pub struct SandboxSettings {
     pub refuse_empty_files: bool,
     /// A fault plan.
     pub faults: Option<PathBuf>,
+}
+
+/// What `schedule` needs.
+#[derive(Debug)]
+pub struct ScheduleSettings {
+    /// The manifest.
+    pub manifest: PathBuf,
+    /// Which service the scheduled runs use.
+    pub service: Service,
+    /// All variables that they have.
+    pub environment: BTreeMap<String, String>,
+    /// Variables that mean something to this program, are set now, and will not be.
+    pub left_behind: Vec<String>,
+    /// How long a first signal waits for what is under way.
+    pub grace: Duration,
+    /// Who starts them.
+    pub scheduler: Scheduler,
+}
+
+/// Who starts scheduled runs.
+#[derive(Debug)]
+pub enum Scheduler {
+    /// cron.
+    Cron {
+        /// Where things are.
+        host: Host,
+        /// When.
+        time: CronTime,
+        /// What is printed is appended here, if not mailed.
+        log: Option<PathBuf>,
+    },
+    /// systemd.
+    Systemd {
+        /// Where things are.
+        host: Host,
+        /// When, as systemd writes it.
+        calendar: String,
+        /// The unit that is printed; none for both.
+        unit: Option<Unit>,
+    },
+    /// Kubernetes.
+    Kubernetes {
+        /// When.
+        time: CronTime,
+        /// The image that has this program.
+        image: String,
+        /// The claim of the volume that has the files, if not one named after the manifest.
+        files: Option<String>,
+    },
+}
+
+/// A unit of systemd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Unit {
+    /// What is run.
+    Service,
+    /// When.
+    Timer,
+}
+
+/// Where a run on this machine has its things.
+#[derive(Debug)]
+pub struct Host {
+    /// This program.
+    pub program: PathBuf,
+    /// The state folder, if not beside the manifest.
+    pub state: Option<PathBuf>,
+    /// The file with the API key.
+    pub key_file: Option<PathBuf>,
 }

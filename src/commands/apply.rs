@@ -125,7 +125,10 @@ fn apply_one(
         return Ok(Exit::Invalid);
     };
     let key = draft.key()?;
-    let _lock = lock(&draft.state, &format!("run {}", draft.run), settings.wait)?;
+    let purpose = format!("run {}", draft.run);
+    let Some(_lock) = lock(&draft.state, &purpose, settings.if_locked)? else {
+        return Ok(Exit::Done);
+    };
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::datasets;
 use super::look::{Care, Looked, crowded, look, read_manifest};
 use super::service::{self, Place};
-use crate::cli::{LookSettings, PlanSettings};
+use crate::cli::{IfLocked, LookSettings, PlanSettings, Then, Wait};
 use crate::client::Endpoint;
 use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
@@ -350,29 +350,42 @@ pub(super) fn ledger_failure(error: &LedgerError) -> Failure {
 }
 
 /// Takes the lock of a state folder, which is made if need be. Where another process has it,
-/// waits as long as told to.
+/// waits as long as told to. None where the command is to do nothing then.
 pub(super) fn lock(
     state: &StateFolder,
     purpose: &str,
-    wait: Option<Duration>,
-) -> Result<RunLock, Failure> {
+    if_locked: IfLocked,
+) -> Result<Option<RunLock>, Failure> {
     state.create().map_err(|error| ledger_failure(&error))?;
     let holder = format!("process {}, {purpose}", std::process::id());
-    let until = wait.map(|wait| Instant::now() + wait);
+    let until = match if_locked.wait {
+        Wait::For(time) => Some(Instant::now() + time),
+        Wait::Forever => None,
+    };
     let mut told = false;
     loop {
-        match state.lock(&holder) {
-            Err(LedgerError::Locked { holder })
-                if until.is_some_and(|until| Instant::now() < until) =>
-            {
-                if !told {
-                    super::narrate(&format!("waiting for another run to end ({holder})"));
-                    told = true;
-                }
-                std::thread::sleep(LOCK_POLL);
+        let error = match state.lock(&holder) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err(error) => error,
+        };
+        let LedgerError::Locked { holder } = &error else {
+            return Err(ledger_failure(&error));
+        };
+        if until.is_none_or(|until| Instant::now() < until) {
+            if !told {
+                super::narrate(&format!("waiting for another run to end ({holder})"));
+                told = true;
             }
-            result => return result.map_err(|error| ledger_failure(&error)),
+            std::thread::sleep(LOCK_POLL);
+            continue;
         }
+        return match if_locked.then {
+            Then::Skip => {
+                super::narrate(&format!("skipped: another run is under way ({holder})"));
+                Ok(None)
+            }
+            Then::Fail => Err(ledger_failure(&error)),
+        };
     }
 }
 

@@ -21,7 +21,9 @@ const GROUP: usize = 1000;
 pub(super) fn forget(settings: &ForgetSettings) -> Result<Exit, Failure> {
     let stream = Stream::of(&settings.stream)?;
     require_ledger(&stream.state)?;
-    let _lock = lock(&stream.state, "forget", settings.wait)?;
+    let Some(_lock) = lock(&stream.state, "forget", settings.if_locked)? else {
+        return Ok(Exit::Done);
+    };
     let mut ledger =
         SqliteLedger::open(&stream.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let (chosen, reason) = match &settings.which {

@@ -61,7 +61,9 @@ pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
         return Ok(Exit::Invalid);
     };
     let (said, without_id) = read_table(&settings.table)?;
-    let _lock = lock(&draft.state, "import", settings.wait)?;
+    let Some(_lock) = lock(&draft.state, "import", settings.if_locked)? else {
+        return Ok(Exit::Done);
+    };
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
@@ -72,6 +74,7 @@ pub(super) fn import(settings: &ImportSettings) -> Result<Exit, Failure> {
         .known(&targets, &plan.manifest)
         .map_err(|error| ledger_failure(&error))?;
     let sorted = sort(&draft, &plan, &known, &said, settings.ignore_missing);
+    draft.intact()?;
     if !sorted.problems.is_empty() {
         let mut text = String::new();
         for problem in sorted.problems.iter().take(SHOWN) {
@@ -340,6 +343,8 @@ fn adopt(
         at: draft.started,
         vanished: 0,
     };
+    // What was not read back is missing among the entries.
+    draft.intact()?;
     ledger
         .begin_run(&start, &mut std::iter::empty())
         .map_err(failure)?;

@@ -37,11 +37,19 @@ struct Page {
 fn pages() -> io::Result<Vec<Page>> {
     let mut program = cli::definition().disable_help_subcommand(true);
     program.build();
-    let commands = program.get_subcommands();
-    std::iter::once(&program)
-        .chain(commands)
-        .map(|command| page(&program, command))
-        .collect()
+    let mut pages = Vec::new();
+    add(&mut pages, &program, &program)?;
+    Ok(pages)
+}
+
+fn add(pages: &mut Vec<Page>, program: &clap::Command, command: &clap::Command) -> io::Result<()> {
+    pages.push(page(program, command)?);
+    let below = command
+        .get_subcommands()
+        .filter(|below| below.get_name() != "help");
+    below
+        .into_iter()
+        .try_for_each(|below| add(pages, program, below))
 }
 
 fn page(program: &clap::Command, command: &clap::Command) -> io::Result<Page> {
@@ -65,7 +73,7 @@ fn page(program: &clap::Command, command: &clap::Command) -> io::Result<Page> {
     if let Some(help) = command.get_after_long_help() {
         sections(&mut end, &help.to_string());
     }
-    if !command.has_subcommands() {
+    if command.get_name() != program.get_name() {
         end.control("SH", ["SEE ALSO"]);
         end.text([bold(program.get_name()), roman("(1)")]);
     }

@@ -20,6 +20,7 @@ mod reports;
 mod resolve;
 mod run;
 mod sandbox;
+mod schedule;
 mod service;
 mod status;
 mod stream;
@@ -75,6 +76,7 @@ fn run(command: Command) -> Exit {
         Command::Forget(settings) => forget::forget(&settings),
         Command::Init(settings) => init::init(&settings),
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
+        Command::Schedule(settings) => schedule::schedule(&settings),
         Command::Schema(document) => schema(document),
         Command::Completions(shell) => completions::completions(shell),
         Command::Man(to) => man::man(&to),

@@ -6,12 +6,14 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::draft::Draft;
 use crate::cli::ApplySettings;
 use crate::error::{Exit, Failure};
 use crate::execute::{Ends, RowEnd, Written};
 use crate::ledger::{Ledger, LedgerError, RunRow};
-use crate::manifest;
+use crate::manifest::{self, ReportPath};
 use crate::model::{
     AttemptId, Difference, End, Gravity, HumanBytes, JobEnd, Outcome, ReportFormat, RunId,
     StopCause, count, shown,
@@ -28,19 +30,12 @@ pub(super) fn report_paths(
     settings: &ApplySettings,
     draft: &Draft<'_>,
 ) -> Result<Vec<(PathBuf, ReportFormat)>, Failure> {
-    let values = Values {
-        manifest: &draft.manifest.name,
-        run: Some((&draft.run, draft.started)),
-        ..Values::default()
-    };
     let folder = draft.path.parent().unwrap_or(Path::new(""));
     let mut paths = Vec::new();
     for report in &draft.manifest.reports {
-        let path = report
-            .path
-            .render(&values)
-            .map_err(|why| Failure::new(Exit::Invalid, format!("a report's path: {why}")))?;
-        paths.push((folder.join(path), report.format));
+        let run = (&draft.run, draft.started);
+        let path = report_path(report, &draft.manifest.name, run, folder)?;
+        paths.push((path, report.format));
     }
     if paths.is_empty() {
         // By the manifest's file name: several manifests may share a state folder.
@@ -67,6 +62,23 @@ pub(super) fn report_paths(
         paths.push((path.clone(), format));
     }
     Ok(paths)
+}
+
+/// Where one of the manifest's reports of a run goes.
+pub(super) fn report_path(
+    report: &ReportPath,
+    manifest: &str,
+    run: (&RunId, Timestamp),
+    folder: &Path,
+) -> Result<PathBuf, Failure> {
+    let values = Values {
+        manifest,
+        run: Some(run),
+        ..Values::default()
+    };
+    let path = report.path.render(&values);
+    path.map(|path| folder.join(path))
+        .map_err(|why| Failure::new(Exit::Invalid, format!("a report's path: {why}")))
 }
 
 /// A report that could not be written, as a user sees it.

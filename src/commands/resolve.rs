@@ -25,7 +25,9 @@ pub(super) fn resolve(settings: &ResolveSettings) -> Result<Exit, Failure> {
     let state = state_folder(&settings.manifest, settings.state.as_deref())?;
     require_ledger(&state)?;
     // What a run has under way looks like doubt until it ends.
-    let _lock = lock(&state, "resolve", settings.wait)?;
+    let Some(_lock) = lock(&state, "resolve", settings.if_locked)? else {
+        return Ok(Exit::Done);
+    };
     let mut ledger = SqliteLedger::open(&state.ledger()).map_err(|error| ledger_failure(&error))?;
     let doubts = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     let mut meant: Vec<Doubt> = Vec::new();

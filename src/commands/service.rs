@@ -198,7 +198,7 @@ fn api_key(source: &KeySource) -> Result<ApiKey, Failure> {
             let name = format!("in {}", shown(&path.to_string_lossy()));
             let file = File::open(path).map_err(|e| refuse(&name, &e.to_string()))?;
             let found = file.metadata().map_err(|e| refuse(&name, &e.to_string()))?;
-            if found.permissions().mode() & 0o004 != 0 {
+            if open_to_all(found.permissions().mode()) {
                 return Err(refuse(&name, "everybody can read the file")
                     .hint(format!("chmod 600 {}", shown(&path.to_string_lossy()))));
             }
@@ -206,6 +206,11 @@ fn api_key(source: &KeySource) -> Result<ApiKey, Failure> {
             ApiKey::new(&text).map_err(|why| refuse(&name, why))
         }
     }
+}
+
+/// Whether everybody can read a file with this mode.
+pub(super) fn open_to_all(mode: u32) -> bool {
+    mode & 0o004 != 0
 }
 
 fn read_key(from: impl Read) -> io::Result<String> {

@@ -1,5 +1,5 @@
 //! Memory for the bodies of small files, used again: what was just sent is still in the processor's
-//! cache, and the allocator is slow with blocks of this size.
+//! cache.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

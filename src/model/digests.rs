@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{CandidateId, Digest, RootId};
 use crate::spill::{Block, Blocks, Spill, take};
 
-/// Digests of one block: so few that a block of each reader is at hand.
+/// Digests of one block: so few that the blocks that are kept of each reader's take little memory.
 const BLOCK: usize = if cfg!(test) { 2 } else { 256 };
 
 /// Candidates that are to be read, each once: a bit for each that there is.
@@ -139,6 +139,7 @@ impl DigestsRead {
 
     /// Adds what reading a file came to; each is behind the ones before.
     pub fn push(&mut self, id: CandidateId, read: Result<Digest, Arc<str>>) {
+        debug_assert!(self.open.0.last().is_none_or(|(last, _)| *last < id));
         let digest = match read {
             Ok(digest) => digest,
             Err(why) => {

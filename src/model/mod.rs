@@ -7,6 +7,7 @@ mod candidate;
 mod capture;
 mod concurrency;
 mod content_type;
+mod cron;
 mod digests;
 mod doubt;
 mod fields;
@@ -43,6 +44,7 @@ pub use self::candidate::{
 pub use self::capture::{Capture, CaptureError};
 pub use self::concurrency::{CONCURRENCY_MAX, Concurrency};
 pub use self::content_type::{ContentType, ContentTypeError};
+pub use self::cron::CronTime;
 pub use self::digests::{Digests, DigestsRead, ToRead};
 pub use self::doubt::{Doubt, InDoubt, TAG_KEY, Tag};
 pub use self::fields::Fields;

@@ -1,13 +1,12 @@
 //! Rows that get in each other's way: one file twice, one name twice.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::marks::{Kind, Row};
 use super::rows::small;
 use super::sketch::Sketch;
-use crate::model::RemoteName;
+use crate::model::{RemoteName, Target};
 use crate::spill::{Block, Blocks, Spill, take};
 
 /// Parts of all hashes of names, by their first bytes. Of each, [`PART_OPEN`] stay in memory: 8 MiB in all.
@@ -37,49 +36,44 @@ pub(super) fn mark_conflicts(sketch: &mut Sketch<'_>) {
     }
 }
 
-/// Notes of each file how many others of its target get its name. Hashes find them, and only what
-/// has the same one is compared.
+/// Names in a dataset that several rows of a plan get, by their hashes. Two names of one hash are too
+/// rare to be told from what is only a note.
+#[derive(Debug, Default)]
+pub(super) struct SharedNames {
+    keys: RandomState,
+    /// In order, each with how many rows get it.
+    rows: Vec<(u64, u32)>,
+}
+
+impl SharedNames {
+    /// How many other rows of a target get the name that is wanted.
+    pub fn others(&self, target: &Target, wanted: &str) -> u32 {
+        if self.rows.is_empty() {
+            return 0;
+        }
+        let found = with_stored_name(wanted, |name| self.keys.hash_one((target, name)));
+        let at = found.map(|hash| self.rows.binary_search_by_key(&hash, |(hash, _)| *hash));
+        at.and_then(Result::ok).map_or(0, |at| self.rows[at].1 - 1)
+    }
+}
+
+/// Finds out which names are shared.
 pub(super) fn note_shared_names(sketch: &mut Sketch<'_>) {
+    let plan = &sketch.plan;
     let keys = RandomState::new();
     let mut text = String::new();
-    let mut hash = |index: usize| {
-        with_stored_name(sketch, index, &mut text, |name| {
-            let target = sketch.target_of[sketch.plan.rule(index)];
-            keys.hash_one((target, name))
-        })
-    };
-    let uploads = || (0..sketch.plan.len()).filter(|index| sketch.plan.is_upload(*index));
     let mut hashes = Hashes::new(Arc::clone(&sketch.inputs.basis.candidates.spill));
-    uploads()
-        .filter_map(&mut hash)
-        .for_each(|hash| hashes.add(hash));
-    let twice = hashes.twice();
-    if twice.is_empty() {
-        return;
-    }
-    let mut sharers: Vec<(u64, u32)> = uploads()
-        .filter_map(|index| Some((hash(index)?, small(index))))
-        .filter(|(hash, _)| twice.binary_search(hash).is_ok())
-        .collect();
-    sharers.sort_unstable();
-    let mut shared = Vec::with_capacity(sharers.len());
-    let mut text = String::new();
-    for alike in sharers.chunk_by(|a, b| a.0 == b.0) {
-        let mut by_name: HashMap<(u32, String), Vec<u32>> = HashMap::new();
-        for (_, row) in alike {
-            let index = *row as usize;
-            let target = sketch.target_of[sketch.plan.rule(index)];
-            if let Some(name) = with_stored_name(sketch, index, &mut text, str::to_owned) {
-                by_name.entry((target, name)).or_default().push(*row);
-            }
-        }
-        for rows in by_name.into_values().filter(|rows| rows.len() > 1) {
-            let others = small(rows.len() - 1);
-            shared.extend(rows.into_iter().map(|row| (row, others)));
+    for index in (0..plan.len()).filter(|index| plan.is_upload(*index)) {
+        let target = &*plan.rules[plan.rule(index)].target;
+        let hash = plan
+            .wanted(index, &mut text)
+            .and_then(|wanted| with_stored_name(&wanted, |name| keys.hash_one((target, name))));
+        if let Some(hash) = hash {
+            hashes.add(hash);
         }
     }
-    shared.sort_unstable();
-    sketch.plan.shared_names = shared;
+    let rows = hashes.repeated();
+    sketch.plan.shared_names = SharedNames { keys, rows };
 }
 
 /// Hashes apart by their first bits: those of one part are put in order by themselves, and what they
@@ -132,9 +126,9 @@ impl Hashes {
         }
     }
 
-    /// Those that were added more than once, in order.
-    fn twice(self) -> Vec<u64> {
-        let mut twice = Vec::new();
+    /// Those that were added more than once, in order, and how often.
+    fn repeated(self) -> Vec<(u64, u32)> {
+        let mut repeated = Vec::new();
         for (mut part, blocks) in self.open.into_iter().zip(self.blocks) {
             for block in blocks {
                 // That one cannot be read back is remembered by the spill.
@@ -142,25 +136,20 @@ impl Hashes {
                 part.extend(block.iter().flat_map(|block| &block.0));
             }
             part.sort_unstable();
-            let alike = part.windows(2).filter(|two| two[0] == two[1]);
-            twice.extend(alike.map(|two| two[0]));
+            let alike = part.chunk_by(|one, other| one == other);
+            let several = alike.filter(|alike| alike.len() > 1);
+            repeated.extend(several.map(|alike| (alike[0], small(alike.len()))));
         }
-        twice.dedup();
-        twice
+        repeated
     }
 }
 
-fn with_stored_name<T>(
-    sketch: &Sketch<'_>,
-    index: usize,
-    text: &mut String,
-    then: impl FnOnce(&str) -> T,
-) -> Option<T> {
-    let wanted = sketch.plan.wanted(index, text)?;
-    if RemoteName::is_plain(&wanted) {
-        return Some(then(&wanted));
+/// What becomes of the name that is wanted; none where it is no name.
+fn with_stored_name<T>(wanted: &str, then: impl FnOnce(&str) -> T) -> Option<T> {
+    if RemoteName::is_plain(wanted) {
+        return Some(then(wanted));
     }
-    let name = RemoteName::new(&wanted).ok()?;
+    let name = RemoteName::new(wanted).ok()?;
     Some(then(name.stored().as_str()))
 }
 
@@ -180,9 +169,9 @@ mod tests {
             for row in again {
                 hashes.add(hash(row));
             }
-            let mut expected = [hash(0), hash(4711), hash(rows - 1)];
+            let mut expected = [(hash(0), 2), (hash(4711), 3), (hash(rows - 1), 2)];
             expected.sort_unstable();
-            assert_eq!(hashes.twice(), expected);
+            assert_eq!(hashes.repeated(), expected);
             assert_eq!(spill.unread(), None);
         }
     }

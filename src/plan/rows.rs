@@ -11,6 +11,7 @@ use super::decision::{
 };
 use super::left::Left;
 use super::marks::{Kind, Marks, Row};
+use super::names::SharedNames;
 use super::recipe::{Made, Recipe};
 use super::select::{Problem, Refusal, Selection};
 use super::taken::Taken;
@@ -41,11 +42,10 @@ pub struct Plan<'a> {
     pub(super) recipes: Vec<Recipe<'a>>,
     pub(super) rows: Marks,
     pub(super) versions: Versions,
-    /// Where moved files lay, and others that are gone.
+    /// What no rule takes any more, among it where moved files lay.
     pub(super) left: Left,
     pub(super) others: Vec<Decision>,
-    /// Rows by index, each with how many others share its name in the dataset.
-    pub(super) shared_names: Vec<(u32, u32)>,
+    pub(super) shared_names: SharedNames,
 }
 
 pub(super) fn small(number: usize) -> u32 {
@@ -338,12 +338,12 @@ impl Plan<'_> {
         if is_stored && self.rows.get(index).metadata_differs {
             notes.push(Note::MetadataDiffers);
         }
-        let key = small(index);
-        let shared = self
-            .shared_names
-            .binary_search_by_key(&key, |(row, _)| *row);
-        if let Ok(at) = shared {
-            notes.push(Note::NameShared(self.shared_names[at].1 as usize));
+        if self.is_upload(index) {
+            let target = &self.rules[self.rule(index)].target;
+            match self.shared_names.others(target, wanted) {
+                0 => {}
+                others => notes.push(Note::NameShared(others as usize)),
+            }
         }
         notes
     }

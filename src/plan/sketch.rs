@@ -11,6 +11,7 @@ use std::vec;
 use super::decision::{Decision, Held, PlannedRule, StoredBefore, UploadReason};
 use super::left::Left;
 use super::marks::{Kind, Marks, Row};
+use super::names::SharedNames;
 use super::recipe::Recipe;
 use super::rows::{Plan, small};
 use super::select::Problem;
@@ -231,7 +232,7 @@ impl<'a> Sketch<'a> {
                 versions: Versions::new(Arc::clone(&basis.candidates.spill)),
                 left: Left::new(&basis.candidates.spill),
                 others: Vec::new(),
-                shared_names: Vec::new(),
+                shared_names: SharedNames::default(),
             },
             inputs: *inputs,
             target_of: target_of.collect(),

@@ -693,7 +693,10 @@ proptest! {
         for (name, (size, content, is_gone)) in &old {
             let path = SourcePath::new(format!("old/{name}/a"));
             let content = content.repeat(*size);
-            let before = known(KnownState::Stored, stat(*size as u64, 0), &content);
+            let mut before = known(KnownState::Stored, stat(*size as u64, 0), &content);
+            if let Some(stored) = &mut before.stored {
+                stored.file_id = Some(FileId::new(path.as_str()));
+            }
             case.known.insert(&target(), path.clone(), before);
             if *is_gone {
                 case.gone.insert(path.clone());
@@ -713,11 +716,14 @@ proptest! {
             let content = content.as_ref().map(|content| content.repeat(*size));
             let is_same = |(_, old): &(SourcePath, String)| content.as_ref() == Some(old);
             let expected = match orphans.iter().position(is_same) {
-                Some(at) => Decision::Skip(Skip {
-                    file_id: Some(FileId::new("id-1")),
-                    digest: content.as_deref().map(digest),
-                    why: SkipReason::Moved(orphans.remove(at).0),
-                }),
+                Some(at) => {
+                    let (from, _) = orphans.remove(at);
+                    Decision::Skip(Skip {
+                        file_id: Some(FileId::new(from.as_str())),
+                        digest: content.as_deref().map(digest),
+                        why: SkipReason::Moved(from),
+                    })
+                }
                 None => Decision::Upload(UploadReason::New),
             };
             prop_assert_eq!(&row.decision, &expected);

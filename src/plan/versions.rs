@@ -10,6 +10,8 @@ use crate::spill::{Block, Blocks, Spill, take};
 /// Versions of one block: so many that reading one back costs little for each of them.
 const BLOCK: usize = if cfg!(test) { 2 } else { 1024 };
 
+const NOWHERE: [u8; 4] = u32::MAX.to_le_bytes();
+
 /// Versions in the order in which they were kept, packed. All but the last may have left memory.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
@@ -27,8 +29,9 @@ struct Version {
     digest: [u8; 32],
     /// A UUID, or the place of an odd id in its first bytes.
     id: [u8; 16],
-    /// Where the file lay that it is of, among what is left, if it was moved.
-    from: Option<u32>,
+    /// Where the file lay that it is of, among what is left; [`NOWHERE`] if it was not moved. Bytes,
+    /// as they take no room to be aligned.
+    from: [u8; 4],
     has_digest: bool,
     id_is: IdIs,
 }
@@ -55,8 +58,7 @@ impl Block for Packed {
                 IdIs::Uuid => 1,
                 IdIs::Odd => 2,
             });
-            bytes.push(u8::from(version.from.is_some()));
-            bytes.extend(version.from.into_iter().flat_map(u32::to_le_bytes));
+            bytes.extend(version.from);
         }
     }
 
@@ -72,10 +74,7 @@ impl Block for Packed {
                     [1] => IdIs::Uuid,
                     _ => IdIs::Odd,
                 },
-                from: match take(&mut bytes)? {
-                    [0] => None,
-                    _ => Some(u32::from_le_bytes(take(&mut bytes)?)),
-                },
+                from: take(&mut bytes)?,
             });
         }
         Some(Self(versions))
@@ -107,7 +106,7 @@ impl Versions {
             digest: stored.digest.map_or([0; 32], |digest| digest.0),
             has_digest: stored.digest.is_some(),
             id,
-            from: from.map(small),
+            from: from.map_or(NOWHERE, |from| small(from).to_le_bytes()),
             id_is,
         });
         if self.open.0.len() == BLOCK {
@@ -134,7 +133,8 @@ impl Versions {
 
     /// Where its file lay, among what is left.
     pub fn from(&self, at: u32) -> Option<usize> {
-        Some(self.get(at)?.from? as usize)
+        let from = self.get(at)?.from;
+        (from != NOWHERE).then(|| u32::from_le_bytes(from) as usize)
     }
 
     pub fn skip(&self, at: u32, why: SkipReason) -> Decision {

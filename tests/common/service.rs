@@ -44,7 +44,11 @@ impl Service {
     /// Lets the workspace's commands send to this one.
     pub fn serve(&self, workspace: &mut Workspace) {
         workspace.env("ROE_API_KEY", KEY);
-        workspace.env("ROE_BASE_URL", &format!("http://{}", self.address));
+        workspace.env("ROE_BASE_URL", &self.url());
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     pub fn stats(&self) -> SandboxStats {

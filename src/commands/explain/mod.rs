@@ -248,6 +248,7 @@ impl Asked<'_> {
         let survey = &self.looked.survey;
         let digests = survey.roots.digests(&survey.candidates, &to_read);
         let plan = sketch.finish(&gone, &digests, &before).map_err(failure)?;
+        super::draft::intact(&survey.candidates.spill)?;
         let mut seen = Vec::new();
         let mut stat = None;
         for (index, rule) in rules.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 mod join;
 mod propose;
-mod spell;
+pub(super) mod spell;
 mod text;
 
 use std::fs::{self, OpenOptions};

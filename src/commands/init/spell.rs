@@ -10,7 +10,7 @@ const WORDS: [&str; 12] = [
 ];
 
 /// A YAML scalar of one line, quoted where it has to be.
-pub(super) fn yaml(text: &str) -> String {
+pub(in crate::commands) fn yaml(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text
             .chars()
