@@ -22,6 +22,7 @@ mod run;
 mod sandbox;
 mod schedule;
 mod service;
+mod spell;
 mod status;
 mod stream;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::propose::{Proposal, Rule};
-use super::spell;
+use crate::commands::spell;
 use crate::model::{HumanBytes, count, shown_bounded};
 
 /// The column at which comments begin where there is room.
