@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Ran, Workspace};
@@ -190,4 +191,29 @@ fn a_folder_that_cannot_be_written_to_is_told_before_anything_is_sent() {
     let ran: Ran = workspace.run(&args);
     assert_eq!(ran.code, 74, "{}", ran.all());
     assert!(ran.stderr.starts_with("error: "), "{}", ran.all());
+}
+
+/// The image itself takes a build of the release, which is tried by hand.
+#[test]
+fn the_image_is_made_with_the_stated_compiler_and_run_by_whom_the_cron_job_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect("a file");
+    let dockerfile = read("Dockerfile");
+    let compiler = format!("FROM rust:{}-", env!("CARGO_PKG_RUST_VERSION"));
+    assert!(dockerfile.contains(&compiler), "{dockerfile}");
+    let job = Workspace::with(MANIFEST, &[]).run(&[
+        "schedule",
+        "kubernetes",
+        "manifest.yaml",
+        "--image",
+        "roe-batch",
+    ]);
+    let user = dockerfile.split("\nUSER ").nth(1).expect("a user");
+    let user = user.split(':').next().expect("a number");
+    assert!(
+        job.stdout.contains(&format!("runAsUser: {user}\n")),
+        "{}",
+        job.stdout
+    );
+    assert!(read(".dockerignore").lines().any(|line| line == "target"));
 }
