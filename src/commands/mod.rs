@@ -24,6 +24,7 @@ mod schedule;
 mod service;
 mod status;
 mod stream;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -66,6 +67,7 @@ fn guarded(work: impl FnOnce() -> Exit) -> Exit {
 fn run(command: Command) -> Exit {
     let result = match command {
         Command::Apply(settings) => apply::apply(&settings),
+        Command::Watch(settings) => watch::watch(*settings),
         Command::Plan(settings) => plan::plan(&settings),
         Command::Check(settings) => check::check(&settings),
         Command::Explain(settings) => explain::explain(&settings),
