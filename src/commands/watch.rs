@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -31,7 +31,7 @@ use crate::diagnostic::Source;
 use crate::error::{Exit, Failure};
 use crate::execute::{Ends, RowEnd};
 use crate::manifest::{self, FilesFrom, FollowSymlinks, Given};
-use crate::model::{Clock, Doubt, InDoubt, Links, Outcome, Signal, count, shown};
+use crate::model::{AttemptId, Clock, Doubt, InDoubt, Links, Outcome, Signal, count, shown};
 use crate::plan::{Action, Plan, Reason};
 use crate::sandbox::Faults;
 use crate::source::{Covered, Hints, Scope};
@@ -178,13 +178,13 @@ impl Keeper {
                     let _ = done.send(work.look(desk));
                 })
                 .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
-            let mut ends = false;
+            let mut ended_by = None;
             let seen = loop {
                 tokio::select! {
                     seen = &mut result => break seen,
                     signal = self.signals.next() => {
                         let mut phase = stage.lock().unwrap_or_else(PoisonError::into_inner);
-                        ends = true;
+                        ended_by = ended_by.or(Some(signal));
                         if let Phase::Running(to) = &*phase {
                             // A run that is over hears nothing, and need not.
                             let _ = to.send(signal);
@@ -201,9 +201,12 @@ impl Keeper {
                 return Ok(Exit::Internal);
             };
             desk = seen.desk;
-            let was_tried = matches!(seen.turn, Ok(Turn::Ran(_)));
+            let was_tried = !matches!(seen.turn, Ok(Turn::Invalid));
             let came = self.judge(seen.turn, desk.left)?;
-            let Some(came) = came.filter(|_| !ends) else {
+            let Some(came) = came.filter(|_| ended_by.is_none()) else {
+                if let Some(signal) = ended_by {
+                    narrate(&format!("{signal}: the watch ends"));
+                }
                 return Ok(self.last);
             };
             self.is_begun = true;
@@ -222,7 +225,7 @@ impl Keeper {
             );
             let wait = self.watch.retries_in(now);
             if let (true, Came::Left | Came::Barred, Some(wait)) = (was_tried, came, wait) {
-                narrate(&format!("trying again in {:.0} s", wait.as_secs_f64()));
+                narrate(&format!("trying again in {}", friendly(wait)));
             }
         }
     }
@@ -280,9 +283,9 @@ impl Keeper {
             }
             Err(failure) => match failure.exit {
                 Exit::Unavailable | Exit::Later => {
-                    self.tell(failure.to_string());
+                    narrate(&failure.to_string());
                     self.last = failure.exit;
-                    return Ok(Some(Came::Barred));
+                    Came::Barred
                 }
                 Exit::Invalid if self.is_begun => {
                     self.tell(failure.to_string());
@@ -295,6 +298,18 @@ impl Keeper {
         self.told.clear();
         Ok(Some(came))
     }
+}
+
+/// A time as people write it, in whole seconds where it has some.
+fn friendly(time: Duration) -> String {
+    let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+    let unit = if time >= SignedDuration::from_secs(1) {
+        Unit::Second
+    } else {
+        Unit::Millisecond
+    };
+    let time = time.round(unit).unwrap_or(time);
+    format!("{time:#}")
 }
 
 /// Returns when the system tells of a change, and a little later, as changes come in swarms.
@@ -362,6 +377,7 @@ impl Work {
             began,
             took: None,
             of_age: None,
+            behind: Vec::new(),
         };
         let turn = turn(
             &self.settings.apply,
@@ -412,13 +428,13 @@ impl Work {
         if !self.is_first {
             return;
         }
-        let rescan = self.settings.rescan.as_secs_f64();
+        let rescan = friendly(self.settings.rescan);
         let told = match folders {
             Some(folders) => format!("changes in {} are told, and ", count(folders, "folder")),
             None => String::new(),
         };
         narrate(&format!(
-            "watching: {told}everything is looked at every {rescan} s"
+            "watching: {told}everything is looked at every {rescan}"
         ));
     }
 }
@@ -471,6 +487,8 @@ struct Eye<'a> {
     began: Instant,
     took: Option<Duration>,
     of_age: Option<Timestamp>,
+    /// Attempts in doubt whose files are in the plan no more.
+    behind: Vec<AttemptId>,
 }
 
 impl Caller for Eye<'_> {
@@ -481,7 +499,11 @@ impl Caller for Eye<'_> {
     fn admit(&mut self, draft: &Draft<'_>, plan: &Plan<'_>, doubts: &[Doubt]) -> Option<Ears> {
         self.took = Some(self.began.elapsed());
         self.of_age = draft.of_age();
-        let (to_do, sends) = to_do(plan, doubts, draft.in_doubt());
+        if draft.in_doubt() == InDoubt::Verify {
+            let behind = doubts.iter().filter(|doubt| plan.left_behind(doubt));
+            self.behind = behind.map(|doubt| doubt.attempt.clone()).collect();
+        }
+        let (to_do, sends) = to_do(plan, &self.behind);
         let is_known = to_do == self.desk.left;
         if to_do == Left::default() || is_known && (!sends || self.work.look == Look::New) {
             self.desk.left = to_do;
@@ -504,7 +526,8 @@ impl Caller for Eye<'_> {
     }
 
     fn ended(&mut self, plan: &Plan<'_>, ends: &Ends) {
-        self.desk.left = undone(plan, ends);
+        // What was settled of these, the next plan does not have any more.
+        self.desk.left = undone(plan, ends).and(&self.behind);
     }
 }
 
@@ -522,13 +545,23 @@ impl Left {
         self.digest = hasher.finish();
         self.files += 1;
     }
+
+    fn and(mut self, behind: &[AttemptId]) -> Self {
+        for attempt in behind {
+            let mut hasher = DefaultHasher::new();
+            (self.digest, attempt.as_str()).hash(&mut hasher);
+            self.digest = hasher.finish();
+            self.files += 1;
+        }
+        self
+    }
 }
 
 /// What a plan has to do, and whether the service is asked about any of it.
-fn to_do(plan: &Plan<'_>, doubts: &[Doubt], policy: InDoubt) -> (Left, bool) {
+fn to_do(plan: &Plan<'_>, behind: &[AttemptId]) -> (Left, bool) {
     let mut left = Left::default();
     let mut path = String::new();
-    let mut asks = false;
+    let mut asks = !behind.is_empty();
     for row in 0..plan.len() {
         let is_done = plan.action(row) == Action::Skip && plan.reason(row) != Reason::Moved;
         let is_asked = plan.asks_service(row);
@@ -537,10 +570,7 @@ fn to_do(plan: &Plan<'_>, doubts: &[Doubt], policy: InDoubt) -> (Left, bool) {
             left.add(plan, row, &mut path);
         }
     }
-    if policy == InDoubt::Verify && doubts.iter().any(|doubt| plan.left_behind(doubt)) {
-        asks = true;
-    }
-    (left, asks)
+    (left.and(behind), asks)
 }
 
 /// What of a plan a run left undone.

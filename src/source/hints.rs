@@ -305,3 +305,91 @@ impl AsFd for Hints {
         self.inotify.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    struct World {
+        folder: tempfile::TempDir,
+        hints: Hints,
+    }
+
+    impl World {
+        /// With a tree `in`, its folder `in/skipped` left out, and a file `one/file`.
+        fn new(links: Links) -> (Self, Covered) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let at = |name: &str| folder.path().join(name);
+            for name in ["in/a/b", "in/skipped/c", "one", "out/d"] {
+                fs::create_dir_all(at(name)).expect("folders");
+            }
+            symlink(at("in"), at("in/a/back")).expect("a link");
+            symlink(at("out"), at("in/a/out")).expect("a link");
+            let mut hints = Hints::new().expect("inotify");
+            let scope = Scope {
+                trees: vec![(at("in"), links)],
+                files: vec![at("one/file")],
+                skip: vec![at("in/skipped")],
+            };
+            let covered = hints.cover(scope.clone());
+            assert!(hints.cover_all_of(&scope));
+            (Self { folder, hints }, covered)
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn is_told(&mut self, name: &str) -> bool {
+            assert!(!self.hints.take(), "before {name}");
+            fs::write(self.at(name), "x").expect("written");
+            self.hints.take()
+        }
+    }
+
+    #[test]
+    fn changes_in_trees_and_of_files_are_told_and_others_are_not() {
+        let (mut world, covered) = World::new(Links::Never);
+        assert_eq!((covered.folders, covered.is_short), (4, false));
+        for name in ["in/x", "in/a/x", "in/a/b/x", "in/a/b/x", "one/file"] {
+            assert!(world.is_told(name), "{name}");
+        }
+        for name in ["in/skipped/x", "in/skipped/c/x", "one/other", "out/x"] {
+            assert!(!world.is_told(name), "{name}");
+        }
+        fs::read(world.at("in/x")).expect("read");
+        fs::remove_file(world.at("in/x")).expect("removed");
+        assert!(!world.hints.take(), "what is gone is not to be uploaded");
+    }
+
+    #[test]
+    fn links_are_followed_where_the_rule_does_and_not_in_circles() {
+        let (mut world, covered) = World::new(Links::WithinRoot);
+        assert_eq!(covered.folders, 6);
+        assert!(world.is_told("out/d/x"));
+    }
+
+    #[test]
+    fn folders_that_come_later_are_covered_and_those_that_go_are_not() {
+        let (mut world, _) = World::new(Links::Never);
+        fs::create_dir_all(world.at("in/new/deep")).expect("folders");
+        assert!(world.hints.take());
+        // What covering it found is told once more where the system was quicker.
+        world.hints.take();
+        assert!(world.is_told("in/new/deep/x"));
+        fs::rename(world.at("in/new"), world.at("in/a/newer")).expect("moved");
+        assert!(world.hints.take());
+        assert!(world.is_told("in/a/newer/deep/y"));
+        fs::rename(world.at("in/a"), world.at("out/a")).expect("moved");
+        world.hints.take();
+        assert!(!world.is_told("out/a/newer/deep/z"));
+        assert!(!world.is_told("out/a/z"));
+        let scope = world.hints.scope.clone();
+        assert!(world.hints.cover_all_of(&scope));
+        fs::rename(world.at("in"), world.at("out/in")).expect("moved");
+        assert!(world.hints.take());
+        assert!(!world.hints.cover_all_of(&scope), "the root is another one");
+    }
+}
