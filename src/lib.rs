@@ -34,4 +34,5 @@ pub mod spill;
 pub mod table;
 pub mod template;
 pub mod verify;
+pub mod watch;
 mod yaml;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use. `commands` composes them all.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("cli", &["model"]),
     ("client", &["model"]),
     ("diagnostic", &["model"]),
@@ -46,6 +46,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("table", &["diagnostic", "json", "model"]),
     ("template", &["model"]),
     ("verify", &["client", "model"]),
+    ("watch", &[]),
     ("yaml", &["diagnostic"]),
     (
         "commands",
@@ -70,6 +71,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "table",
             "template",
             "verify",
+            "watch",
         ],
     ),
 ];

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use super::manual;
 use super::scheduled::ScheduleSub;
-use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat};
+use super::settings::{CheckFormat, Events, PlanFormat, SchemaOf, StatusFormat};
 use super::values::{bandwidth, dataset, duration, in_doubt, rate, report_format, set};
 use crate::model::{
     Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
@@ -39,6 +39,14 @@ pub(super) enum Sub {
     /// or `--api-key-file`, never from the command line.
     #[command(after_long_help = manual::APPLY)]
     Apply(ApplyArgs),
+    /// Upload whatever comes into the manifest's folders, as soon as it has settled
+    ///
+    /// Runs `apply` again and again until a signal ends it: when files come or change, when they are
+    /// old enough for `min_age`, and every so often in any case, since not every change is told.
+    /// Runs that find nothing to do leave nothing behind. The manifest and the key file are read
+    /// anew each time.
+    #[command(after_long_help = manual::WATCH)]
+    Watch(WatchArgs),
     /// Show what `apply` would do; only a dataset's name needs network and key
     #[command(after_long_help = manual::PLAN)]
     Plan(PlanArgs),
@@ -243,6 +251,13 @@ pub(super) struct ApplyArgs {
     /// How to print the plan of a dry run
     #[arg(long, value_enum, default_value = "text", requires = "dry_run")]
     pub(super) format: PlanFormat,
+    #[command(flatten)]
+    pub(super) upload: UploadArgs,
+}
+
+/// How a run is carried out.
+#[derive(Args)]
+pub(super) struct UploadArgs {
     /// With --sandbox, rehearse a bad day: a fault plan (YAML) says what goes wrong
     #[arg(long, value_name = "FILE", requires = "sandbox", value_hint = ValueHint::FilePath)]
     pub(super) faults: Option<PathBuf>,
@@ -283,6 +298,31 @@ pub(super) struct ApplyArgs {
     /// Write a report here too; .csv, .json or .jsonl chooses the format
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(super) report: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct WatchArgs {
+    /// The manifest (YAML)
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) manifest: PathBuf,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+    /// Begin a run once nothing below the roots changed for so long; a file that changed less than
+    /// so long ago is left to a later run
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub(super) quiet_for: Duration,
+    /// Begin a run so long after the first change, where changes go on
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub(super) at_latest: Duration,
+    /// Look at everything so long after the last look, whatever the system tells of changes
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(super) rescan: Duration,
+    /// Have the system tell of changes (inotify) where it can, or never: then only --rescan finds
+    /// files
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(super) events: Events,
+    #[command(flatten)]
+    pub(super) upload: UploadArgs,
 }
 
 #[derive(Args)]

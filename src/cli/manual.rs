@@ -82,6 +82,31 @@ Examples:
   As fast as the service likes, but stop when more than 20 files fail:
     roe-batch apply invoices.yaml --concurrency auto --failure-budget 20";
 
+pub(super) const WATCH: &str = "\
+Exit codes:
+  0               ended by a signal, with all files stored
+  1, 69, 75, 76   ended by a signal, and the last run had ended so: the
+                  service may have failed, or files failed or are in doubt
+  64, 65          the command line is wrong; the manifest is invalid from the
+                  start (later on, that is told, and mending it waited for)
+  70, 74, 77      ends by itself: an internal error; local files cannot be
+                  written; the service refused the key
+  129, 130, 143   a signal ended a run before all its files were stored
+
+Signals:
+  SIGTERM, SIGINT (Ctrl-C) and SIGHUP end the watch: at once, or once the
+  uploads under way are done, for which --grace waits; a second one drops them.
+
+Examples:
+  Upload what comes into the manifest's folders, until Ctrl-C:
+    roe-batch watch invoices.yaml
+  Rehearse it with the embedded server, without an account or a network:
+    roe-batch watch invoices.yaml --sandbox
+  On a network file system, where others' changes are not told: look often:
+    roe-batch watch invoices.yaml --events never --rescan 30s
+  As a service, with the key in a file that may be replaced at any time:
+    roe-batch watch invoices.yaml --api-key-file /etc/roe/key";
+
 pub(super) const PLAN: &str = "\
 Examples:
   See what would be uploaded, and why:

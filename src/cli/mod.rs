@@ -17,7 +17,7 @@ use secrecy::SecretString;
 
 use self::args::{
     AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs, PlaceArgs,
-    ResolveArgs, ServiceArgs, StreamArgs, Sub,
+    ResolveArgs, ServiceArgs, StreamArgs, Sub, UploadArgs, WatchArgs,
 };
 use self::scheduled::{HostArgs, RunsArgs, ScheduleSub};
 use self::values::duration;
@@ -26,11 +26,12 @@ use crate::model::{
 };
 
 pub use self::settings::{
-    Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
-    Forgettable, Host, IfLocked, ImportSettings, InitSettings, KeySource, LookSettings, Mode,
-    PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
-    SandboxSettings, ScheduleSettings, Scheduler, SchemaOf, Service, StatusFormat, StatusSettings,
-    StreamSettings, Then, Transport, Unit, Verify, Wait, Warnings, Which, WriteTo,
+    Access, ApplySettings, CheckFormat, CheckSettings, Command, Events, ExplainSettings,
+    ForgetSettings, Forgettable, Host, IfLocked, ImportSettings, InitSettings, KeySource,
+    LookSettings, Mode, PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve,
+    ResolveSettings, RetryWaits, SandboxSettings, ScheduleSettings, Scheduler, SchemaOf, Service,
+    StatusFormat, StatusSettings, StreamSettings, Then, Transport, Unit, Verify, Wait, Warnings,
+    WatchSettings, Which, WriteTo,
 };
 
 /// Where the API is unless told otherwise.
@@ -56,6 +57,7 @@ pub fn definition() -> clap::Command {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     Ok(match Cli::try_parse_from(args)?.command {
         Sub::Apply(args) => Command::Apply(Box::new(apply(args)?)),
+        Sub::Watch(args) => Command::Watch(Box::new(watch(args)?)),
         Sub::Plan(args) => Command::Plan(PlanSettings {
             exit: if args.detailed_exitcode {
                 PlanExit::Detailed
@@ -251,6 +253,7 @@ fn look(manifests: Vec<PathBuf>, args: LookArgs) -> Result<LookSettings, clap::E
             .and_then(|id| canonical_id(&id))
             .map(OrganizationId::new),
         environment: environment(),
+        min_age: None,
     })
 }
 
@@ -414,13 +417,62 @@ fn host(args: HostArgs) -> Result<Host, clap::Error> {
 }
 
 fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
-    Ok(ApplySettings {
-        plan: plan(args.manifests, args.common, args.format)?,
-        mode: if args.dry_run {
-            Mode::DryRun
-        } else {
-            Mode::Upload
+    let mode = if args.dry_run {
+        Mode::DryRun
+    } else {
+        Mode::Upload
+    };
+    let plan = plan(args.manifests, args.common, args.format)?;
+    upload(plan, mode, args.upload)
+}
+
+fn watch(args: WatchArgs) -> Result<WatchSettings, clap::Error> {
+    let fail = |message: &str| {
+        let kind = clap::error::ErrorKind::ValueValidation;
+        clap::Error::raw(kind, message)
+    };
+    if args.manifest.as_os_str() == "-" {
+        return Err(fail(
+            "the manifest is read at each run, and standard input gives it once: name a file\n",
+        ));
+    }
+    let LockArgs { if_locked, wait } = args.upload.lock;
+    if matches!(if_locked, Some(LockAction::Fail)) {
+        return Err(fail(
+            "a watch does not end because another run is under way: --if-locked wait or skip\n",
+        ));
+    }
+    let mut plan = plan(vec![args.manifest], args.common, PlanFormat::Text)?;
+    if matches!(plan.access.key, KeySource::Stdin) {
+        return Err(fail(
+            "the API key is read at each run, and standard input gives it once: name a file with \
+             --api-key-file, or set ROE_API_KEY\n",
+        ));
+    }
+    plan.look.min_age = Some(args.quiet_for);
+    Ok(WatchSettings {
+        apply: ApplySettings {
+            if_locked: IfLocked {
+                wait: match (if_locked, wait) {
+                    (Some(LockAction::Skip), wait) => Wait::For(wait.unwrap_or_default()),
+                    (_, Some(wait)) => Wait::For(wait),
+                    (_, None) => Wait::Forever,
+                },
+                then: Then::Skip,
+            },
+            ..upload(plan, Mode::Upload, args.upload)?
         },
+        quiet_for: args.quiet_for,
+        at_latest: args.at_latest,
+        rescan: args.rescan,
+        events: args.events,
+    })
+}
+
+fn upload(plan: PlanSettings, mode: Mode, args: UploadArgs) -> Result<ApplySettings, clap::Error> {
+    Ok(ApplySettings {
+        plan,
+        mode,
         faults: args.faults,
         concurrency: match args.concurrency {
             Some(number) => Some(number),

@@ -19,6 +19,8 @@ use crate::model::{
 pub enum Command {
     /// `apply`.
     Apply(Box<ApplySettings>),
+    /// `watch`.
+    Watch(Box<WatchSettings>),
     /// `plan`.
     Plan(PlanSettings),
     /// `check`.
@@ -62,6 +64,8 @@ pub struct LookSettings {
     pub organization: Option<OrganizationId>,
     /// For `${{ env.NAME }}`.
     pub environment: Environment,
+    /// Files that changed less than so long ago are left to a later run, whatever the manifests say.
+    pub min_age: Option<Duration>,
 }
 
 /// What `check` needs.
@@ -199,6 +203,30 @@ pub struct ApplySettings {
     pub settle: Option<Duration>,
     /// Reports beside the manifest's.
     pub reports: Vec<PathBuf>,
+}
+
+/// What `watch` needs.
+#[derive(Debug)]
+pub struct WatchSettings {
+    /// How each of its runs is carried out.
+    pub apply: ApplySettings,
+    /// How long nothing may change before a run begins.
+    pub quiet_for: Duration,
+    /// How long after the first change a run begins where changes go on.
+    pub at_latest: Duration,
+    /// How often everything is looked at, whatever is told.
+    pub rescan: Duration,
+    /// Whether the operating system is asked to tell of changes.
+    pub events: Events,
+}
+
+/// Whether the operating system is asked to tell of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Events {
+    /// Where it can.
+    Auto,
+    /// No: only the rescan finds files.
+    Never,
 }
 
 /// What the environment says of the waits between attempts.

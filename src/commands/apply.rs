@@ -13,7 +13,7 @@ use super::draft::{Draft, Telling, ledger_failure, lock, sources, warn_of_other_
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{RowsOf, gather, report_failure, report_paths};
-use super::run::{Deadline, Signals, SystemChance, SystemClock, runtime, signals};
+use super::run::{Deadline, Ears, Signals, SystemChance, SystemClock, runtime};
 use super::sandbox::read_faults;
 use super::service::{self, Place, Service};
 use super::{narrate, say};
@@ -114,25 +114,82 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// Who has runs carried out: `apply` every one of them, `watch` those that have something to do.
+pub(super) trait Caller {
+    /// What is told of a manifest's problems.
+    fn telling(&self) -> Telling<'_>;
+
+    /// What signals a run listens to; none where the plan is not to be carried out.
+    fn admit(&mut self, draft: &Draft<'_>, plan: &Plan<'_>, doubts: &[Doubt]) -> Option<Ears>;
+
+    /// Told how a run ended.
+    fn ended(&mut self, plan: &Plan<'_>, ends: &Ends);
+}
+
+/// What came of one manifest's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The manifest is invalid, as was told.
+    Invalid,
+    /// Another run has the ledger, as was told.
+    Locked,
+    /// The plan was not to be carried out.
+    Idle,
+    /// A run ended so.
+    Ran(Exit),
+}
+
+/// Each plan is carried out.
+struct Always;
+
+impl Caller for Always {
+    fn telling(&self) -> Telling<'_> {
+        Telling::Everything
+    }
+
+    fn admit(&mut self, _: &Draft<'_>, _: &Plan<'_>, _: &[Doubt]) -> Option<Ears> {
+        Some(Ears::Own)
+    }
+
+    fn ended(&mut self, _: &Plan<'_>, _: &Ends) {}
+}
+
 fn apply_one(
     settings: &ApplySettings,
     faults: &Faults,
     manifest: (&Path, &Source),
 ) -> Result<Exit, Failure> {
-    let clock = SystemClock;
-    let Some(draft) = Draft::load(&settings.plan, manifest, clock.now(), Telling::Everything)?
-    else {
-        return Ok(Exit::Invalid);
+    Ok(match turn(settings, faults, manifest, &mut Always)? {
+        Turn::Invalid => Exit::Invalid,
+        Turn::Locked | Turn::Idle => Exit::Done,
+        Turn::Ran(exit) => exit,
+    })
+}
+
+/// Plans, and where the caller admits it, uploads and reports.
+pub(super) fn turn(
+    settings: &ApplySettings,
+    faults: &Faults,
+    manifest: (&Path, &Source),
+    caller: &mut dyn Caller,
+) -> Result<Turn, Failure> {
+    let started = SystemClock.now();
+    let Some(draft) = Draft::load(&settings.plan, manifest, started, caller.telling())? else {
+        return Ok(Turn::Invalid);
     };
     let key = draft.key()?;
     let purpose = format!("run {}", draft.run);
     let Some(_lock) = lock(&draft.state, &purpose, settings.if_locked)? else {
-        return Ok(Exit::Done);
+        return Ok(Turn::Locked);
     };
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
     let plan = draft.plan(&earlier, Some(&ledger))?;
+    let Some(ears) = caller.admit(&draft, &plan, &earlier) else {
+        write_news(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
+        return Ok(Turn::Idle);
+    };
     warn_of_other_targets(&plan, &ledger)?;
     let reports = report_paths(settings, &draft)?;
     for (path, _) in &reports {
@@ -142,7 +199,7 @@ fn apply_one(
     // Listening before the run is written down: a signal from then on leaves its report.
     let listening = |service| {
         let runtime = runtime()?;
-        let signals = signals(&runtime)?;
+        let signals = ears.open(&runtime)?;
         Ok::<_, Failure>((service, runtime, signals))
     };
     let place = Place {
@@ -184,7 +241,8 @@ fn apply_one(
         None => (Some(Box::new(ledger) as Box<dyn Ledger>), Ends::default()),
     };
 
-    conclude(&draft, &plan, &ends, ledger, &stop, &reports)
+    caller.ended(&plan, &ends);
+    conclude(&draft, &plan, &ends, ledger, &stop, &reports).map(Turn::Ran)
 }
 
 /// The service, where anything is to be asked of it.
@@ -316,6 +374,14 @@ fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan<'_>) -> Resul
         vanished: plan.vanished,
     };
     ledger.begin_run(&start, &mut report::planned_rows(plan))?;
+    write_news(ledger, draft, plan)
+}
+
+fn write_news(
+    ledger: &mut SqliteLedger,
+    draft: &Draft<'_>,
+    plan: &Plan<'_>,
+) -> Result<(), LedgerError> {
     // Each is true by itself: they need not be written in one step, which may be all files.
     let mut group = Vec::new();
     for row in (0..plan.len()).filter(|row| plan.is_news(*row)) {

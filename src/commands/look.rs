@@ -105,7 +105,10 @@ pub(super) fn look(
         set: &settings.set,
     };
     let reading = manifest::read(&source, path, given);
-    let (manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
+    let (mut manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
+    for rule in &mut manifest.rules {
+        rule.select.min_age = rule.select.min_age.max(settings.min_age);
+    }
     let is_whole = diagnostics.iter().all(|d| d.severity != Severity::Error);
     let mut wants = Vec::with_capacity(manifest.rules.len());
     let (mut lists, mut near) = (HashMap::new(), Near::default());

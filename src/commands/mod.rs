@@ -25,6 +25,7 @@ mod service;
 mod spell;
 mod status;
 mod stream;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -67,6 +68,7 @@ fn guarded(work: impl FnOnce() -> Exit) -> Exit {
 fn run(command: Command) -> Exit {
     let result = match command {
         Command::Apply(settings) => apply::apply(&settings),
+        Command::Watch(settings) => watch::watch(*settings),
         Command::Plan(settings) => plan::plan(&settings),
         Command::Check(settings) => check::check(&settings),
         Command::Explain(settings) => explain::explain(&settings),

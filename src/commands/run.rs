@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::{Builder, Uuid};
 
 use crate::error::{Exit, Failure};
@@ -108,10 +109,15 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// The signals that end a run, from now on delivered here.
-pub(super) struct Signals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-    hangup: unix::Signal,
+pub(super) enum Signals {
+    /// By the system.
+    Own {
+        interrupt: unix::Signal,
+        terminate: unix::Signal,
+        hangup: unix::Signal,
+    },
+    /// By whoever has them from the system.
+    Told(UnboundedReceiver<Signal>),
 }
 
 /// Begins to listen for signals: what comes before anybody waits for it is not lost.
@@ -121,20 +127,49 @@ pub(super) fn signals(runtime: &Runtime) -> Result<Signals, Failure> {
         unix::signal(kind)
             .map_err(|error| Failure::new(Exit::Internal, format!("no signals: {error}")))
     };
-    Ok(Signals {
+    Ok(Signals::Own {
         interrupt: listen(SignalKind::interrupt())?,
         terminate: listen(SignalKind::terminate())?,
         hangup: listen(SignalKind::hangup())?,
     })
 }
 
+/// By whom a run is told of signals.
+#[derive(Debug)]
+pub(super) enum Ears {
+    /// By the system.
+    Own,
+    /// By whoever has them from the system.
+    Told(UnboundedReceiver<Signal>),
+}
+
+impl Ears {
+    /// Begins to listen.
+    pub(super) fn open(self, runtime: &Runtime) -> Result<Signals, Failure> {
+        match self {
+            Self::Own => signals(runtime),
+            Self::Told(from) => Ok(Signals::Told(from)),
+        }
+    }
+}
+
 impl Signals {
     /// Waits for the next one.
     pub(super) async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::Interrupt,
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.hangup.recv() => Signal::Hangup,
+        match self {
+            Self::Own {
+                interrupt,
+                terminate,
+                hangup,
+            } => tokio::select! {
+                _ = interrupt.recv() => Signal::Interrupt,
+                _ = terminate.recv() => Signal::Terminate,
+                _ = hangup.recv() => Signal::Hangup,
+            },
+            Self::Told(from) => match from.recv().await {
+                Some(signal) => signal,
+                None => pending().await,
+            },
         }
     }
 

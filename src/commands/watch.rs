@@ -1,0 +1,591 @@
+//! `watch`: `apply` again and again, when files have settled.
+//!
+//! One loop, which waits for changes, the clock and signals, and has each look, and the run that may
+//! follow from it, done by a thread of its own: a signal ends the watch at once while nothing is
+//! being sent, however long a look may take.
+
+use std::cell::RefCell;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, Unit};
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::apply::{Caller, Turn, turn};
+use super::draft::{Draft, Telling, sources};
+use super::look::state_folder;
+use super::narrate;
+use super::run::{Ears, Signals, SystemClock, runtime, signals};
+use super::sandbox::read_faults;
+use crate::cli::{Events, LookSettings, WatchSettings};
+use crate::diagnostic::Source;
+use crate::error::{Exit, Failure};
+use crate::execute::{Ends, RowEnd};
+use crate::manifest::{self, FilesFrom, FollowSymlinks, Given};
+use crate::model::{AttemptId, Clock, Doubt, InDoubt, Links, Outcome, Signal, count, shown};
+use crate::plan::{Action, Plan, Reason};
+use crate::sandbox::Faults;
+use crate::source::{Covered, Hints, Scope};
+use crate::watch::{Came, Look, Looked, Moment, Rhythm, Watch};
+
+/// What is left undone is first tried again after so many times as long as changes take to settle.
+const FIRST_WAIT: u32 = 5;
+
+/// What is left undone is tried again at least so often.
+const MOST_WAIT: Duration = Duration::from_mins(15);
+
+/// Changes of so long are taken in together.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// What was told is looked at so often where it cannot be waited for.
+const UNHEARD: Duration = Duration::from_secs(1);
+
+/// Watches until a signal comes, or until it cannot go on.
+pub(super) fn watch(settings: WatchSettings) -> Result<Exit, Failure> {
+    let faults = read_faults(settings.apply.faults.as_deref())?;
+    let runtime = runtime()?;
+    let signals = signals(&runtime)?;
+    let first_wait = settings.quiet_for * FIRST_WAIT;
+    let watch = Watch::new(Rhythm {
+        quiet: settings.quiet_for,
+        at_latest: settings.at_latest,
+        rescan: settings.rescan,
+        first_wait,
+        most_wait: MOST_WAIT.max(first_wait),
+    });
+    let ears = match settings.events {
+        Events::Auto => Hints::new().map_err(|error| no_hints(&error)).ok(),
+        Events::Never => None,
+    };
+    let keeper = Keeper {
+        settings: Arc::new(settings),
+        faults: Arc::new(faults),
+        began: Instant::now(),
+        watch,
+        signals,
+        last: Exit::Done,
+        ran: Exit::Done,
+        is_begun: false,
+        told: String::new(),
+    };
+    let desk = Desk {
+        hints: ears,
+        ..Desk::default()
+    };
+    runtime.block_on(keeper.keep(desk))
+}
+
+fn no_hints(error: &io::Error) {
+    let hint = match error.raw_os_error() {
+        // EMFILE
+        Some(24) => ": see fs.inotify.max_user_instances",
+        _ => "",
+    };
+    narrate(&format!(
+        "notice: the system does not tell of changes ({error}{hint}): only the rescan finds files"
+    ));
+}
+
+/// What a look needs and the next one needs again.
+#[derive(Default)]
+struct Desk {
+    hints: Option<Hints>,
+    /// Problems of the manifest that were told last.
+    told: RefCell<String>,
+    /// What was told of the folders.
+    covered: Covered,
+    /// What the last run left undone.
+    left: Left,
+}
+
+/// Files that a run did not get done, or a plan has to do.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    files: usize,
+    /// Which files these are, and how they were.
+    digest: u64,
+}
+
+/// Where a look is, as far as a signal is concerned.
+enum Phase {
+    /// Nothing that was begun needs an end.
+    Looking,
+    /// A run is told of signals here.
+    Running(UnboundedSender<Signal>),
+    /// The watch has ended: no run is to begin.
+    Over,
+}
+
+type Stage = Arc<Mutex<Phase>>;
+
+struct Keeper {
+    settings: Arc<WatchSettings>,
+    faults: Arc<Faults>,
+    began: Instant,
+    watch: Watch,
+    signals: Signals,
+    /// What the watch ends with if it ends now.
+    last: Exit,
+    /// How the last run ended that had something to do.
+    ran: Exit,
+    is_begun: bool,
+    /// Why nothing could be done, as it was told last.
+    told: String,
+}
+
+impl Keeper {
+    /// Says why nothing can be done, unless that was said the last time.
+    fn tell(&mut self, why: String) {
+        if why != self.told {
+            narrate(&why);
+            self.told = why;
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.began.elapsed()
+    }
+
+    async fn keep(mut self, mut desk: Desk) -> Result<Exit, Failure> {
+        loop {
+            if let Some(signal) = self.wait(&mut desk).await {
+                narrate(&format!("{signal}: the watch ends"));
+                return Ok(self.last);
+            }
+            let look = self.watch.begin(self.now());
+            let stage = Stage::new(Mutex::new(Phase::Looking));
+            let (done, mut result) = oneshot::channel();
+            let work = Work {
+                settings: Arc::clone(&self.settings),
+                faults: Arc::clone(&self.faults),
+                stage: Arc::clone(&stage),
+                look,
+                is_first: !self.is_begun,
+            };
+            thread::Builder::new()
+                .name("look".to_owned())
+                .spawn(move || {
+                    // Nobody waits for it where the watch has ended.
+                    let _ = done.send(work.look(desk));
+                })
+                .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
+            let mut ended_by = None;
+            let seen = loop {
+                tokio::select! {
+                    seen = &mut result => break seen,
+                    signal = self.signals.next() => {
+                        let mut phase = stage.lock().unwrap_or_else(PoisonError::into_inner);
+                        ended_by = ended_by.or(Some(signal));
+                        if let Phase::Running(to) = &*phase {
+                            // A run that is over hears nothing, and need not.
+                            let _ = to.send(signal);
+                        } else {
+                            *phase = Phase::Over;
+                            narrate(&format!("{signal}: the watch ends"));
+                            return Ok(self.last);
+                        }
+                    }
+                }
+            };
+            // What a panic says is on stderr already.
+            let Ok(seen) = seen else {
+                return Ok(Exit::Internal);
+            };
+            desk = seen.desk;
+            let was_tried = !matches!(seen.turn, Ok(Turn::Invalid));
+            let came = self.judge(seen.turn, desk.left)?;
+            let Some(came) = came.filter(|_| ended_by.is_none()) else {
+                if let Some(signal) = ended_by {
+                    narrate(&format!("{signal}: the watch ends"));
+                }
+                return Ok(self.last);
+            };
+            self.is_begun = true;
+            let now = self.now();
+            let of_age = seen.of_age.map(|at| {
+                let wait = at.duration_since(SystemClock.now());
+                Duration::try_from(wait).unwrap_or_default()
+            });
+            self.watch.ended(
+                now,
+                Looked {
+                    came,
+                    took: seen.took,
+                    of_age,
+                },
+            );
+            let wait = self.watch.retries_in(now);
+            if let (true, Came::Left | Came::Barred, Some(wait)) = (was_tried, came, wait) {
+                narrate(&format!("trying again in {}", friendly(wait)));
+            }
+        }
+    }
+
+    /// Waits until a look is due. A signal where one comes before.
+    async fn wait(&mut self, desk: &mut Desk) -> Option<Signal> {
+        loop {
+            if desk.hints.as_mut().is_some_and(Hints::take) {
+                self.watch.changed(self.now());
+            }
+            let left = self.watch.due().saturating_sub(self.now());
+            if left.is_zero() {
+                return None;
+            }
+            tokio::select! {
+                signal = self.signals.next() => return Some(signal),
+                () = tokio::time::sleep(left) => {}
+                () = told(desk.hints.as_ref()) => {}
+            }
+        }
+    }
+
+    /// What a look means for the next one; none where there is to be none.
+    fn judge(&mut self, turn: Result<Turn, Failure>, left: Left) -> Result<Option<Came>, Failure> {
+        let came = match turn {
+            Ok(Turn::Idle) if left == Left::default() => {
+                self.last = Exit::Done;
+                Came::Well
+            }
+            Ok(Turn::Idle) => {
+                self.last = self.ran;
+                Came::Untried
+            }
+            Ok(Turn::Locked) => Came::Barred,
+            Ok(Turn::Invalid) if self.is_begun => {
+                self.last = Exit::Invalid;
+                self.tell("nothing is sent until that is mended".to_owned());
+                return Ok(Some(Came::Left));
+            }
+            Ok(Turn::Invalid) => {
+                self.last = Exit::Invalid;
+                return Ok(None);
+            }
+            Ok(Turn::Ran(exit)) => {
+                // All that was planned was done before the signal was.
+                let is_done = matches!(exit, Exit::Interrupted(_)) && left == Left::default();
+                self.ran = if is_done { Exit::Done } else { exit };
+                self.last = self.ran;
+                match exit {
+                    Exit::Unavailable => Came::Barred,
+                    Exit::Internal | Exit::LocalIo | Exit::Credentials => return Ok(None),
+                    _ if left == Left::default() => Came::Well,
+                    _ => Came::Left,
+                }
+            }
+            Err(failure) => match failure.exit {
+                Exit::Unavailable | Exit::Later => {
+                    narrate(&failure.to_string());
+                    self.last = failure.exit;
+                    Came::Barred
+                }
+                Exit::Invalid if self.is_begun => {
+                    self.tell(failure.to_string());
+                    self.last = failure.exit;
+                    return Ok(Some(Came::Left));
+                }
+                _ => return Err(failure),
+            },
+        };
+        self.told.clear();
+        Ok(Some(came))
+    }
+}
+
+/// A time as people write it, in whole seconds where it has some.
+fn friendly(time: Duration) -> String {
+    let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+    let unit = if time >= SignedDuration::from_secs(1) {
+        Unit::Second
+    } else {
+        Unit::Millisecond
+    };
+    let time = time.round(unit).unwrap_or(time);
+    format!("{time:#}")
+}
+
+/// Returns when the system tells of a change, and a little later, as changes come in swarms.
+async fn told(hints: Option<&Hints>) {
+    let Some(hints) = hints else {
+        return std::future::pending().await;
+    };
+    // tokio's own wrapper for any descriptor is unsafe to make; that of pipes waits just as well.
+    let told = hints.as_fd().try_clone_to_owned();
+    match told.and_then(Receiver::from_owned_fd_unchecked) {
+        Ok(told) => {
+            let _ = told.readable().await;
+            tokio::time::sleep(TOGETHER).await;
+        }
+        // Without a descriptor to wait with, what was told is looked at now and then.
+        Err(_) => tokio::time::sleep(UNHEARD).await,
+    }
+}
+
+/// One look.
+struct Work {
+    settings: Arc<WatchSettings>,
+    faults: Arc<Faults>,
+    stage: Stage,
+    look: Look,
+    is_first: bool,
+}
+
+/// What a look came to.
+struct Seen {
+    desk: Desk,
+    turn: Result<Turn, Failure>,
+    took: Duration,
+    of_age: Option<Timestamp>,
+}
+
+impl Work {
+    fn look(self, mut desk: Desk) -> Seen {
+        let began = Instant::now();
+        let look = &self.settings.apply.plan.look;
+        let source = match sources(look) {
+            Ok(sources) => sources.into_iter().next(),
+            Err(failure) => {
+                return Seen {
+                    desk,
+                    turn: Err(failure),
+                    took: began.elapsed(),
+                    of_age: None,
+                };
+            }
+        };
+        let Some((path, source)) = source else {
+            return Seen {
+                desk,
+                turn: Ok(Turn::Idle),
+                took: began.elapsed(),
+                of_age: None,
+            };
+        };
+        // Before anything is looked at: what changes from now on is told.
+        self.cover(&mut desk, &path, &source);
+        let mut eye = Eye {
+            work: &self,
+            desk: &mut desk,
+            began,
+            took: None,
+            of_age: None,
+            behind: Vec::new(),
+        };
+        let turn = turn(
+            &self.settings.apply,
+            &self.faults,
+            (&path, &source),
+            &mut eye,
+        );
+        let took = eye.took.unwrap_or_else(|| began.elapsed());
+        let of_age = eye.of_age;
+        Seen {
+            desk,
+            turn,
+            took,
+            of_age,
+        }
+    }
+
+    fn cover(&self, desk: &mut Desk, path: &Path, source: &Source) {
+        let scope = scope(&self.settings.apply.plan.look, path, source);
+        let Some(hints) = &mut desk.hints else {
+            return self.introduce(None);
+        };
+        if hints.cover_all_of(&scope) {
+            return;
+        }
+        let covered = hints.cover(scope);
+        if covered.is_short && !desk.covered.is_short {
+            narrate(&format!(
+                "notice: the system tells of changes in {} only, and the rescan finds the rest: \
+                 see fs.inotify.max_user_watches",
+                count(covered.folders, "folder")
+            ));
+        }
+        for root in &covered.remote {
+            if !desk.covered.remote.contains(root) {
+                narrate(&format!(
+                    "notice: {} is on a network or FUSE file system: what others change there is \
+                     not told, and only the rescan finds it",
+                    shown(&root.to_string_lossy())
+                ));
+            }
+        }
+        self.introduce(Some(covered.folders));
+        desk.covered = covered;
+    }
+
+    fn introduce(&self, folders: Option<usize>) {
+        if !self.is_first {
+            return;
+        }
+        let rescan = friendly(self.settings.rescan);
+        let told = match folders {
+            Some(folders) => format!("changes in {} are told, and ", count(folders, "folder")),
+            None => String::new(),
+        };
+        narrate(&format!(
+            "watching: {told}everything is looked at every {rescan}"
+        ));
+    }
+}
+
+/// What a manifest makes it worth to be told of.
+fn scope(settings: &LookSettings, path: &Path, source: &Source) -> Scope {
+    let given = Given {
+        environment: &settings.environment,
+        set: &settings.set,
+    };
+    let manifest = manifest::read(source, path, given).manifest;
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut scope = Scope {
+        files: vec![path.to_owned()],
+        ..Scope::default()
+    };
+    if let Ok(state) = state_folder(path, settings.state.as_deref()) {
+        scope.skip.push(state.path().to_owned());
+    }
+    let mut add = |file: &PathBuf| {
+        if !scope.files.contains(file) {
+            scope.files.push(file.clone());
+        }
+    };
+    for rule in &manifest.rules {
+        if let Some(table) = &rule.table {
+            add(&table.path.value);
+        }
+        if let Some(FilesFrom::File(list, _)) = &rule.select.files_from {
+            add(list);
+        }
+    }
+    for rule in &manifest.rules {
+        let links = match rule.select.follow_symlinks {
+            FollowSymlinks::Never => Links::Never,
+            FollowSymlinks::WithinRoot => Links::WithinRoot,
+        };
+        let tree = (real(&rule.root), links);
+        if !scope.trees.contains(&tree) {
+            scope.trees.push(tree);
+        }
+    }
+    scope
+}
+
+/// Decides whether a plan is carried out.
+struct Eye<'a> {
+    work: &'a Work,
+    desk: &'a mut Desk,
+    began: Instant,
+    took: Option<Duration>,
+    of_age: Option<Timestamp>,
+    /// Attempts in doubt whose files are in the plan no more.
+    behind: Vec<AttemptId>,
+}
+
+impl Caller for Eye<'_> {
+    fn telling(&self) -> Telling<'_> {
+        Telling::Changes(&self.desk.told)
+    }
+
+    fn admit(&mut self, draft: &Draft<'_>, plan: &Plan<'_>, doubts: &[Doubt]) -> Option<Ears> {
+        self.took = Some(self.began.elapsed());
+        self.of_age = draft.of_age();
+        if draft.in_doubt() == InDoubt::Verify {
+            let behind = doubts.iter().filter(|doubt| plan.left_behind(doubt));
+            self.behind = behind.map(|doubt| doubt.attempt.clone()).collect();
+        }
+        let (to_do, sends) = to_do(plan, &self.behind);
+        let is_known = to_do == self.desk.left;
+        if to_do == Left::default() || is_known && (!sends || self.work.look == Look::New) {
+            self.desk.left = to_do;
+            return None;
+        }
+        let mut phase = self
+            .work
+            .stage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if matches!(*phase, Phase::Over) {
+            return None;
+        }
+        let (to, from) = unbounded_channel();
+        *phase = Phase::Running(to);
+        let time = TimeZone::system().to_datetime(SystemClock.now());
+        let time = time.strftime("%H:%M:%S");
+        narrate(&format!("{time}: {} to do", count(to_do.files, "file")));
+        Some(Ears::Told(from))
+    }
+
+    fn ended(&mut self, plan: &Plan<'_>, ends: &Ends) {
+        // What was settled of these, the next plan does not have any more.
+        self.desk.left = undone(plan, ends).and(&self.behind);
+    }
+}
+
+impl Left {
+    fn add(&mut self, plan: &Plan<'_>, row: usize, path: &mut String) {
+        let mut hasher = DefaultHasher::new();
+        let stat = plan.stat(row).map(|stat| (stat.size, stat.mtime_ns));
+        (
+            self.digest,
+            plan.rule(row),
+            plan.write_path(row, path),
+            stat,
+        )
+            .hash(&mut hasher);
+        self.digest = hasher.finish();
+        self.files += 1;
+    }
+
+    fn and(mut self, behind: &[AttemptId]) -> Self {
+        for attempt in behind {
+            let mut hasher = DefaultHasher::new();
+            (self.digest, attempt.as_str()).hash(&mut hasher);
+            self.digest = hasher.finish();
+            self.files += 1;
+        }
+        self
+    }
+}
+
+/// What a plan has to do, and whether the service is asked about any of it.
+fn to_do(plan: &Plan<'_>, behind: &[AttemptId]) -> (Left, bool) {
+    let mut left = Left::default();
+    let mut path = String::new();
+    let mut asks = !behind.is_empty();
+    for row in 0..plan.len() {
+        let is_done = plan.action(row) == Action::Skip && plan.reason(row) != Reason::Moved;
+        let is_asked = plan.asks_service(row);
+        asks |= is_asked;
+        if is_asked || !is_done && plan.action(row) != Action::Hold {
+            left.add(plan, row, &mut path);
+        }
+    }
+    (left.and(behind), asks)
+}
+
+/// What of a plan a run left undone.
+fn undone(plan: &Plan<'_>, ends: &Ends) -> Left {
+    let mut left = Left::default();
+    let mut path = String::new();
+    for row in 0..plan.len() {
+        let is_left = match ends.get(row) {
+            RowEnd::AsPlanned => plan.action(row) != Action::Skip,
+            RowEnd::Written(written) => written.outcome() != Outcome::Stored,
+            RowEnd::Told(end) => !matches!(end.outcome, Outcome::Stored | Outcome::Skipped),
+        };
+        if is_left {
+            left.add(plan, row, &mut path);
+        }
+    }
+    left
+}
