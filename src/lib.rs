@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod config;
 pub mod diagnostic;
 pub mod error;
 pub mod event;

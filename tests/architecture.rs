@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use. `commands` composes them all.
-const ROOMS: [(&str, &[&str]); 24] = [
-    ("cli", &["model"]),
+const ROOMS: [(&str, &[&str]); 25] = [
+    ("cli", &["config", "model"]),
     ("client", &["model"]),
+    ("config", &["diagnostic", "model", "yaml"]),
     ("diagnostic", &["model"]),
     ("error", &["model"]),
     ("event", &["model"]),
@@ -53,6 +54,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
         &[
             "cli",
             "client",
+            "config",
             "diagnostic",
             "error",
             "event",

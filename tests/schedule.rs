@@ -409,6 +409,7 @@ fn as_cron(command: &str) -> Command {
         .args(["-c", command])
         .current_dir("/")
         .env_clear()
+        .env("ROE_BATCH_CONFIG", "")
         .stdin(Stdio::null());
     shell
 }

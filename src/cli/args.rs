@@ -94,6 +94,12 @@ pub(super) enum Sub {
     /// file or a Secret: it is never printed.
     #[command(subcommand, after_long_help = manual::SCHEDULE)]
     Schedule(ScheduleSub),
+    /// Show each setting that holds on this machine, and where it comes from
+    ///
+    /// A flag counts before the environment, then a manifest, then the user's config file, then the
+    /// system's. What is printed without a manifest is such a file.
+    #[command(after_long_help = manual::CONFIG)]
+    Config(ConfigArgs),
     /// Print the JSON Schema of the manifest, for editors, or of what the program prints
     #[command(after_long_help = manual::SCHEMA)]
     Schema(SchemaArgs),
@@ -223,7 +229,7 @@ pub(super) struct LockArgs {
     pub(super) wait: Option<Duration>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LockAction {
     Wait,
     Skip,
@@ -287,8 +293,9 @@ pub(super) struct UploadArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) deadline: Option<Duration>,
     /// After a first Ctrl-C or SIGTERM, or at the deadline, wait so long for uploads under way
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
-    pub(super) grace: Duration,
+    /// [default: 20s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) grace: Option<Duration>,
     #[command(flatten)]
     pub(super) lock: LockArgs,
     /// How long a file in doubt must be absent from the listing to be sent again [default: the
@@ -465,6 +472,19 @@ pub(super) struct SandboxArgs {
     /// A fault plan (YAML): what goes wrong, when and how often
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) faults: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct ConfigArgs {
+    /// Take in what this manifest's `run` says
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) manifest: Option<PathBuf>,
+    /// Say of each setting where it comes from
+    #[arg(long)]
+    pub(super) show_origin: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: StatusFormat,
 }
 
 #[derive(Args)]

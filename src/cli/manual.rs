@@ -14,7 +14,8 @@ Exit codes:
          elsewhere or otherwise than sent
   2      only `plan --detailed-exitcode`: there is something to upload
   64     the command line is wrong
-  65     a manifest, or a table or list that it names, is invalid
+  65     a manifest, or a table or list that it names, is invalid, or a config
+         file is
   69     the service cannot be reached, fails everything for too long, or is no
          Roe API
   70     an internal error
@@ -40,6 +41,7 @@ Environment:
   ROE_PROXY               the proxy, as --proxy
   ROE_BATCH_CA_FILE       certificate authorities to trust, as --ca-file
   ROE_BATCH_HTTP2         1 to speak HTTP/2, as --http2
+  ROE_BATCH_CONFIG        the one config file, or none where it is empty
   HTTPS_PROXY             a proxy, where neither ROE_PROXY nor --proxy names one
   NO_PROXY                hosts that HTTPS_PROXY is not for
 
@@ -51,6 +53,10 @@ Files:
   .roe-batch/reports/        reports, unless the manifest says where
   .roe-batch/sandbox/        what --sandbox stored
   .roeignore                 what is not to be uploaded, as in a .gitignore
+  ~/.config/roe-batch/       config.yaml there has your defaults, or where
+                             XDG_CONFIG_HOME says: `roe-batch config` shows them
+  /etc/xdg/roe-batch/        the same for everybody, or where XDG_CONFIG_DIRS
+                             says
 
 Examples:
   Write a first manifest for a folder, see what it would do, and upload:
@@ -233,13 +239,25 @@ Examples:
     roe-batch schedule kubernetes invoices.yaml --image roe-batch:0.1.0 \\
       --cron '5 * * * *' | kubectl apply -f -";
 
+pub(super) const CONFIG: &str = "\
+Examples:
+  See what holds on this machine, and who says so:
+    roe-batch config --show-origin
+  See it for the runs of a manifest:
+    roe-batch config invoices.yaml --show-origin
+  Begin a config file with what holds now:
+    mkdir -p ~/.config/roe-batch
+    roe-batch config > ~/.config/roe-batch/config.yaml";
+
 pub(super) const SCHEMA: &str = "\
 Examples:
   Have an editor check and complete manifests: write the schema beside them,
   and begin them with `# yaml-language-server: $schema=manifest.schema.json`:
     roe-batch schema > manifest.schema.json
   See what a report in JSON holds:
-    roe-batch schema report";
+    roe-batch schema report
+  The same for config files:
+    roe-batch schema config > config.schema.json";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

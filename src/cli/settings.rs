@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use clap_complete::Shell;
 use secrecy::SecretString;
 
+use super::origin::{Layered, Told};
 use crate::model::{
     Bandwidth, Concurrency, CronTime, DatasetId, Environment, FailureBudget, FileId, HttpVersion,
     InDoubt, OrganizationId, Rate, ReportFormat, Schedule,
@@ -43,6 +44,8 @@ pub enum Command {
     Sandbox(SandboxSettings),
     /// `schedule`.
     Schedule(ScheduleSettings),
+    /// `config`.
+    Config(ConfigSettings),
     /// `schema`.
     Schema(SchemaOf),
     /// `completions`.
@@ -120,7 +123,7 @@ pub struct PlanSettings {
     /// How it is reached.
     pub access: Access,
     /// What to do with files in doubt, if not what the manifest says.
-    pub in_doubt: Option<InDoubt>,
+    pub in_doubt: Layered<InDoubt>,
     /// How a plan is printed.
     pub format: PlanFormat,
     /// What the exit code of a plan tells.
@@ -167,6 +170,36 @@ pub enum SchemaOf {
     Report,
     /// What `check --format json` prints.
     Diagnostics,
+    /// A config file, for editors.
+    Config,
+}
+
+/// What `config` needs.
+#[derive(Debug)]
+pub struct ConfigSettings {
+    /// A manifest whose `run` counts too.
+    pub manifest: Option<PathBuf>,
+    /// For `${{ env.NAME }}`.
+    pub environment: Environment,
+    /// The config files that were read, the strongest first.
+    pub files: Vec<PathBuf>,
+    /// Each setting and what is said of it.
+    pub told: Vec<Told>,
+    /// Whether the environment has an API key.
+    pub key: bool,
+    /// Whether it is said where settings come from.
+    pub origins: Origins,
+    /// How it is printed.
+    pub format: StatusFormat,
+}
+
+/// Whether it is said where settings come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origins {
+    /// It is.
+    Shown,
+    /// It is not.
+    Hidden,
 }
 
 /// What `apply` needs beside its plan.
@@ -179,28 +212,28 @@ pub struct ApplySettings {
     /// What goes wrong in the embedded service.
     pub faults: Option<PathBuf>,
     /// Files on their way at once.
-    pub concurrency: Option<Concurrency>,
+    pub concurrency: Layered<Concurrency>,
     /// Requests a second; none within for no limit.
-    pub rate: Option<Schedule<Option<Rate>>>,
+    pub rate: Layered<Schedule<Option<Rate>>>,
     /// Bytes a second; none within for no limit.
-    pub bandwidth: Option<Schedule<Option<Bandwidth>>>,
+    pub bandwidth: Layered<Schedule<Option<Bandwidth>>>,
     /// How many files may fail before the run stops.
-    pub failure_budget: Option<FailureBudget>,
+    pub failure_budget: Layered<FailureBudget>,
     /// Attempts for one file.
-    pub max_attempts: Option<NonZeroU32>,
+    pub max_attempts: Layered<NonZeroU32>,
     /// The waits between attempts.
     pub retry_waits: RetryWaits,
     /// How long after a file's first attempt another one may begin.
-    pub retry_for: Option<Duration>,
+    pub retry_for: Layered<Duration>,
     /// How long the run may take.
-    pub deadline: Option<Duration>,
+    pub deadline: Layered<Duration>,
     /// How long a first signal waits for what is under way.
     pub grace: Duration,
     /// What to do where another run uses the ledger.
     pub if_locked: IfLocked,
     /// How long a file in doubt must be absent to count as not stored, if not what the manifest
     /// says.
-    pub settle: Option<Duration>,
+    pub settle: Layered<Duration>,
     /// Reports beside the manifest's.
     pub reports: Vec<PathBuf>,
 }
@@ -345,7 +378,7 @@ pub struct Verify {
     /// How it is reached.
     pub access: Access,
     /// How long a file must be absent to count as not stored.
-    pub settle: Option<Duration>,
+    pub settle: Layered<Duration>,
 }
 
 /// Which manifest's runs are meant.

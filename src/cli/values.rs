@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
 
-use crate::model::{Bandwidth, DatasetId, InDoubt, Rate, ReportFormat, Schedule, looks_secret};
+use crate::model::{
+    Bandwidth, DatasetId, InDoubt, Rate, ReportFormat, Schedule, TimeRange, looks_secret,
+};
 
 /// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -21,6 +23,44 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parsed
         .filter(|duration| range.contains(duration))
         .ok_or_else(|| "give seconds, or a time such as 90s, 2m or 1h, up to a day".to_owned())
+}
+
+/// A whole number of milliseconds.
+pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(number @ 1..=3_600_000) => Ok(Duration::from_millis(number)),
+        _ => Err("give milliseconds, a whole number from 1 to 3600000".to_owned()),
+    }
+}
+
+/// On or off, as variables have it.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err("give 1 or 0".to_owned()),
+    }
+}
+
+/// One value for the whole day, or `RANGE=VALUE` for parts of it, with a comma between.
+pub(super) fn scheduled<T: Copy>(
+    text: &str,
+    parse: fn(&str) -> Result<Option<T>, String>,
+) -> Result<Schedule<Option<T>>, String> {
+    if !text.contains('=') {
+        return parse(text).map(Schedule::always);
+    }
+    let (mut otherwise, mut ranges) = (None, Vec::new());
+    for part in text.split(',') {
+        let (range, value) = part.split_once('=').ok_or("write RANGE=VALUE")?;
+        let value = parse(value)?;
+        if range.trim() == "default" {
+            otherwise = value;
+        } else {
+            ranges.push((TimeRange::parse(range)?, value));
+        }
+    }
+    Schedule::new(otherwise, ranges)
 }
 
 pub(super) fn set(text: &str) -> Result<(String, String), String> {

@@ -465,11 +465,11 @@ fn upload(
     let readers = Readers::start(draft.roots()).map_err(|error| internal(error.to_string()))?;
     let writer = Writer::start(ledger).map_err(|error| internal(error.to_string()))?;
     let progress = Progress::new();
-    let settle = settings.settle.or(draft.manifest.run.settle);
+    let settle = settings.settle.with(draft.manifest.run.settle);
     let files: Arc<dyn LocalFiles> = Arc::new(Home::of(&draft.state));
     let deadline = settings
         .deadline
-        .or(draft.manifest.run.deadline)
+        .with(draft.manifest.run.deadline)
         .map(|limit| {
             let used = SystemClock.now().duration_since(draft.started);
             Deadline {

@@ -209,7 +209,7 @@ impl<'a> Draft<'a> {
 
     /// What to do with files in doubt.
     pub(super) fn in_doubt(&self) -> InDoubt {
-        let chosen = self.settings.in_doubt.or(self.manifest.run.in_doubt);
+        let chosen = self.settings.in_doubt.with(self.manifest.run.in_doubt);
         chosen.unwrap_or_default()
     }
 

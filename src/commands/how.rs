@@ -1,5 +1,5 @@
-//! How a run is carried out: what the command line, the environment and the manifest say of it, in
-//! this order, and what holds where none of them says anything.
+//! How a run is carried out: what the command line, the environment, the manifest and the config
+//! files say of it, in this order, and what holds where none of them says anything.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -40,20 +40,21 @@ pub(super) fn how(
     manifest: &RunSettings,
     endpoint: Option<&Endpoint>,
 ) -> (execute::Settings, Option<String>) {
-    let wanted = settings.concurrency.or(manifest.concurrency);
+    let wanted = settings.concurrency.with(manifest.concurrency);
     let wanted = wanted.unwrap_or(CONCURRENCY);
     let for_each = endpoint.map_or(DESCRIPTORS_WITH_SANDBOX, |_| DESCRIPTORS);
     let (concurrency, notice) = within_file_limit(wanted.max(), for_each);
-    let max_attempts = settings.max_attempts.or(manifest.max_attempts);
-    let retry_for = settings.retry_for.or(manifest.retry_for);
+    let max_attempts = settings.max_attempts.with(manifest.max_attempts);
+    let retry_for = settings.retry_for.with(manifest.retry_for);
     let retry_for = retry_for.unwrap_or(RETRY_FOR);
-    let rate = settings.rate.as_ref().or(manifest.rate.as_ref());
-    let bandwidth = settings.bandwidth.as_ref().or(manifest.bandwidth.as_ref());
+    let rate = settings.rate.clone().with(manifest.rate.clone());
+    let bandwidth = settings.bandwidth.clone();
+    let bandwidth = bandwidth.with(manifest.bandwidth.clone());
     let how = execute::Settings {
         pace: PaceSettings {
             concurrency: wanted.with_max(concurrency),
-            rate: rate.cloned().unwrap_or(Schedule::always(None)),
-            bandwidth: bandwidth.cloned().unwrap_or(Schedule::always(None)),
+            rate: rate.unwrap_or(Schedule::always(None)),
+            bandwidth: bandwidth.unwrap_or(Schedule::always(None)),
             breaker: BreakerSettings {
                 give_up: retry_for,
                 ..BreakerSettings::default()
@@ -65,7 +66,7 @@ pub(super) fn how(
             most: settings.retry_waits.most.unwrap_or(MOST_WAIT),
         },
         retry_for,
-        failure_budget: settings.failure_budget.or(manifest.failure_budget),
+        failure_budget: settings.failure_budget.with(manifest.failure_budget),
         tag: manifest.tag,
     };
     (how, notice)

@@ -3,6 +3,7 @@
 mod apply;
 mod check;
 mod completions;
+mod config;
 mod datasets;
 mod draft;
 mod explain;
@@ -33,7 +34,7 @@ use std::panic::AssertUnwindSafe;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::cli::{self, Command, SchemaOf};
+use crate::cli::{self, Command, Refusal, SchemaOf};
 use crate::error::{Exit, Failure};
 
 /// Runs the program: arguments to exit code.
@@ -47,7 +48,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let _ = setrlimit(Resource::Core, none);
     let command = match cli::parse(args) {
         Ok(command) => command,
-        Err(error) => {
+        Err(Refusal::Config(problems)) => {
+            narrate(&problems.to_string());
+            return Exit::Invalid.code();
+        }
+        Err(Refusal::Arguments(error)) => {
             let _ = error.print();
             let exit = if error.use_stderr() {
                 Exit::Usage
@@ -80,6 +85,7 @@ fn run(command: Command) -> Exit {
         Command::Init(settings) => init::init(&settings),
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
         Command::Schedule(settings) => schedule::schedule(&settings),
+        Command::Config(settings) => config::config(&settings),
         Command::Schema(document) => schema(document),
         Command::Completions(shell) => completions::completions(shell),
         Command::Man(to) => man::man(&to),
@@ -96,6 +102,7 @@ fn schema(document: SchemaOf) -> Result<Exit, Failure> {
         SchemaOf::Plan => plan::schema(),
         SchemaOf::Report => crate::report::schema(),
         SchemaOf::Diagnostics => crate::diagnostic::schema(),
+        SchemaOf::Config => cli::config_schema(),
     };
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;

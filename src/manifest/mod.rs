@@ -107,6 +107,19 @@ pub struct Reading {
     pub unused: Vec<Diagnostic>,
     /// The names of its `vars`.
     pub vars: Vec<String>,
+    /// What its `run` says, as it is written.
+    pub run: Vec<RunEntry>,
+}
+
+/// One key of `run`, and what is written there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEntry {
+    /// The key.
+    pub key: &'static str,
+    /// The value, as a flag's would be written.
+    pub text: String,
+    /// Where the key stands.
+    pub span: Range<usize>,
 }
 
 /// What a manifest is told by those who run it.

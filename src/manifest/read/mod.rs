@@ -17,7 +17,9 @@ use jiff::SignedDuration;
 use self::meant::Meant;
 use crate::diagnostic::{Diagnostic, Place, Source, excerpt};
 use crate::manifest::keys::{self, Key, Kind};
-use crate::manifest::{Given, Manifest, Overlap, Reading, ReportPath, RunSettings, STDIN};
+use crate::manifest::{
+    Given, Manifest, Overlap, Reading, ReportPath, RunEntry, RunSettings, STDIN,
+};
 use crate::model::{Capture, Glob, ReportFormat, looks_secret, shown_bounded};
 use crate::template::{Scope, Template};
 use crate::yaml::{self, Entry, Node, Scalar, Span, Value};
@@ -48,6 +50,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         captures: BTreeMap::new(),
         names_capture: false,
         secret_keys: 0,
+        run: Vec::new(),
         misplaced: HashSet::new(),
         beside: Beside::default(),
         cache: Cache::default(),
@@ -77,6 +80,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         diagnostics: reader.diagnostics,
         unused,
         vars: reader.vars.into_keys().collect(),
+        run: reader.run,
     }
 }
 
@@ -98,6 +102,8 @@ struct Reader<'a> {
     captures: BTreeMap<usize, (Span, String, bool)>,
     /// Whether a template of the rule that is being read names its capture.
     names_capture: bool,
+    /// What `run` says, as it is written.
+    run: Vec<RunEntry>,
     /// How many keys would hold a secret.
     secret_keys: usize,
     /// Keys that stand where they do not belong: not to be called missing as well.
