@@ -30,12 +30,12 @@ use crate::model::{Environment, FileId, HttpVersion, Variable};
 
 pub use self::origin::{Layered, Origin, Said, Told};
 pub use self::settings::{
-    Access, ApplySettings, CheckFormat, CheckSettings, Command, ConfigSettings, ExplainSettings,
-    ForgetSettings, Forgettable, Host, IfLocked, ImportSettings, InitSettings, KeySource,
-    LookSettings, Mode, Origins, PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve,
-    ResolveSettings, RetryWaits, SandboxSettings, ScheduleSettings, Scheduler, SchemaOf, Service,
-    StatusFormat, StatusSettings, StreamSettings, Then, Transport, Unit, Verify, Wait, Warnings,
-    Which, WriteTo,
+    Access, ApplySettings, CheckFormat, CheckSettings, Command, ConfigSettings, DoctorSettings,
+    ExplainSettings, ForgetSettings, Forgettable, Host, IfLocked, ImportSettings, InitSettings,
+    KeySource, LookSettings, Mode, Network, Origins, PlanExit, PlanFormat, PlanSettings,
+    ReportSettings, Resolve, ResolveSettings, RetryWaits, SandboxSettings, ScheduleSettings,
+    Scheduler, SchemaOf, Service, StatusFormat, StatusSettings, StreamSettings, Then, Transport,
+    Unit, Verify, Wait, Warnings, Which, WriteTo,
 };
 pub use self::table::Otherwise;
 
@@ -112,10 +112,16 @@ pub fn parse_with(
     load: impl FnOnce() -> Result<Config, Problems>,
 ) -> Result<Command, Refusal> {
     let command = Cli::try_parse_from(args)?.command;
-    let config = if has_settings(&command) {
-        load()?
+    let loaded = if has_settings(&command) {
+        load()
     } else {
-        Config::default()
+        Ok(Config::default())
+    };
+    let (config, problems) = match loaded {
+        Ok(config) => (config, None),
+        // What is wrong with them is a part of what it tells.
+        Err(problems) if matches!(command, Sub::Doctor(_)) => (Config::default(), Some(problems)),
+        Err(problems) => return Err(problems.into()),
     };
     let sources = Sources::new(|name| std::env::var_os(name), &config);
     let sources = &sources;
@@ -196,6 +202,26 @@ pub fn parse_with(
             },
             format: args.format,
         }),
+        Sub::Doctor(args) => Command::Doctor(Box::new(DoctorSettings {
+            check: CheckSettings {
+                look: look(args.manifest.into_iter().collect(), args.look, sources)?,
+                warnings: Warnings::Pass,
+                format: CheckFormat::Text,
+            },
+            service: service(args.service.place, sources)?,
+            access: access(args.service.access, sources)?,
+            concurrency: sources.layered(&table::CONCURRENCY, None)?,
+            config: match problems {
+                Some(problems) => Err(problems),
+                None => Ok(config.files.iter().map(|file| file.path.clone()).collect()),
+            },
+            network: if args.offline {
+                Network::LeftOut
+            } else {
+                Network::Asked
+            },
+            format: args.format,
+        })),
         Sub::Schema(args) => Command::Schema(args.document),
         Sub::Completions(args) => Command::Completions(args.shell),
         Sub::Man(args) => Command::Man(match args.out {

@@ -33,6 +33,11 @@ const DESCRIPTORS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 /// As many, where the embedded service in this process has its own half of each upload.
 const DESCRIPTORS_WITH_SANDBOX: NonZeroU32 = NonZeroU32::new(6).expect("six is not zero");
 
+/// How many files are wanted on their way at once, and how many descriptors each of them takes.
+pub(super) fn wanted_files(wanted: Option<Concurrency>) -> (NonZeroU32, NonZeroU32) {
+    (wanted.unwrap_or(CONCURRENCY).max(), DESCRIPTORS)
+}
+
 /// How uploads to an endpoint, or to the embedded service, are carried out; and a notice where that
 /// is not as it was asked for.
 pub(super) fn how(
