@@ -297,7 +297,7 @@ fn what_is_shown_is_what_a_run_does() {
         let waits = "retry_initial_ms: 1\nretry_max_ms: 1\n";
         let mut workspace = machine(Some(&format!("{waits}{config}")), None);
         workspace.write("manifest.yaml", format!("{RULE}{manifest}"));
-        workspace.write("faults.yaml", "faults: [{fault: status, status: 503}]\n");
+        workspace.write("faults.yaml", "faults: [{fault: status, status: 429}]\n");
         if !variable.is_empty() {
             workspace.env("ROE_MAX_RETRIES", variable);
         }

@@ -253,7 +253,7 @@ fn a_clock_that_is_wrong_is_told() {
             "Mon, 06 Jan 2020 10:00:00 GMT",
             "min ahead of the service's",
         ),
-        ("Sat, 06 Jan 2182 10:00:00 GMT", "min behind the service's"),
+        ("Sun, 06 Jan 2182 10:00:00 GMT", "min behind the service's"),
     ] {
         let head = format!("HTTP/1.1 200 OK\r\nDate: {date}\r\n");
         let address = answering(Box::leak(head.into_boxed_str()), "{}");
@@ -337,6 +337,8 @@ fn files_in_doubt_are_told() {
     assert_eq!(workspace.run(&apply).code, 76);
     let told = doctor(&workspace, &["manifest.yaml", "--sandbox"]);
     assert_told(&told, 0, ("doubt", "warning", "1 file in doubt"));
+    let journal = workspace.at(".roe-batch/ledger.sqlite-wal");
+    assert!(!journal.exists(), "nothing is made beside it");
 }
 
 #[test]
@@ -364,7 +366,11 @@ fn folders_that_cannot_be_written_to_are_told() {
         &workspace,
         &["manifest.yaml", "--sandbox", "--state", "in/a.txt/x"],
     );
-    assert_told(&told, 74, ("state folder", "problem", "cannot be used"));
+    assert_told(
+        &told,
+        74,
+        ("state folder", "problem", "cannot be written to"),
+    );
     // And too few files open for what is wanted at once.
     workspace.write("manifest.yaml", manifest() + "run: {concurrency: 64}\n");
     let ran = limited("-n 100");

@@ -589,6 +589,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_as_the_default_is_the_default() {
+        assert_eq!(table::TIMEOUT.default, Otherwise::Value("2m"));
+        assert_eq!(STALL, Duration::from_mins(2));
+        assert_eq!(table::GRACE.default, Otherwise::Value("20s"));
+        assert_eq!(GRACE, Duration::from_secs(20));
+        for setting in table::SETTINGS {
+            assert_eq!(setting.check(setting.example().as_ref()), Ok(()));
+            if let Otherwise::Value(text) = setting.otherwise() {
+                assert_eq!(setting.check(text.as_ref()), Ok(()), "{}", setting.name());
+            }
+        }
+    }
+
+    #[test]
     fn every_option_is_explained() {
         for command in commands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());

@@ -76,3 +76,39 @@ pub(super) fn how(
     };
     (how, notice)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Command, Otherwise};
+    use crate::commands::lookup::SETTLE;
+    use crate::config::Config;
+
+    #[test]
+    fn what_is_shown_as_the_default_is_the_default() {
+        let args = ["roe-batch", "config"].map(Into::into);
+        let parsed = cli::parse_with(args, || Ok(Config::default()));
+        let Ok(Command::Config(settings)) = parsed else {
+            panic!("{parsed:?}");
+        };
+        let default = |name: &str| {
+            let told = settings.told.iter().find(|told| told.name == name);
+            match told.map(|told| told.default) {
+                Some(Otherwise::Value(text)) => text,
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        assert_eq!(Concurrency::parse(default("concurrency")), Ok(CONCURRENCY));
+        assert_eq!(default("max_attempts"), MAX_ATTEMPTS.to_string());
+        for (name, constant) in [
+            ("retry_initial_ms", FIRST_WAIT),
+            ("retry_max_ms", MOST_WAIT),
+        ] {
+            assert_eq!(default(name), constant.as_millis().to_string());
+        }
+        for (name, constant) in [("retry_for", RETRY_FOR), ("settle", SETTLE)] {
+            let minutes = constant.as_secs() / 60;
+            assert_eq!(default(name), format!("{minutes}m"));
+        }
+    }
+}

@@ -1,11 +1,12 @@
 //! The state folder's ledger: whether it can be read, whose it is now, and what waits in it.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{Finding, path};
 use crate::commands::draft::ledger_failure;
 use crate::error::Exit;
-use crate::ledger::{Ledger, SqliteLedger, StateFolder};
+use crate::ledger::{SqliteLedger, StateFolder};
 use crate::model::{HumanBytes, count};
 
 pub(super) fn look(state: &StateFolder, findings: &mut Vec<Finding>) {
@@ -64,21 +65,19 @@ pub(super) fn look(state: &StateFolder, findings: &mut Vec<Finding>) {
                 return;
             }
             findings.push(Finding::fine("lock", "nobody uses the ledger now"));
-            findings.extend(doubts(&state.ledger()));
+            if let Some(doubts) = examined.doubts.filter(|doubts| *doubts > 0) {
+                let finding =
+                    Finding::warning("doubt", format!("{} in doubt", count(doubts, "file")));
+                findings.push(finding.help("`roe-batch resolve MANIFEST --verify` looks for them"));
+            }
         }
     }
 }
 
-/// Files in doubt, where there are any.
-fn doubts(ledger: &Path) -> Option<Finding> {
-    let ledger = SqliteLedger::open_read_only(ledger).ok()??;
-    let doubts = ledger.doubts().ok()?.len();
-    (doubts > 0).then(|| {
-        Finding::warning("doubt", format!("{} in doubt", count(doubts, "file")))
-            .help("`roe-batch resolve MANIFEST --verify` looks for them in the dataset")
-    })
-}
-
+/// One that may not be looked at is there.
 fn is_there(folder: &Path) -> bool {
-    folder.try_exists().unwrap_or(true)
+    match folder.try_exists() {
+        Ok(is_there) => is_there,
+        Err(error) => error.kind() != ErrorKind::NotADirectory,
+    }
 }
