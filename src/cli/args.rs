@@ -100,6 +100,12 @@ pub(super) enum Sub {
     /// system's. What is printed without a manifest is such a file.
     #[command(after_long_help = manual::CONFIG)]
     Config(ConfigArgs),
+    /// Find out what would keep a run from its work, and what to do about it
+    ///
+    /// Looks at config files, manifest, key, service, clock, ledger, folders, disk space and limits.
+    /// Nothing is changed. Exits with 0 where nothing is a problem, else with what a run would.
+    #[command(after_long_help = manual::DOCTOR)]
+    Doctor(DoctorArgs),
     /// Print the JSON Schema of the manifest, for editors, or of what the program prints
     #[command(after_long_help = manual::SCHEMA)]
     Schema(SchemaArgs),
@@ -482,6 +488,23 @@ pub(super) struct ConfigArgs {
     /// Say of each setting where it comes from
     #[arg(long)]
     pub(super) show_origin: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: StatusFormat,
+}
+
+#[derive(Args)]
+pub(super) struct DoctorArgs {
+    /// The manifest (YAML), to look at what its runs need too
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) look: LookArgs,
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// Send nothing anywhere: leave the service and its clock out
+    #[arg(long)]
+    pub(super) offline: bool,
     /// How to print it
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: StatusFormat,

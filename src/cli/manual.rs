@@ -249,6 +249,15 @@ Examples:
     mkdir -p ~/.config/roe-batch
     roe-batch config > ~/.config/roe-batch/config.yaml";
 
+pub(super) const DOCTOR: &str = "\
+Examples:
+  Before the first run, or when one failed: see what is wrong here:
+    roe-batch doctor invoices.yaml
+  Without a network:
+    roe-batch doctor invoices.yaml --offline
+  For a monitor:
+    roe-batch doctor invoices.yaml --format json";
+
 pub(super) const SCHEMA: &str = "\
 Examples:
   Have an editor check and complete manifests: write the schema beside them,

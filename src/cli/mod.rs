@@ -30,14 +30,7 @@ use crate::config::{self, Config, Places, Problems};
 use crate::model::{Environment, FileId, HttpVersion, Variable};
 
 pub use self::origin::{Layered, Origin, Said, Told};
-pub use self::settings::{
-    Access, ApplySettings, CheckFormat, CheckSettings, Command, ConfigSettings, Events,
-    ExplainSettings, ForgetSettings, Forgettable, Host, IfLocked, ImportSettings, InitSettings,
-    KeySource, LookSettings, Mode, Origins, PlanExit, PlanFormat, PlanSettings, ReportSettings,
-    Resolve, ResolveSettings, RetryWaits, SandboxSettings, ScheduleSettings, Scheduler, SchemaOf,
-    Service, StatusFormat, StatusSettings, StreamSettings, Then, Transport, Unit, Verify, Wait,
-    Warnings, WatchSettings, Which, WriteTo,
-};
+pub use self::settings::*;
 pub use self::table::Otherwise;
 
 /// Where the API is unless told otherwise.
@@ -113,10 +106,16 @@ pub fn parse_with(
     load: impl FnOnce() -> Result<Config, Problems>,
 ) -> Result<Command, Refusal> {
     let command = Cli::try_parse_from(args)?.command;
-    let config = if has_settings(&command) {
-        load()?
+    let loaded = if has_settings(&command) {
+        load()
     } else {
-        Config::default()
+        Ok(Config::default())
+    };
+    let (config, problems) = match loaded {
+        Ok(config) => (config, None),
+        // What is wrong with them is a part of what it tells.
+        Err(problems) if matches!(command, Sub::Doctor(_)) => (Config::default(), Some(problems)),
+        Err(problems) => return Err(problems.into()),
     };
     let sources = Sources::new(|name| std::env::var_os(name), &config);
     let sources = &sources;
@@ -198,6 +197,26 @@ pub fn parse_with(
             },
             format: args.format,
         }),
+        Sub::Doctor(args) => Command::Doctor(Box::new(DoctorSettings {
+            check: CheckSettings {
+                look: look(args.manifest.into_iter().collect(), args.look, sources)?,
+                warnings: Warnings::Pass,
+                format: CheckFormat::Text,
+            },
+            service: service(args.service.place, sources)?,
+            access: access(args.service.access, sources)?,
+            concurrency: sources.layered(&table::CONCURRENCY, None)?,
+            config: match problems {
+                Some(problems) => Err(problems),
+                None => Ok(config.files.iter().map(|file| file.path.clone()).collect()),
+            },
+            network: if args.offline {
+                Network::LeftOut
+            } else {
+                Network::Asked
+            },
+            format: args.format,
+        })),
         Sub::Schema(args) => Command::Schema(args.document),
         Sub::Completions(args) => Command::Completions(args.shell),
         Sub::Man(args) => Command::Man(match args.out {
@@ -512,6 +531,20 @@ mod tests {
             commands.push(command);
         }
         commands
+    }
+
+    #[test]
+    fn what_is_shown_as_the_default_is_the_default() {
+        assert_eq!(table::TIMEOUT.default, Otherwise::Value("2m"));
+        assert_eq!(STALL, Duration::from_mins(2));
+        assert_eq!(table::GRACE.default, Otherwise::Value("20s"));
+        assert_eq!(GRACE, Duration::from_secs(20));
+        for setting in table::SETTINGS {
+            assert_eq!(setting.check(setting.example().as_ref()), Ok(()));
+            if let Otherwise::Value(text) = setting.otherwise() {
+                assert_eq!(setting.check(text.as_ref()), Ok(()), "{}", setting.name());
+            }
+        }
     }
 
     #[test]

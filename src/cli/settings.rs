@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use secrecy::SecretString;
 
 use super::origin::{Layered, Told};
+use crate::config::Problems;
 use crate::model::{
     Bandwidth, Concurrency, CronTime, DatasetId, Environment, FailureBudget, FileId, HttpVersion,
     InDoubt, OrganizationId, Rate, ReportFormat, Schedule,
@@ -46,6 +47,8 @@ pub enum Command {
     Schedule(ScheduleSettings),
     /// `config`.
     Config(ConfigSettings),
+    /// `doctor`.
+    Doctor(Box<DoctorSettings>),
     /// `schema`.
     Schema(SchemaOf),
     /// `completions`.
@@ -172,6 +175,34 @@ pub enum SchemaOf {
     Diagnostics,
     /// A config file, for editors.
     Config,
+}
+
+/// What `doctor` needs.
+#[derive(Debug)]
+pub struct DoctorSettings {
+    /// The manifest, if one is meant, and how it is checked.
+    pub check: CheckSettings,
+    /// Which service.
+    pub service: Service,
+    /// How it is reached.
+    pub access: Access,
+    /// Files on their way at once.
+    pub concurrency: Layered<Concurrency>,
+    /// The config files that were read, or what is wrong with them.
+    pub config: Result<Vec<PathBuf>, Problems>,
+    /// Whether the service is asked.
+    pub network: Network,
+    /// How it is printed.
+    pub format: StatusFormat,
+}
+
+/// Whether a service is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// It is.
+    Asked,
+    /// Nothing is sent anywhere.
+    LeftOut,
 }
 
 /// What `config` needs.

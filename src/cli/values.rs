@@ -138,3 +138,28 @@ pub(super) fn dataset(text: &str) -> Result<(DatasetId, String), String> {
     uuid::Uuid::parse_str(id).map_err(|_| "a dataset's id is a UUID".to_owned())?;
     Ok((DatasetId::new(id), name.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_may_hold_for_a_part_of_the_day() {
+        let by_day = scheduled("08:00-18:00=5/s, default=10/s", Rate::parse).expect("a schedule");
+        let at = |hour| by_day.at(jiff::civil::time(hour, 0, 0, 0));
+        let rate = |text| Rate::parse(text).expect("a rate");
+        assert_eq!((at(9), at(20)), (rate("5/s"), rate("10/s")));
+        let elsewhere = scheduled("08:00-18:00=5/s", Rate::parse).expect("a schedule");
+        assert_eq!(elsewhere.at(jiff::civil::time(20, 0, 0, 0)), None);
+        for text in [
+            "",
+            "5",
+            "08:00-18:00=5",
+            "8=5/s",
+            "08:00-18:00=5/s, 1/s",
+            "a=1/s,a=2/s",
+        ] {
+            assert!(scheduled(text, Rate::parse).is_err(), "{text}");
+        }
+    }
+}

@@ -37,7 +37,7 @@ pub use self::body::{Body, Feeder, HungUp, Progress};
 use self::direct::Direct;
 pub use self::listing::{ListError, Listed, ListedDataset, Mark, More, Page, Presence};
 pub use self::multipart::{Envelope, Form};
-pub use self::preflight::Preflight;
+pub use self::preflight::{Examined, Preflight};
 pub use self::transport::{Proxy, Roots, Transport};
 pub use self::verdict::{Pause, Reach, Retry, RetryLimit, Stop, Verdict, verdict};
 

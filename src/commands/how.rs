@@ -33,6 +33,11 @@ const DESCRIPTORS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 /// As many, where the embedded service in this process has its own half of each upload.
 const DESCRIPTORS_WITH_SANDBOX: NonZeroU32 = NonZeroU32::new(6).expect("six is not zero");
 
+/// How many files are wanted on their way at once, and how many descriptors each of them takes.
+pub(super) fn wanted_files(wanted: Option<Concurrency>) -> (NonZeroU32, NonZeroU32) {
+    (wanted.unwrap_or(CONCURRENCY).max(), DESCRIPTORS)
+}
+
 /// How uploads to an endpoint, or to the embedded service, are carried out; and a notice where that
 /// is not as it was asked for.
 pub(super) fn how(
@@ -70,4 +75,40 @@ pub(super) fn how(
         tag: manifest.tag,
     };
     (how, notice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Command, Otherwise};
+    use crate::commands::lookup::SETTLE;
+    use crate::config::Config;
+
+    #[test]
+    fn what_is_shown_as_the_default_is_the_default() {
+        let args = ["roe-batch", "config"].map(Into::into);
+        let parsed = cli::parse_with(args, || Ok(Config::default()));
+        let Ok(Command::Config(settings)) = parsed else {
+            panic!("{parsed:?}");
+        };
+        let default = |name: &str| {
+            let told = settings.told.iter().find(|told| told.name == name);
+            match told.map(|told| told.default) {
+                Some(Otherwise::Value(text)) => text,
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        assert_eq!(Concurrency::parse(default("concurrency")), Ok(CONCURRENCY));
+        assert_eq!(default("max_attempts"), MAX_ATTEMPTS.to_string());
+        for (name, constant) in [
+            ("retry_initial_ms", FIRST_WAIT),
+            ("retry_max_ms", MOST_WAIT),
+        ] {
+            assert_eq!(default(name), constant.as_millis().to_string());
+        }
+        for (name, constant) in [("retry_for", RETRY_FOR), ("settle", SETTLE)] {
+            let minutes = constant.as_secs() / 60;
+            assert_eq!(default(name), format!("{minutes}m"));
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod config;
 mod datasets;
+mod doctor;
 mod draft;
 mod explain;
 mod forget;
@@ -86,6 +87,7 @@ fn run(command: Command) -> Exit {
         Command::Sandbox(settings) => sandbox::sandbox(&settings),
         Command::Schedule(settings) => schedule::schedule(&settings),
         Command::Config(settings) => config::config(&settings),
+        Command::Doctor(settings) => doctor::doctor(&settings),
         Command::Schema(document) => schema(document),
         Command::Completions(shell) => completions::completions(shell),
         Command::Man(to) => man::man(&to),

@@ -224,7 +224,12 @@ fn masked(text: &str, root: &Node, keys: &[&'static dyn Key]) -> String {
     for entry in entries {
         let known = keys.iter().find(|key| key.name() == entry.key);
         let may_be_shown = match known {
-            Some(key) => key.takes() != Takes::Secret,
+            Some(key) => match key.takes() {
+                Takes::Secret => false,
+                Takes::Address => !matches!(&entry.value.value, Value::Scalar(text, _)
+                    if text.contains('@')),
+                _ => true,
+            },
             None => ELSEWHERE.iter().any(|(key, _)| *key == entry.key),
         };
         if !may_be_shown {
