@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -60,8 +60,13 @@ impl Watching {
 
     fn with(workspace: &Workspace, options: &[&str]) -> Self {
         let args = [&["watch", "manifest.yaml"][..], options].concat();
-        let mut child = workspace
-            .command(&args)
+        let mut watching = Self::of(workspace.command(&args));
+        watching.until("watching: ");
+        watching
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -70,13 +75,11 @@ impl Watching {
         let (to, lines) = channel();
         forward(child.stdout.take().expect("piped"), to.clone());
         forward(child.stderr.take().expect("piped"), to);
-        let mut watching = Self {
+        Self {
             child,
             lines,
             seen: Vec::new(),
-        };
-        watching.until("watching: ");
-        watching
+        }
     }
 
     /// Waits for a line that has this in it.
@@ -239,6 +242,11 @@ fn the_rescan_finds_what_is_not_told_and_looks_that_find_nothing_leave_nothing()
     }
     workspace.write("in/b.txt", "b");
     watch.until("report: reports/");
+    // The content is the same: it is read once more, and that is all.
+    let file = File::options().write(true).open(workspace.at("in/a.txt"));
+    let hour = SystemTime::now() - Duration::from_hours(1);
+    file.and_then(|file| file.set_modified(hour))
+        .expect("touched");
     for _ in 0..3 {
         await_look(&workspace, &last_look(&workspace));
     }
@@ -249,6 +257,47 @@ fn the_rescan_finds_what_is_not_told_and_looks_that_find_nothing_leave_nothing()
     let status = workspace.run(&["status", "manifest.yaml"]);
     assert_eq!(count(&status.stdout, "exit 0"), 2, "{}", status.all());
     assert_eq!(service.settled().len(), 2);
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "says what is passed over")]
+fn where_the_system_tells_of_no_more_folders_that_is_said_and_the_rescan_finds_the_rest() {
+    let workspace = workspace();
+    for folder in 0..9 {
+        workspace.write(&format!("in/{folder}/a.log"), "no candidate");
+    }
+    let script = "echo 3 > /proc/sys/user/max_inotify_watches || exit 99
+        exec \"$0\" watch manifest.yaml --sandbox --quiet-for 0.1 --rescan 0.3";
+    let binary = env!("CARGO_BIN_EXE_roe-batch");
+    let probe = Command::new("unshare")
+        .args([
+            "-Ur",
+            "sh",
+            "-c",
+            "echo 3 > /proc/sys/user/max_inotify_watches",
+        ])
+        .output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no namespace with limits of its own here");
+        return;
+    }
+    let mut shell = Command::new("unshare");
+    shell
+        .args(["-Ur", "sh", "-c", script, binary])
+        .current_dir(workspace.path());
+    let mut watch = Watching::of(shell);
+    watch.until("watching: changes in 3 folders are told");
+    for folder in 0..9 {
+        workspace.write(&format!("in/{folder}/a.txt"), format!("{folder}"));
+    }
+    watch.until("  stored ");
+    let (code, shown) = watch.stop();
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(
+        count(&shown, "see fs.inotify.max_user_watches"),
+        1,
+        "{shown}"
+    );
 }
 
 #[test]

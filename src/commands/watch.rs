@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Unit};
+use rustix::io::Errno;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -85,10 +86,10 @@ pub(super) fn watch(settings: WatchSettings) -> Result<Exit, Failure> {
 }
 
 fn no_hints(error: &io::Error) {
-    let hint = match error.raw_os_error() {
-        // EMFILE
-        Some(24) => ": see fs.inotify.max_user_instances",
-        _ => "",
+    let hint = if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) {
+        ": see fs.inotify.max_user_instances"
+    } else {
+        ""
     };
     narrate(&format!(
         "notice: the system does not tell of changes ({error}{hint}): only the rescan finds files"
@@ -105,6 +106,16 @@ struct Desk {
     covered: Covered,
     /// What the last run left undone.
     left: Left,
+    /// Whether the last plan had files in doubt.
+    doubts: Doubts,
+}
+
+/// Whether files are in doubt that no run does anything about.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Doubts {
+    #[default]
+    None,
+    Held,
 }
 
 /// Files that a run did not get done, or a plan has to do.
@@ -202,7 +213,7 @@ impl Keeper {
             };
             desk = seen.desk;
             let was_tried = !matches!(seen.turn, Ok(Turn::Invalid));
-            let came = self.judge(seen.turn, desk.left)?;
+            let came = self.judge(seen.turn, (desk.left, desk.doubts))?;
             let Some(came) = came.filter(|_| ended_by.is_none()) else {
                 if let Some(signal) = ended_by {
                     narrate(&format!("{signal}: the watch ends"));
@@ -249,10 +260,17 @@ impl Keeper {
     }
 
     /// What a look means for the next one; none where there is to be none.
-    fn judge(&mut self, turn: Result<Turn, Failure>, left: Left) -> Result<Option<Came>, Failure> {
+    fn judge(
+        &mut self,
+        turn: Result<Turn, Failure>,
+        (left, doubt): (Left, Doubts),
+    ) -> Result<Option<Came>, Failure> {
         let came = match turn {
             Ok(Turn::Idle) if left == Left::default() => {
-                self.last = Exit::Done;
+                self.last = match doubt {
+                    Doubts::Held => Exit::InDoubt,
+                    Doubts::None => Exit::Done,
+                };
                 Came::Well
             }
             Ok(Turn::Idle) => {
@@ -287,7 +305,8 @@ impl Keeper {
                     self.last = failure.exit;
                     Came::Barred
                 }
-                Exit::Invalid if self.is_begun => {
+                // A var that `--set` names may be missing for as long as the manifest is written.
+                Exit::Invalid | Exit::Usage if self.is_begun => {
                     self.tell(failure.to_string());
                     self.last = failure.exit;
                     return Ok(Some(Came::Left));
@@ -503,6 +522,10 @@ impl Caller for Eye<'_> {
             let behind = doubts.iter().filter(|doubt| plan.left_behind(doubt));
             self.behind = behind.map(|doubt| doubt.attempt.clone()).collect();
         }
+        self.desk.doubts = match (0..plan.len()).any(|row| plan.action(row) == Action::Hold) {
+            true => Doubts::Held,
+            false => Doubts::None,
+        };
         let (to_do, sends) = to_do(plan, &self.behind);
         let is_known = to_do == self.desk.left;
         if to_do == Left::default() || is_known && (!sends || self.work.look == Look::New) {

@@ -308,6 +308,8 @@ impl AsFd for Hints {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -362,6 +364,25 @@ mod tests {
         fs::read(world.at("in/x")).expect("read");
         fs::remove_file(world.at("in/x")).expect("removed");
         assert!(!world.hints.take(), "what is gone is not to be uploaded");
+    }
+
+    #[test]
+    fn what_the_system_could_not_tell_counts_as_a_change_and_is_made_up_for() {
+        let (mut world, _) = World::new(Links::Never);
+        let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events");
+        let most: usize = most.expect("a number").trim().parse().expect("a number");
+        // Events that follow each other and are the same are one.
+        let files = ["in/x", "in/a/x"].map(|name| File::create(world.at(name)).expect("a file"));
+        for at in 0..=most {
+            (&files[at % 2]).write_all(b"x").expect("written");
+        }
+        let scope = world.hints.scope.clone();
+        assert!(world.hints.cover_all_of(&scope));
+        assert!(world.hints.take());
+        assert!(!world.hints.cover_all_of(&scope), "folders may be missing");
+        world.hints.cover(scope.clone());
+        assert!(world.hints.cover_all_of(&scope));
+        assert!(world.is_told("in/a/b/x"));
     }
 
     #[test]
