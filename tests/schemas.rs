@@ -10,7 +10,7 @@ use jsonschema::Validator;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const DOCUMENTS: [&str; 3] = ["plan", "report", "diagnostics"];
+const DOCUMENTS: [&str; 4] = ["plan", "report", "diagnostics", "summary"];
 
 fn schema(document: &str) -> Value {
     let printed = Workspace::new().run(&["schema", document]);

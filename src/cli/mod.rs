@@ -17,20 +17,21 @@ use secrecy::SecretString;
 
 use self::args::{
     AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs, PlaceArgs,
-    ResolveArgs, ServiceArgs, StreamArgs, Sub,
+    ResolveArgs, ServiceArgs, StreamArgs, Sub, WatcherArgs,
 };
 use self::scheduled::{HostArgs, RunsArgs, ScheduleSub};
-use self::values::duration;
+use self::values::{duration, metrics_file};
 use crate::model::{
     Concurrency, Environment, FileId, HttpVersion, OrganizationId, Variable, canonical_id,
 };
 
 pub use self::settings::{
     Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
-    Forgettable, Host, IfLocked, ImportSettings, InitSettings, KeySource, LookSettings, Mode,
-    PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
-    SandboxSettings, ScheduleSettings, Scheduler, SchemaOf, Service, StatusFormat, StatusSettings,
-    StreamSettings, Then, Transport, Unit, Verify, Wait, Warnings, Which, WriteTo,
+    Forgettable, Hooks, Host, IfLocked, ImportSettings, InitSettings, KeySource, LookSettings,
+    Mode, Otlp, PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings,
+    RetryWaits, SandboxSettings, ScheduleSettings, Scheduler, SchemaOf, Service, StatusFormat,
+    StatusSettings, StreamSettings, Then, Transport, Unit, Verify, Wait, Warnings, Watchers, Which,
+    WriteTo,
 };
 
 /// Where the API is unless told otherwise.
@@ -448,6 +449,32 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
         if_locked: if_locked(args.lock)?,
         settle: args.settle,
         reports: args.report,
+        watchers: watchers(args.watchers)?,
+    })
+}
+
+fn watchers(args: WatcherArgs) -> Result<Watchers, clap::Error> {
+    let allowed =
+        args.allow_hooks || parsed_variable("ROE_BATCH_ALLOW_HOOKS", switch)?.unwrap_or(false);
+    // The collector alone is named by a variable of our own: one that is set for all programs of a
+    // machine does not make this one speak to others.
+    let endpoint = args
+        .otlp_endpoint
+        .or_else(|| variable("ROE_BATCH_OTLP_ENDPOINT"));
+    Ok(Watchers {
+        metrics_file: match args.metrics_file {
+            Some(path) => Some(path),
+            None => parsed_variable("ROE_BATCH_METRICS_FILE", metrics_file)?,
+        },
+        otlp: endpoint.map(|endpoint| Otlp {
+            endpoint: SecretString::from(endpoint),
+            headers: variable("OTEL_EXPORTER_OTLP_HEADERS").map(SecretString::from),
+        }),
+        hooks: if allowed {
+            Hooks::Allowed
+        } else {
+            Hooks::Refused
+        },
     })
 }
 

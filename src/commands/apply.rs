@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
+use super::account::{Account, Ended};
 use super::draft::{Draft, Telling, ledger_failure, lock, sources, warn_of_other_targets};
+use super::hooks::{push_metrics, tell, write_metrics};
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{RowsOf, gather, report_failure, report_paths};
@@ -32,7 +34,7 @@ use crate::model::{
 };
 use crate::plan::{Action, Decision, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
-use crate::report::{self, About, Header};
+use crate::report::{self, About, Header, Summary};
 use crate::sandbox::Faults;
 use crate::source::Readers;
 use crate::verify::LocalFiles;
@@ -47,8 +49,8 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     }
     let faults = read_faults(settings.faults.as_deref())?;
     let sources = sources(&settings.plan.look)?;
-    if let [(path, source)] = sources.as_slice() {
-        return apply_one(settings, &faults, (path, source));
+    if sources.len() == 1 {
+        return Ok(apply_all(settings, &faults, &sources));
     }
     if !settings.reports.is_empty() {
         return Err(Failure::new(
@@ -66,6 +68,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     }
     // A mistake in the last one is found before the first upload.
     let mut streams: HashMap<(PathBuf, String), &Path> = HashMap::new();
+    let mut names = HashSet::new();
     let mut is_valid = true;
     for (path, source) in &sources {
         let Some(draft) = Draft::load(
@@ -90,48 +93,114 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
             )
             .hint("give each manifest a `name` of its own"));
         }
+        if settings.watchers.are_any() && !names.insert(draft.manifest.name.clone()) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!(
+                    "several manifests have one name, \"{}\", and would be measured as one",
+                    shown(&draft.manifest.name)
+                ),
+            )
+            .hint("give each manifest a `name` of its own"));
+        }
     }
     if !is_valid {
         return Ok(Exit::Invalid);
     }
+    Ok(apply_all(settings, &faults, &sources))
+}
+
+/// Applies each, and tells whoever is to hear of it.
+fn apply_all(settings: &ApplySettings, faults: &Faults, sources: &[(PathBuf, Source)]) -> Exit {
     let mut exit = Exit::Done;
+    let mut runs = Vec::new();
     for (done, (path, source)) in sources.iter().enumerate() {
-        let ended = match apply_one(settings, &faults, (path, source)) {
-            Ok(ended) => ended,
-            Err(failure) => {
-                narrate(&failure.to_string());
-                failure.exit
-            }
-        };
+        let (ended, told) = apply_and_account(settings, faults, (path, source));
         exit = exit.worst(ended);
+        let mut left = &sources[done + 1..];
         if matches!(ended, Exit::Interrupted(_) | Exit::Credentials) {
-            for (path, _) in &sources[done + 1..] {
+            for (path, _) in left {
                 narrate(&format!("{}: not begun", shown(&path.to_string_lossy())));
             }
+            left = &[];
+        }
+        runs.extend(told.iter().map(|(_, summary)| summary.clone()));
+        // All of them are in one file, which no hook keeps waiting.
+        if left.is_empty()
+            && let Err(failure) = write_metrics(settings, &runs)
+        {
+            narrate(&failure.to_string());
+            exit = exit.worst(failure.exit);
+        }
+        if let Some((account, summary)) = &told {
+            tell(settings, account, summary);
+        }
+        if left.is_empty() {
             break;
         }
     }
-    Ok(exit)
+    push_metrics(settings, &runs);
+    exit
 }
 
+/// One manifest's run, and what is told of it, where there was one.
+fn apply_and_account(
+    settings: &ApplySettings,
+    faults: &Faults,
+    manifest: (&Path, &Source),
+) -> (Exit, Option<(Account, Summary)>) {
+    let started = SystemClock.now();
+    let mut account = None;
+    let (exit, failure) = match apply_one(settings, faults, manifest, &mut account) {
+        // Another run is under way, and tells of itself.
+        Ok(Exit::Done) if account.is_none() => return (Exit::Done, None),
+        Ok(exit) => (exit, None),
+        Err(failure) => {
+            narrate(&failure.to_string());
+            (failure.exit, Some(failure.message))
+        }
+    };
+    let account = account.or_else(|| Account::of_source(settings, manifest, started));
+    let Some(mut account) = account else {
+        return (exit, None);
+    };
+    let mut failure = failure.as_deref();
+    if exit == Exit::Invalid {
+        // What a manifest means that is wrong is not known for sure.
+        account.hooks.clear();
+        failure = failure.or(Some("the manifest is invalid"));
+    }
+    account.look_back();
+    let summary = account.summary(exit.code(), failure);
+    (exit, Some((account, summary)))
+}
+
+/// One manifest's run. Its account is begun once its manifest is known to be sound, and taken back
+/// where nothing is to be done.
 fn apply_one(
     settings: &ApplySettings,
     faults: &Faults,
     manifest: (&Path, &Source),
+    account: &mut Option<Account>,
 ) -> Result<Exit, Failure> {
     let clock = SystemClock;
     let Some(draft) = Draft::load(&settings.plan, manifest, clock.now(), Telling::Everything)?
     else {
         return Ok(Exit::Invalid);
     };
+    let told = account.insert(Account::of(&draft));
     let key = draft.key()?;
     let purpose = format!("run {}", draft.run);
     let Some(_lock) = lock(&draft.state, &purpose, settings.if_locked)? else {
+        *account = None;
         return Ok(Exit::Done);
     };
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+    if settings.watchers.are_any() || !told.hooks.is_empty() {
+        told.remember(&ledger, &earlier);
+    }
     let plan = draft.plan(&earlier, Some(&ledger))?;
     warn_of_other_targets(&plan, &ledger)?;
     let reports = report_paths(settings, &draft)?;
@@ -183,8 +252,10 @@ fn apply_one(
         }
         None => (Some(Box::new(ledger) as Box<dyn Ledger>), Ends::default()),
     };
+    told.is_urgent = stop.is_urgent();
 
-    conclude(&draft, &plan, &ends, ledger, &stop, &reports)
+    let (draft, plan) = (&draft, &plan);
+    conclude((draft, plan), &ends, ledger, &stop, &reports, told)
 }
 
 /// The service, where anything is to be asked of it.
@@ -216,12 +287,12 @@ fn service_for(
 
 /// Writes down the run's end, its reports and its summary.
 fn conclude(
-    draft: &Draft<'_>,
-    plan: &Plan<'_>,
+    (draft, plan): (&Draft<'_>, &Plan<'_>),
     ends: &Ends,
     mut ledger: Option<Box<dyn Ledger>>,
     stop: &StopLight,
     reports: &[(PathBuf, ReportFormat)],
+    account: &mut Account,
 ) -> Result<Exit, Failure> {
     let causes = stop.causes();
     let gather =
@@ -278,11 +349,19 @@ fn conclude(
         exit_code: Some(exit.code()),
     };
     let header = Header::new(about, counts);
+    let in_doubt = counts.files(Outcome::InDoubt) + gathered.unplanned.len();
+    let retries = gathered.retries;
     let concluded = gathered.finish(&header, &causes, noted(plan));
     for failure in &concluded.failures {
         narrate(&failure.to_string());
         exit = Exit::LocalIo;
     }
+    account.end(Ended {
+        header,
+        in_doubt,
+        retries,
+        reports: concluded.reports,
+    });
     say(&concluded.summary)?;
     Ok(exit)
 }

@@ -1,5 +1,6 @@
 //! One file a subcommand, composed from the other rooms. Here and in `progress` text is printed.
 
+mod account;
 mod apply;
 mod check;
 mod completions;
@@ -7,6 +8,7 @@ mod datasets;
 mod draft;
 mod explain;
 mod forget;
+mod hooks;
 mod how;
 mod import;
 mod init;
@@ -93,6 +95,7 @@ fn schema(document: SchemaOf) -> Result<Exit, Failure> {
         SchemaOf::Plan => plan::schema(),
         SchemaOf::Report => crate::report::schema(),
         SchemaOf::Diagnostics => crate::diagnostic::schema(),
+        SchemaOf::Summary => crate::report::summary_schema(),
     };
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
