@@ -244,7 +244,9 @@ fn whatever_a_command_does_the_run_is_what_it_was() {
         );
         assert!(workspace.at("next").exists(), "{command}");
     }
-    let workspace = workspace("{command: [sh, -c, 'yes | head -c 3000000; yes | head -c 3000000 >&2'], timeout: 10s}");
+    let workspace = workspace(
+        "{command: [sh, -c, 'yes | head -c 3000000; yes | head -c 3000000 >&2'], timeout: 10s}",
+    );
     let ran = workspace.run(&APPLY);
     assert_eq!(ran.code, 0);
     assert!(ran.stderr.len() < 1000, "{}", ran.stderr);
@@ -429,4 +431,24 @@ fn a_signal_ends_hooks_that_hang() {
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn the_readmes_hooks_are_understood() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).expect("a README");
+    let hooks = readme.split("```yaml\non_finish:").nth(1).expect("hooks");
+    let hooks = hooks.split("```").next().expect("its end");
+    let mut workspace = workspace(hooks);
+    workspace.env("CHAT_WEBHOOK_URL", "https://chat.example.com/s3cret");
+    let ran = workspace.run(&["check", "manifest.yaml", "--strict"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+}
+
+#[test]
+fn a_variable_without_a_value_is_a_mistake_with_its_place() {
+    let workspace = workspace("[{url: '${{ env.HOOK_URL }}'}]");
+    let ran = workspace.run(&["check", "manifest.yaml"]);
+    assert_eq!(ran.code, 65, "{}", ran.all());
+    assert!(ran.stderr.contains("manifest.yaml:7:24"), "{}", ran.all());
 }

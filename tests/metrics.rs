@@ -236,8 +236,10 @@ fn each_run_is_measured_and_the_last_success_outlives_failures() {
 
 #[test]
 fn retries_are_counted() {
-    let workspace = workspace();
-    let busy = "{fault: status, status: 429, retry_after: 0, first: 2, file: '*.txt'}";
+    let mut workspace = workspace();
+    workspace.env("ROE_RETRY_INITIAL_MS", "1");
+    workspace.env("ROE_RETRY_MAX_MS", "1");
+    let busy = "{fault: status, status: 429, count: 2, file: '*.txt'}";
     let measured = apply(&workspace, busy, 0);
     assert_eq!(measured.get("last_run_retries"), Some(2.0));
 }
@@ -419,15 +421,12 @@ fn a_file_that_cannot_be_written_changes_the_exit_code_and_nothing_else() {
 fn a_collector_is_pushed_the_same_numbers() {
     let listener = Listener::start(Some("200 OK"));
     let mut workspace = workspace();
-    workspace.env(
-        "OTEL_EXPORTER_OTLP_HEADERS",
-        "authorization=Basic%20czNjcmV0",
-    );
+    workspace.env("ROE_BATCH_OTLP_HEADERS", "authorization=Basic%20czNjcmV0");
     workspace.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
     // Nobody asked for it.
     let ran = workspace.run(&APPLY);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    workspace.env("ROE_BATCH_OTLP_ENDPOINT", &listener.url());
+    workspace.env("ROE_BATCH_OTLP", &listener.url());
     let ran = workspace.run(&APPLY);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let told = listener.next();
@@ -475,14 +474,28 @@ fn a_collector_that_is_not_well_changes_nothing() {
         (failing.url(), format!("{}: HTTP 503\n", failing.url())),
         ("s3cret".to_owned(), "it is not a URL\n".to_owned()),
     ] {
-        let ran = workspace.run(&[
-            "apply",
-            "manifest.yaml",
-            "--sandbox",
-            "--otlp-endpoint",
-            &endpoint,
-        ]);
+        let ran = workspace.run(&["apply", "manifest.yaml", "--sandbox", "--otlp", &endpoint]);
         let expected = format!("notice: measurements were not pushed: {said}");
         assert_eq!((ran.code, ran.stderr), (0, expected));
     }
+}
+
+#[test]
+fn a_manifest_whose_turn_does_not_come_is_measured_too() {
+    let workspace = workspace();
+    let manifest = fs::read_to_string(workspace.at("manifest.yaml")).expect("a manifest");
+    workspace.write("more/in/x.txt", "x");
+    workspace.write("more/other.yaml", manifest.replace("told", "other"));
+    let apply = |rest: &[&str]| {
+        let args = ["apply", "manifest.yaml", "more/other.yaml"];
+        workspace.run(&[&args[..], &["--metrics-file", "run.prom"], rest].concat())
+    };
+    assert_eq!(apply(&["--sandbox"]).code, 0);
+    let other = || Measured(Measured::of(&workspace).0, "other");
+    let success = other().get("last_success_timestamp_seconds");
+    assert!(success.is_some());
+    let ran = apply(&[]);
+    assert_eq!(ran.code, 77, "{}", ran.all());
+    assert_eq!(other().get("last_success_timestamp_seconds"), success);
+    assert_eq!(other().get("last_run_exit_code"), Some(77.0));
 }

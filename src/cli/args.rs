@@ -296,9 +296,9 @@ pub(super) struct WatcherArgs {
     #[arg(long, value_name = "FILE", value_parser = metrics_file, value_hint = ValueHint::FilePath)]
     pub(super) metrics_file: Option<PathBuf>,
     /// Push measurements of the run to this OpenTelemetry collector, by OTLP over HTTP, as in
-    /// `http://localhost:4318` [env: `ROE_BATCH_OTLP_ENDPOINT`]
+    /// `http://localhost:4318` [env: `ROE_BATCH_OTLP`]
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    pub(super) otlp_endpoint: Option<String>,
+    pub(super) otlp: Option<String>,
     /// Run the hooks of the manifests, which are told when a run is over
     /// [env: `ROE_BATCH_ALLOW_HOOKS=1`]
     #[arg(long)]

@@ -456,11 +456,9 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
 fn watchers(args: WatcherArgs) -> Result<Watchers, clap::Error> {
     let allowed =
         args.allow_hooks || parsed_variable("ROE_BATCH_ALLOW_HOOKS", switch)?.unwrap_or(false);
-    // The collector alone is named by a variable of our own: one that is set for all programs of a
-    // machine does not make this one speak to others.
-    let endpoint = args
-        .otlp_endpoint
-        .or_else(|| variable("ROE_BATCH_OTLP_ENDPOINT"));
+    // Not OpenTelemetry's own variables: what is set for all programs of a machine does not make this
+    // one speak to others.
+    let endpoint = args.otlp.or_else(|| variable("ROE_BATCH_OTLP"));
     Ok(Watchers {
         metrics_file: match args.metrics_file {
             Some(path) => Some(path),
@@ -468,7 +466,7 @@ fn watchers(args: WatcherArgs) -> Result<Watchers, clap::Error> {
         },
         otlp: endpoint.map(|endpoint| Otlp {
             endpoint: SecretString::from(endpoint),
-            headers: variable("OTEL_EXPORTER_OTLP_HEADERS").map(SecretString::from),
+            headers: variable("ROE_BATCH_OTLP_HEADERS").map(SecretString::from),
         }),
         hooks: if allowed {
             Hooks::Allowed

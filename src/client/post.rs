@@ -108,7 +108,7 @@ impl fmt::Debug for Receiver {
     }
 }
 
-/// Reads headers as OpenTelemetry's variable has them: `name=value,name=value`, percent-encoded.
+/// Reads headers as OpenTelemetry's variables have them: `name=value,name=value`, percent-encoded.
 ///
 /// # Errors
 ///

@@ -119,8 +119,10 @@ fn apply_all(settings: &ApplySettings, faults: &Faults, sources: &[(PathBuf, Sou
         exit = exit.worst(ended);
         let mut left = &sources[done + 1..];
         if matches!(ended, Exit::Interrupted(_) | Exit::Credentials) {
-            for (path, _) in left {
+            for (path, source) in left {
                 narrate(&format!("{}: not begun", shown(&path.to_string_lossy())));
+                // Measured all the same: what is no longer there sets off no alarm.
+                runs.extend(not_begun(settings, (path, source), ended));
             }
             left = &[];
         }
@@ -141,6 +143,13 @@ fn apply_all(settings: &ApplySettings, faults: &Faults, sources: &[(PathBuf, Sou
     }
     push_metrics(settings, &runs);
     exit
+}
+
+/// What is measured of a manifest whose turn did not come.
+fn not_begun(settings: &ApplySettings, manifest: (&Path, &Source), ended: Exit) -> Option<Summary> {
+    let mut account = Account::of_source(settings, manifest, SystemClock.now())?;
+    account.look_back();
+    Some(account.summary(ended.code(), Some("not begun")))
 }
 
 /// One manifest's run, and what is told of it, where there was one.

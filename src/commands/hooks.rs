@@ -83,7 +83,7 @@ async fn push(collector: &Otlp, settings: &ApplySettings, runs: &[Summary]) -> R
     let receiver = Receiver::parse(collector.endpoint.expose_secret(), plain)?;
     let headers = collector.headers.as_ref().map(|text| {
         headers(text.expose_secret())
-            .map_err(|why| format!("OTEL_EXPORTER_OTLP_HEADERS cannot be used: {why}"))
+            .map_err(|why| format!("ROE_BATCH_OTLP_HEADERS cannot be used: {why}"))
     });
     let transport = transport(settings)?;
     let body = otlp(runs).to_string();
@@ -170,8 +170,8 @@ pub(super) fn mistakes(
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = before.matches('\n').count() + 1;
         let before = before[start..].trim_end();
-        let key = before.rfind("url").unwrap_or(0);
-        let place = excerpt(&source.name, line, before, key..before.len());
+        let key = before.rfind("url").map_or(0..0, |at| at..at + "url".len());
+        let place = excerpt(&source.name, line, before, key);
         Some(
             Diagnostic::error(format!("the hook's `url` cannot be used: {why}"), place)
                 .help("write `https://…`, or keep all of it in a variable: `${{ env.HOOK_URL }}`"),

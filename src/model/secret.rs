@@ -108,7 +108,11 @@ impl Environment {
 }
 
 /// Variables that are nobody else's concern, and whose names do not tell.
-const WITHHELD: [&str; 2] = ["ROE_BATCH_API_KEY_FILE", "OTEL_EXPORTER_OTLP_HEADERS"];
+const WITHHELD: [&str; 3] = [
+    "ROE_BATCH_API_KEY_FILE",
+    "ROE_BATCH_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+];
 
 /// Whether a text may be an address with a password in it.
 fn has_credentials(text: &str) -> bool {
@@ -205,6 +209,7 @@ mod tests {
                 ("GITHUB_TOKEN", "s3cret"),
                 ("HTTPS_PROXY", "http://user:s3cret@proxy:3128"),
                 ("DATABASE_URL", "postgres://s3cret@db/x"),
+                ("ROE_BATCH_OTLP_HEADERS", "authorization=s3cret"),
                 ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret"),
                 ("PATH", "/bin"),
                 ("HTTP_PROXY", "http://proxy:3128"),
