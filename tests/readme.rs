@@ -112,6 +112,7 @@ fn key_table() -> String {
         ("`table`", keys::TABLE),
         ("`sidecar`, as a mapping", keys::SIDECAR),
         ("`run`", keys::RUN),
+        ("`on_finish`, each", keys::HOOK),
     ] {
         let _ = writeln!(text, "| {title} | is | default |\n|---|---|---|");
         for Key {
@@ -211,7 +212,14 @@ fn the_schema_in_the_tree_is_the_one_the_binary_prints() {
     let printed = Workspace::new().run(&["schema"]);
     assert_eq!(printed.code, 0);
     keep("schema/manifest.schema.json", &printed.stdout);
-    for document in ["manifest", "plan", "report", "diagnostics", "config"] {
+    for document in [
+        "manifest",
+        "plan",
+        "report",
+        "diagnostics",
+        "summary",
+        "config",
+    ] {
         let printed = Workspace::new().run(&["schema", document]);
         assert_eq!(printed.code, 0, "{}", printed.all());
         keep(&format!("schema/{document}.schema.json"), &printed.stdout);

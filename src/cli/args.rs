@@ -11,7 +11,9 @@ use clap_complete::Shell;
 use super::manual;
 use super::scheduled::ScheduleSub;
 use super::settings::{CheckFormat, Events, PlanFormat, SchemaOf, StatusFormat};
-use super::values::{bandwidth, dataset, duration, in_doubt, rate, report_format, set};
+use super::values::{
+    bandwidth, dataset, duration, in_doubt, metrics_file, rate, report_format, set,
+};
 use crate::model::{
     Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
 };
@@ -311,6 +313,24 @@ pub(super) struct UploadArgs {
     /// Write a report here too; .csv, .json or .jsonl chooses the format
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(super) report: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) watchers: WatcherArgs,
+}
+
+#[derive(Args)]
+pub(super) struct WatcherArgs {
+    /// Write measurements of the run here, for Prometheus' `node_exporter`; the name ends in .prom
+    /// [env: `ROE_BATCH_METRICS_FILE`]
+    #[arg(long, value_name = "FILE", value_parser = metrics_file, value_hint = ValueHint::FilePath)]
+    pub(super) metrics_file: Option<PathBuf>,
+    /// Push measurements of the run to this OpenTelemetry collector, by OTLP over HTTP, as in
+    /// `http://localhost:4318` [env: `ROE_BATCH_OTLP`]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(super) otlp: Option<String>,
+    /// Run the hooks of the manifests, which are told when a run is over
+    /// [env: `ROE_BATCH_ALLOW_HOOKS=1`]
+    #[arg(long)]
+    pub(super) allow_hooks: bool,
 }
 
 #[derive(Args)]

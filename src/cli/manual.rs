@@ -42,6 +42,10 @@ Environment:
   ROE_BATCH_CA_FILE       certificate authorities to trust, as --ca-file
   ROE_BATCH_HTTP2         1 to speak HTTP/2, as --http2
   ROE_BATCH_CONFIG        the one config file, or none where it is empty
+  ROE_BATCH_METRICS_FILE  where measurements are written, as --metrics-file
+  ROE_BATCH_OTLP          the collector that gets them, as --otlp
+  ROE_BATCH_OTLP_HEADERS  headers that it wants: name=value,name=value
+  ROE_BATCH_ALLOW_HOOKS   1 to run hooks of manifests, as --allow-hooks
   HTTPS_PROXY             a proxy, where neither ROE_PROXY nor --proxy names one
   NO_PROXY                hosts that HTTPS_PROXY is not for
 
@@ -86,7 +90,10 @@ Examples:
     roe-batch apply invoices.yaml --rate 5/s --deadline 6h \\
       --report night.csv
   As fast as the service likes, but stop when more than 20 files fail:
-    roe-batch apply invoices.yaml --concurrency auto --failure-budget 20";
+    roe-batch apply invoices.yaml --concurrency auto --failure-budget 20
+  With measurements for Prometheus, and the manifest's hooks:
+    roe-batch apply invoices.yaml --allow-hooks \\
+      --metrics-file /var/lib/node_exporter/invoices.prom";
 
 pub(super) const WATCH: &str = "\
 Exit codes:
@@ -263,8 +270,9 @@ Examples:
   Have an editor check and complete manifests: write the schema beside them,
   and begin them with `# yaml-language-server: $schema=manifest.schema.json`:
     roe-batch schema > manifest.schema.json
-  See what a report in JSON holds:
+  See what a report in JSON holds, and what hooks are told:
     roe-batch schema report
+    roe-batch schema summary
   The same for config files:
     roe-batch schema config > config.schema.json";
 

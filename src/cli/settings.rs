@@ -175,6 +175,8 @@ pub enum SchemaOf {
     Diagnostics,
     /// A config file, for editors.
     Config,
+    /// What is told of a run that is over.
+    Summary,
 }
 
 /// What `doctor` needs.
@@ -267,6 +269,46 @@ pub struct ApplySettings {
     pub settle: Layered<Duration>,
     /// Reports beside the manifest's.
     pub reports: Vec<PathBuf>,
+    /// Who watches from outside.
+    pub watchers: Watchers,
+}
+
+/// Who hears of runs beside the person who began them.
+#[derive(Debug, Clone, Default)]
+pub struct Watchers {
+    /// The file that measurements are written to.
+    pub metrics_file: Option<PathBuf>,
+    /// The collector that they are pushed to.
+    pub otlp: Option<Otlp>,
+    /// Whether the manifests' hooks are run.
+    pub hooks: Hooks,
+}
+
+impl Watchers {
+    /// Whether runs are measured.
+    #[must_use]
+    pub fn are_any(&self) -> bool {
+        self.metrics_file.is_some() || self.otlp.is_some()
+    }
+}
+
+/// A collector of OpenTelemetry's.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    /// Its address, without a path of its own `…:4318`.
+    pub endpoint: SecretString,
+    /// Headers that it wants, as `name=value,…`.
+    pub headers: Option<SecretString>,
+}
+
+/// Whether hooks of a manifest are run, which its author chose and not who applies it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hooks {
+    /// They are named, and left out.
+    #[default]
+    Refused,
+    /// They are run.
+    Allowed,
 }
 
 /// What `watch` needs.

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use super::BASE_URL;
 use super::args::LockAction;
-use super::values::{duration, milliseconds, scheduled, switch};
+use super::values::{duration, metrics_file, milliseconds, scheduled, switch};
 use crate::config::{Key, Takes};
 use crate::model::{
     Bandwidth, Concurrency, FailureBudget, InDoubt, OrganizationId, Rate, Schedule, canonical_id,
@@ -373,8 +373,45 @@ pub(super) static WAIT: Setting<Duration> = Setting {
     doc: "How long another run's end is waited for before `if_locked` says what to do.",
 };
 
-/// All of them, in the order in which they are shown.
-pub(super) static SETTINGS: [&dyn Known; 21] = [
+pub(super) static OTLP: Setting<SecretString> = Setting {
+    name: "otlp",
+    takes: Takes::Secret,
+    read: Read::Os(secret),
+    variable: variable("ROE_BATCH_OTLP"),
+    manifest: InManifest::No,
+    default: Otherwise::Nothing("none"),
+    example: "http://localhost:4318",
+    doc: "The OpenTelemetry collector that measurements of runs are pushed to, by OTLP over HTTP.",
+};
+
+pub(super) static ALLOW_HOOKS: Setting<bool> = Setting {
+    name: "allow_hooks",
+    takes: Takes::Flag,
+    read: Read::Text(switch),
+    variable: Some(Variable {
+        name: "ROE_BATCH_ALLOW_HOOKS",
+        told: |text| switch(text).map(|is_on| is_on.to_string()),
+    }),
+    manifest: InManifest::No,
+    default: Otherwise::Value("false"),
+    example: "true",
+    doc: "Whether hooks of manifests are run.",
+};
+
+/// In no config file: of several manifests' measurements only the last ones would be left.
+pub(super) static METRICS_FILE: Setting<PathBuf> = Setting {
+    name: "metrics_file",
+    takes: Takes::Path,
+    read: Read::Text(metrics_file),
+    variable: variable("ROE_BATCH_METRICS_FILE"),
+    manifest: InManifest::No,
+    default: Otherwise::Nothing("none"),
+    example: "invoices.prom",
+    doc: "Where measurements of a run are written.",
+};
+
+/// All that a config file may set, in the order in which they are shown.
+pub(super) static SETTINGS: [&dyn Known; 23] = [
     &BASE,
     &ORGANIZATION,
     &API_KEY_FILE,
@@ -396,6 +433,8 @@ pub(super) static SETTINGS: [&dyn Known; 21] = [
     &SETTLE,
     &IF_LOCKED,
     &WAIT,
+    &OTLP,
+    &ALLOW_HOOKS,
 ];
 
 fn organization(text: &str) -> Result<OrganizationId, String> {

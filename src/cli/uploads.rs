@@ -2,11 +2,13 @@
 
 use std::num::NonZeroU32;
 
-use super::args::{ApplyArgs, LockAction, LockArgs, UploadArgs, WatchArgs};
+use secrecy::SecretString;
+
+use super::args::{ApplyArgs, LockAction, LockArgs, UploadArgs, WatchArgs, WatcherArgs};
 use super::origin::Sources;
 use super::settings::{
-    ApplySettings, IfLocked, KeySource, Mode, PlanFormat, PlanSettings, RetryWaits, Then, Wait,
-    WatchSettings,
+    ApplySettings, Hooks, IfLocked, KeySource, Mode, Otlp, PlanFormat, PlanSettings, RetryWaits,
+    Then, Wait, WatchSettings, Watchers,
 };
 use super::{GRACE, plan, table};
 
@@ -91,6 +93,7 @@ fn upload(
         if_locked: if_locked(args.lock, sources)?,
         settle: sources.layered(&table::SETTLE, args.settle)?,
         reports: args.report,
+        watchers: watchers(args.watchers, sources)?,
     })
 }
 
@@ -113,4 +116,25 @@ pub(super) fn if_locked(args: LockArgs, sources: &Sources<'_>) -> Result<IfLocke
         (Some(LockAction::Wait | LockAction::Fail) | None, _) => (bounded, Then::Fail),
     };
     Ok(IfLocked { wait, then })
+}
+
+fn watchers(args: WatcherArgs, sources: &Sources<'_>) -> Result<Watchers, clap::Error> {
+    let allowed = sources.get(&table::ALLOW_HOOKS, args.allow_hooks.then_some(true))?;
+    // Not OpenTelemetry's own variables: what is set for all programs of a machine does not make this
+    // one speak to others.
+    let endpoint = sources.get(&table::OTLP, args.otlp.map(SecretString::from))?;
+    Ok(Watchers {
+        metrics_file: sources.get(&table::METRICS_FILE, args.metrics_file)?,
+        otlp: endpoint.map(|endpoint| Otlp {
+            endpoint,
+            headers: sources
+                .variable("ROE_BATCH_OTLP_HEADERS")
+                .map(|text| SecretString::from(text.to_string_lossy().into_owned())),
+        }),
+        hooks: if allowed == Some(true) {
+            Hooks::Allowed
+        } else {
+            Hooks::Refused
+        },
+    })
 }

@@ -1,5 +1,6 @@
 //! What values of the command line are understood as.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -115,6 +116,15 @@ pub(super) fn report_format() -> impl TypedValueParser<Value = ReportFormat> {
         ("json", ReportFormat::Json),
         ("jsonl", ReportFormat::JsonLines),
     ])
+}
+
+/// A name that `node_exporter` reads, and that nothing else has which must not be written over.
+pub(super) fn metrics_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.extension().is_none_or(|extension| extension != "prom") {
+        return Err("end the file's name with .prom: node_exporter reads no others".to_owned());
+    }
+    Ok(path)
 }
 
 pub(super) fn in_doubt() -> impl TypedValueParser<Value = InDoubt> {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
+use super::account::{Account, Ended};
 use super::draft::{Draft, Telling, ledger_failure, lock, sources, warn_of_other_targets};
+use super::hooks::{push_metrics, tell, write_metrics};
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{RowsOf, gather, report_failure, report_paths};
@@ -32,7 +34,7 @@ use crate::model::{
 };
 use crate::plan::{Action, Decision, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
-use crate::report::{self, About, Header};
+use crate::report::{self, About, Header, Summary};
 use crate::sandbox::Faults;
 use crate::source::Readers;
 use crate::verify::LocalFiles;
@@ -47,8 +49,8 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     }
     let faults = read_faults(settings.faults.as_deref())?;
     let sources = sources(&settings.plan.look)?;
-    if let [(path, source)] = sources.as_slice() {
-        return apply_one(settings, &faults, (path, source));
+    if sources.len() == 1 {
+        return Ok(apply_all(settings, &faults, &sources));
     }
     if !settings.reports.is_empty() {
         return Err(Failure::new(
@@ -66,6 +68,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     }
     // A mistake in the last one is found before the first upload.
     let mut streams: HashMap<(PathBuf, String), &Path> = HashMap::new();
+    let mut names = HashSet::new();
     let mut is_valid = true;
     for (path, source) in &sources {
         let Some(draft) = Draft::load(
@@ -90,28 +93,56 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
             )
             .hint("give each manifest a `name` of its own"));
         }
+        if settings.watchers.are_any() && !names.insert(draft.manifest.name.clone()) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!(
+                    "several manifests have one name, \"{}\", and would be measured as one",
+                    shown(&draft.manifest.name)
+                ),
+            )
+            .hint("give each manifest a `name` of its own"));
+        }
     }
     if !is_valid {
         return Ok(Exit::Invalid);
     }
+    Ok(apply_all(settings, &faults, &sources))
+}
+
+/// Applies each, and tells whoever is to hear of it.
+fn apply_all(settings: &ApplySettings, faults: &Faults, sources: &[(PathBuf, Source)]) -> Exit {
     let mut exit = Exit::Done;
+    let mut runs = Vec::new();
     for (done, (path, source)) in sources.iter().enumerate() {
-        let ended = match apply_one(settings, &faults, (path, source)) {
-            Ok(ended) => ended,
-            Err(failure) => {
-                narrate(&failure.to_string());
-                failure.exit
-            }
-        };
+        let (ended, told) = apply_and_account(settings, faults, (path, source));
         exit = exit.worst(ended);
+        let mut left = &sources[done + 1..];
         if matches!(ended, Exit::Interrupted(_) | Exit::Credentials) {
-            for (path, _) in &sources[done + 1..] {
+            for (path, source) in left {
                 narrate(&format!("{}: not begun", shown(&path.to_string_lossy())));
+                // Measured all the same: what is no longer there sets off no alarm.
+                runs.extend(not_begun(settings, (path, source), ended));
             }
+            left = &[];
+        }
+        runs.extend(told.iter().map(|(_, summary)| summary.clone()));
+        // All of them are in one file, which no hook keeps waiting.
+        if left.is_empty()
+            && let Err(failure) = write_metrics(settings, &runs)
+        {
+            narrate(&failure.to_string());
+            exit = exit.worst(failure.exit);
+        }
+        if let Some((account, summary)) = &told {
+            tell(settings, account, summary);
+        }
+        if left.is_empty() {
             break;
         }
     }
-    Ok(exit)
+    push_metrics(settings, &runs);
+    exit
 }
 
 /// Who has runs carried out: `apply` every one of them, `watch` those that have something to do.
@@ -154,29 +185,77 @@ impl Caller for Always {
     fn ended(&mut self, _: &Plan<'_>, _: &Ends) {}
 }
 
-fn apply_one(
+/// What is measured of a manifest whose turn did not come.
+fn not_begun(settings: &ApplySettings, manifest: (&Path, &Source), ended: Exit) -> Option<Summary> {
+    let mut account = Account::of_source(settings, manifest, SystemClock.now())?;
+    account.look_back();
+    Some(account.summary(ended.code(), Some("not begun")))
+}
+
+/// One manifest's run, and what is told of it, where there was one.
+fn apply_and_account(
     settings: &ApplySettings,
     faults: &Faults,
     manifest: (&Path, &Source),
-) -> Result<Exit, Failure> {
-    Ok(match turn(settings, faults, manifest, &mut Always)? {
-        Turn::Invalid => Exit::Invalid,
-        Turn::Locked | Turn::Idle => Exit::Done,
-        Turn::Ran(exit) => exit,
-    })
+) -> (Exit, Option<(Account, Summary)>) {
+    let (turn, told) = accounted(settings, faults, manifest, &mut Always);
+    let exit = match turn {
+        Ok(Turn::Invalid) => Exit::Invalid,
+        Ok(Turn::Locked | Turn::Idle) => Exit::Done,
+        Ok(Turn::Ran(exit)) => exit,
+        Err(failure) => {
+            narrate(&failure.to_string());
+            failure.exit
+        }
+    };
+    (exit, told)
 }
 
-/// Plans, and where the caller admits it, uploads and reports.
-pub(super) fn turn(
+/// One manifest's turn, and what is told of it, where something was done or went wrong.
+pub(super) fn accounted(
     settings: &ApplySettings,
     faults: &Faults,
     manifest: (&Path, &Source),
     caller: &mut dyn Caller,
+) -> (Result<Turn, Failure>, Option<(Account, Summary)>) {
+    let started = SystemClock.now();
+    let mut account = None;
+    let turn = turn(settings, faults, manifest, caller, &mut account);
+    let (exit, mut failure) = match &turn {
+        // Another run is under way, and tells of itself.
+        Ok(Turn::Locked | Turn::Idle) => return (turn, None),
+        Ok(Turn::Invalid) => (Exit::Invalid, None),
+        Ok(Turn::Ran(exit)) => (*exit, None),
+        Err(failure) => (failure.exit, Some(failure.message.as_str())),
+    };
+    let account = account.or_else(|| Account::of_source(settings, manifest, started));
+    let Some(mut account) = account else {
+        return (turn, None);
+    };
+    if exit == Exit::Invalid {
+        // What a manifest means that is wrong is not known for sure.
+        account.hooks.clear();
+        failure = failure.or(Some("the manifest is invalid"));
+    }
+    account.look_back();
+    let summary = account.summary(exit.code(), failure);
+    (turn, Some((account, summary)))
+}
+
+/// Plans, and where the caller admits it, uploads and reports. The account is begun once the manifest
+/// is known to be sound.
+fn turn(
+    settings: &ApplySettings,
+    faults: &Faults,
+    manifest: (&Path, &Source),
+    caller: &mut dyn Caller,
+    account: &mut Option<Account>,
 ) -> Result<Turn, Failure> {
     let started = SystemClock.now();
     let Some(draft) = Draft::load(&settings.plan, manifest, started, caller.telling())? else {
         return Ok(Turn::Invalid);
     };
+    let told = account.insert(Account::of(&draft));
     let key = draft.key()?;
     let purpose = format!("run {}", draft.run);
     let Some(_lock) = lock(&draft.state, &purpose, settings.if_locked)? else {
@@ -185,6 +264,9 @@ pub(super) fn turn(
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+    if settings.watchers.are_any() || !told.hooks.is_empty() {
+        told.remember(&ledger, &earlier);
+    }
     let plan = draft.plan(&earlier, Some(&ledger))?;
     let Some(ears) = caller.admit(&draft, &plan, &earlier) else {
         write_news(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
@@ -240,9 +322,11 @@ pub(super) fn turn(
         }
         None => (Some(Box::new(ledger) as Box<dyn Ledger>), Ends::default()),
     };
+    told.is_urgent = stop.is_urgent();
 
     caller.ended(&plan, &ends);
-    conclude(&draft, &plan, &ends, ledger, &stop, &reports).map(Turn::Ran)
+    let (draft, plan) = (&draft, &plan);
+    conclude((draft, plan), &ends, ledger, &stop, &reports, told).map(Turn::Ran)
 }
 
 /// The service, where anything is to be asked of it.
@@ -274,12 +358,12 @@ fn service_for(
 
 /// Writes down the run's end, its reports and its summary.
 fn conclude(
-    draft: &Draft<'_>,
-    plan: &Plan<'_>,
+    (draft, plan): (&Draft<'_>, &Plan<'_>),
     ends: &Ends,
     mut ledger: Option<Box<dyn Ledger>>,
     stop: &StopLight,
     reports: &[(PathBuf, ReportFormat)],
+    account: &mut Account,
 ) -> Result<Exit, Failure> {
     let causes = stop.causes();
     let gather =
@@ -336,11 +420,19 @@ fn conclude(
         exit_code: Some(exit.code()),
     };
     let header = Header::new(about, counts);
+    let in_doubt = counts.files(Outcome::InDoubt) + gathered.unplanned.len();
+    let retries = gathered.retries;
     let concluded = gathered.finish(&header, &causes, noted(plan));
     for failure in &concluded.failures {
         narrate(&failure.to_string());
         exit = Exit::LocalIo;
     }
+    account.end(Ended {
+        header,
+        in_doubt,
+        retries,
+        reports: concluded.reports,
+    });
     say(&concluded.summary)?;
     Ok(exit)
 }

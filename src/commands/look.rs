@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::draft::{intact, ledger_failure};
+use super::hooks;
 use super::near::{self, Near};
 use crate::cli::LookSettings;
 use crate::diagnostic::{Diagnostic, Place, Severity, Source, excerpt, excerpt_of};
@@ -144,6 +145,7 @@ pub(super) fn look(
         diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern, &mut near));
     }
     diagnostics.extend(uploaded_reports(&manifest, path, (run, started)));
+    diagnostics.extend(hooks::mistakes(&manifest, &source, (run, started)));
     let mut looked = Looked {
         source,
         manifest,

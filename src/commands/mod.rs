@@ -1,5 +1,6 @@
 //! One file a subcommand, composed from the other rooms. Here and in `progress` text is printed.
 
+mod account;
 mod apply;
 mod check;
 mod completions;
@@ -9,6 +10,7 @@ mod doctor;
 mod draft;
 mod explain;
 mod forget;
+mod hooks;
 mod how;
 mod import;
 mod init;
@@ -105,6 +107,7 @@ fn schema(document: SchemaOf) -> Result<Exit, Failure> {
         SchemaOf::Report => crate::report::schema(),
         SchemaOf::Diagnostics => crate::diagnostic::schema(),
         SchemaOf::Config => cli::config_schema(),
+        SchemaOf::Summary => crate::report::summary_schema(),
     };
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;

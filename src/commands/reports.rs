@@ -121,6 +121,8 @@ pub(super) struct Gathered {
     pub reports: Reports,
     /// Attempts in doubt that no row tells of.
     pub unplanned: HashSet<AttemptId>,
+    /// Attempts after the first of a file.
+    pub retries: u64,
     told: Told,
 }
 
@@ -153,6 +155,7 @@ pub(super) fn gather(
         counts: Counts::default(),
         reports: Reports::begin(places),
         unplanned,
+        retries: 0,
         told: Told::default(),
     };
     let causes: Vec<String> = causes.iter().map(ToString::to_string).collect();
@@ -214,6 +217,8 @@ impl Gathered {
         self.counts.add(row);
         self.reports.row(row);
         self.told.add(row);
+        let attempts = row.attempts.unwrap_or(0);
+        self.retries += u64::from(attempts.saturating_sub(1));
         if !self.unplanned.is_empty()
             && let Some(attempt) = row.request_id
         {
@@ -235,12 +240,14 @@ impl Gathered {
         );
         let mut concluded = Concluded {
             summary,
+            reports: Vec::new(),
             failures: Vec::new(),
         };
         for (path, result) in self.reports.finish(header) {
             match result {
                 Ok(()) => {
                     let _ = writeln!(concluded.summary, "report: {}", near(&path));
+                    concluded.reports.push(path);
                 }
                 Err(error) => concluded.failures.push(report_failure(&path, &error)),
             }
@@ -253,6 +260,8 @@ impl Gathered {
 #[derive(Debug)]
 pub(super) struct Concluded {
     pub summary: String,
+    /// The reports that were written.
+    pub reports: Vec<PathBuf>,
     /// The reports that could not be written.
     pub failures: Vec<Failure>,
 }

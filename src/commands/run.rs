@@ -189,7 +189,10 @@ impl Signals {
             grace.as_secs()
         ));
         tokio::select! {
-            signal = self.next() => tell(&format!("{signal}: dropping what is under way")),
+            signal = self.next() => {
+                tell(&format!("{signal}: dropping what is under way"));
+                stop.hurry();
+            }
             () = tokio::time::sleep(grace) => tell("dropping what is still under way"),
         }
         stop.abort();

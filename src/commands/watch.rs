@@ -21,8 +21,9 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::apply::{Caller, Turn, turn};
+use super::apply::{Caller, Turn, accounted};
 use super::draft::{Draft, Telling, sources};
+use super::hooks::{push_metrics, tell, write_metrics};
 use super::look::state_folder;
 use super::narrate;
 use super::run::{Ears, Signals, SystemClock, runtime, signals};
@@ -398,14 +399,19 @@ impl Work {
             of_age: None,
             behind: Vec::new(),
         };
-        let turn = turn(
-            &self.settings.apply,
-            &self.faults,
-            (&path, &source),
-            &mut eye,
-        );
+        let settings = &self.settings.apply;
+        let (turn, told) = accounted(settings, &self.faults, (&path, &source), &mut eye);
         let took = eye.took.unwrap_or_else(|| began.elapsed());
         let of_age = eye.of_age;
+        if let Some((account, summary)) = told {
+            let runs = std::slice::from_ref(&summary);
+            // The next run writes it again, and the watch does not end for it.
+            if let Err(failure) = write_metrics(settings, runs) {
+                narrate(&failure.to_string());
+            }
+            tell(settings, &account, &summary);
+            push_metrics(settings, runs);
+        }
         Seen {
             desk,
             turn,

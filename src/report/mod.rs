@@ -4,7 +4,9 @@
 //! destination, is synced and renamed: a reader sees the old one or the new one, never half of one.
 
 mod form;
+pub mod metrics;
 mod row;
+mod summary;
 mod write;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use crate::model::{Difference, Gravity, Outcome, RunId};
 
 pub use self::form::schema;
 pub use self::row::{Row, planned_rows, row_of_ledger, row_of_plan, unattempted};
+pub use self::summary::{Summary, Told, schema as summary_schema};
 pub use self::write::{Printout, Reports, probe};
 
 /// The version of the report's form; grows when a field changes its meaning.

@@ -201,7 +201,7 @@ pub fn probe(path: &Path) -> io::Result<()> {
     temporary(path).map(drop)
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -1,6 +1,7 @@
 //! From the spanned tree to the manifest: checks every key and value, collects every problem.
 
 mod beside;
+mod hooks;
 mod meant;
 mod rule;
 mod run;
@@ -76,6 +77,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
             overlap: Overlap::default(),
             run: RunSettings::default(),
             reports: Vec::new(),
+            hooks: Vec::new(),
         }),
         diagnostics: reader.diagnostics,
         unused,
@@ -262,12 +264,17 @@ impl Reader<'_> {
             .get("report")
             .map(|e| self.reports(e))
             .unwrap_or_default();
+        let hooks = top
+            .get("on_finish")
+            .map(|entry| self.hooks(entry))
+            .unwrap_or_default();
         Some(Manifest {
             name: self.name.clone(),
             rules,
             overlap: overlap.unwrap_or_default(),
             run,
             reports,
+            hooks,
         })
     }
 
