@@ -20,8 +20,8 @@ use clap::{CommandFactory, Parser};
 use secrecy::{ExposeSecret, SecretString};
 
 use self::args::{
-    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs, PlaceArgs,
-    ResolveArgs, ServiceArgs, StreamArgs, Sub,
+    AccessArgs, ApplyArgs, Cli, CommonArgs, ConfigArgs, DoctorArgs, InitArgs, LockAction, LockArgs,
+    LookArgs, PlaceArgs, ResolveArgs, ServiceArgs, StreamArgs, Sub,
 };
 use self::origin::Sources;
 use self::scheduled::{HostArgs, RunsArgs, ScheduleSub};
@@ -189,39 +189,11 @@ pub fn parse_with(
             faults: args.faults,
         }),
         Sub::Schedule(with) => Command::Schedule(schedule(with, sources)?),
-        Sub::Config(args) => Command::Config(ConfigSettings {
-            manifest: args.manifest,
-            environment: environment(),
-            files: config.files.iter().map(|file| file.path.clone()).collect(),
-            told: sources.all()?,
-            key: sources.variable("ROE_API_KEY").is_some(),
-            origins: if args.show_origin {
-                Origins::Shown
-            } else {
-                Origins::Hidden
-            },
-            format: args.format,
-        }),
-        Sub::Doctor(args) => Command::Doctor(Box::new(DoctorSettings {
-            check: CheckSettings {
-                look: look(args.manifest.into_iter().collect(), args.look, sources)?,
-                warnings: Warnings::Pass,
-                format: CheckFormat::Text,
-            },
-            service: service(args.service.place, sources)?,
-            access: access(args.service.access, sources)?,
-            concurrency: sources.layered(&table::CONCURRENCY, None)?,
-            config: match problems {
-                Some(problems) => Err(problems),
-                None => Ok(config.files.iter().map(|file| file.path.clone()).collect()),
-            },
-            network: if args.offline {
-                Network::LeftOut
-            } else {
-                Network::Asked
-            },
-            format: args.format,
-        })),
+        Sub::Config(args) => Command::Config(shown_config(args, files(&config), sources)?),
+        Sub::Doctor(args) => {
+            let config = problems.map_or_else(|| Ok(files(&config)), Err);
+            Command::Doctor(Box::new(doctor(args, config, sources)?))
+        }
         Sub::Schema(args) => Command::Schema(args.document),
         Sub::Completions(args) => Command::Completions(args.shell),
         Sub::Man(args) => Command::Man(match args.out {
@@ -234,6 +206,55 @@ pub fn parse_with(
 /// A variable that is set to something; an empty one counts as unset.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The config files that were read.
+fn files(config: &Config) -> Vec<PathBuf> {
+    config.files.iter().map(|file| file.path.clone()).collect()
+}
+
+fn shown_config(
+    args: ConfigArgs,
+    files: Vec<PathBuf>,
+    sources: &Sources<'_>,
+) -> Result<ConfigSettings, clap::Error> {
+    Ok(ConfigSettings {
+        manifest: args.manifest,
+        environment: environment(),
+        files,
+        told: sources.all()?,
+        key: sources.variable("ROE_API_KEY").is_some(),
+        origins: if args.show_origin {
+            Origins::Shown
+        } else {
+            Origins::Hidden
+        },
+        format: args.format,
+    })
+}
+
+fn doctor(
+    args: DoctorArgs,
+    config: Result<Vec<PathBuf>, Problems>,
+    sources: &Sources<'_>,
+) -> Result<DoctorSettings, clap::Error> {
+    Ok(DoctorSettings {
+        check: CheckSettings {
+            look: look(args.manifest.into_iter().collect(), args.look, sources)?,
+            warnings: Warnings::Pass,
+            format: CheckFormat::Text,
+        },
+        service: service(args.service.place, sources)?,
+        access: access(args.service.access, sources)?,
+        concurrency: sources.layered(&table::CONCURRENCY, None)?,
+        config,
+        network: if args.offline {
+            Network::LeftOut
+        } else {
+            Network::Asked
+        },
+        format: args.format,
+    })
 }
 
 /// Whether a command has settings that a config file may say.
