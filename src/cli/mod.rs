@@ -24,9 +24,9 @@ use self::args::{
     LookArgs, PlaceArgs, ResolveArgs, ServiceArgs, StreamArgs, Sub,
 };
 use self::origin::Sources;
-use self::scheduled::{HostArgs, RunsArgs, ScheduleSub};
+use self::scheduled::schedule;
 use crate::config::{self, Config, Places, Problems};
-use crate::model::{Environment, FileId, HttpVersion, Variable};
+use crate::model::{Environment, FileId, HttpVersion};
 
 pub use self::origin::{Layered, Origin, Said, Told};
 pub use self::settings::{
@@ -453,103 +453,6 @@ fn resolve(args: ResolveArgs, sources: &Sources<'_>) -> Result<ResolveSettings, 
         files: args.files,
         task,
         if_locked: if_locked(args.lock, sources)?,
-    })
-}
-
-fn schedule(with: ScheduleSub, sources: &Sources<'_>) -> Result<ScheduleSettings, clap::Error> {
-    let (runs, scheduler) = match with {
-        ScheduleSub::Cron(args) => (
-            args.runs,
-            Scheduler::Cron {
-                host: host(args.host, sources)?,
-                time: args.cron,
-                log: args.log,
-            },
-        ),
-        ScheduleSub::Systemd(args) => (
-            args.runs,
-            Scheduler::Systemd {
-                host: host(args.host, sources)?,
-                calendar: args.on_calendar,
-                unit: args.only,
-            },
-        ),
-        ScheduleSub::Kubernetes(args) => (
-            args.runs,
-            Scheduler::Kubernetes {
-                time: args.cron,
-                image: args.image,
-                files: args.files,
-            },
-        ),
-    };
-    let RunsArgs {
-        manifest,
-        place,
-        env,
-        grace,
-    } = runs;
-    let fail = |message: String| clap::Error::raw(clap::error::ErrorKind::ValueValidation, message);
-    let mut environment = BTreeMap::new();
-    for (name, value) in env {
-        if environment.contains_key(&name) {
-            return Err(fail(format!("--env gives `{name}` two values\n")));
-        }
-        environment.insert(name, value);
-    }
-    if let Some(organization) = sources.get(&table::ORGANIZATION, None)? {
-        environment
-            .entry("ROE_ORGANIZATION_ID".to_owned())
-            .or_insert(organization.as_str().to_owned());
-    }
-    // The key of this moment is not printed under any name.
-    let key = variable("ROE_API_KEY").map(|key| ("ROE_API_KEY".to_owned(), key));
-    let known = Environment::new(environment.clone().into_iter().chain(key));
-    for name in environment.keys() {
-        if matches!(known.get(name), Some(Variable::ApiKey)) {
-            return Err(fail(format!(
-                "{name} holds the API key, which is never printed\n"
-            )));
-        }
-    }
-    Ok(ScheduleSettings {
-        manifest,
-        service: service(place, sources)?,
-        left_behind: left_behind(&environment),
-        environment,
-        grace,
-        scheduler,
-    })
-}
-
-/// What a scheduled run would read if it were set for it too, beside what has a place of its own.
-fn left_behind(given: &BTreeMap<String, String>) -> Vec<String> {
-    let placed = [
-        "ROE_API_KEY",
-        "ROE_BASE_URL",
-        "ROE_BATCH_STATE",
-        "ROE_BATCH_API_KEY_FILE",
-    ];
-    let proxies = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
-    let mut names: Vec<String> = std::env::vars_os()
-        .filter(|(_, value)| !value.is_empty())
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("ROE_") || proxies.contains(&name.as_str()))
-        .filter(|name| !placed.contains(&name.as_str()) && !given.contains_key(name))
-        .collect();
-    names.sort();
-    names
-}
-
-fn host(args: HostArgs, sources: &Sources<'_>) -> Result<Host, clap::Error> {
-    let program = std::env::current_exe().map_err(|error| {
-        let message = format!("where this program is cannot be found out: {error}\n");
-        clap::Error::raw(clap::error::ErrorKind::Io, message)
-    })?;
-    Ok(Host {
-        program,
-        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
-        key_file: key_file(args.api_key_file, sources)?,
     })
 }
 
