@@ -20,14 +20,14 @@ use clap::{CommandFactory, Parser};
 use secrecy::{ExposeSecret, SecretString};
 
 use self::args::{
-    AccessArgs, Cli, CommonArgs, InitArgs, LookArgs, PlaceArgs, ResolveArgs, ServiceArgs,
-    StreamArgs, Sub,
+    AccessArgs, Cli, CommonArgs, ConfigArgs, DoctorArgs, InitArgs, LookArgs, PlaceArgs,
+    ResolveArgs, ServiceArgs, StreamArgs, Sub,
 };
 use self::origin::Sources;
-use self::scheduled::{HostArgs, RunsArgs, ScheduleSub};
+use self::scheduled::schedule;
 use self::uploads::{apply, if_locked, watch};
 use crate::config::{self, Config, Places, Problems};
-use crate::model::{Environment, FileId, HttpVersion, Variable};
+use crate::model::{Environment, FileId, HttpVersion};
 
 pub use self::origin::{Layered, Origin, Said, Told};
 pub use self::settings::*;
@@ -184,39 +184,11 @@ pub fn parse_with(
             faults: args.faults,
         }),
         Sub::Schedule(with) => Command::Schedule(schedule(with, sources)?),
-        Sub::Config(args) => Command::Config(ConfigSettings {
-            manifest: args.manifest,
-            environment: environment(),
-            files: config.files.iter().map(|file| file.path.clone()).collect(),
-            told: sources.all()?,
-            key: sources.variable("ROE_API_KEY").is_some(),
-            origins: if args.show_origin {
-                Origins::Shown
-            } else {
-                Origins::Hidden
-            },
-            format: args.format,
-        }),
-        Sub::Doctor(args) => Command::Doctor(Box::new(DoctorSettings {
-            check: CheckSettings {
-                look: look(args.manifest.into_iter().collect(), args.look, sources)?,
-                warnings: Warnings::Pass,
-                format: CheckFormat::Text,
-            },
-            service: service(args.service.place, sources)?,
-            access: access(args.service.access, sources)?,
-            concurrency: sources.layered(&table::CONCURRENCY, None)?,
-            config: match problems {
-                Some(problems) => Err(problems),
-                None => Ok(config.files.iter().map(|file| file.path.clone()).collect()),
-            },
-            network: if args.offline {
-                Network::LeftOut
-            } else {
-                Network::Asked
-            },
-            format: args.format,
-        })),
+        Sub::Config(args) => Command::Config(shown_config(args, files(&config), sources)?),
+        Sub::Doctor(args) => {
+            let config = problems.map_or_else(|| Ok(files(&config)), Err);
+            Command::Doctor(Box::new(doctor(args, config, sources)?))
+        }
         Sub::Schema(args) => Command::Schema(args.document),
         Sub::Completions(args) => Command::Completions(args.shell),
         Sub::Man(args) => Command::Man(match args.out {
@@ -229,6 +201,55 @@ pub fn parse_with(
 /// A variable that is set to something; an empty one counts as unset.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The config files that were read.
+fn files(config: &Config) -> Vec<PathBuf> {
+    config.files.iter().map(|file| file.path.clone()).collect()
+}
+
+fn shown_config(
+    args: ConfigArgs,
+    files: Vec<PathBuf>,
+    sources: &Sources<'_>,
+) -> Result<ConfigSettings, clap::Error> {
+    Ok(ConfigSettings {
+        manifest: args.manifest,
+        environment: environment(),
+        files,
+        told: sources.all()?,
+        key: sources.variable("ROE_API_KEY").is_some(),
+        origins: if args.show_origin {
+            Origins::Shown
+        } else {
+            Origins::Hidden
+        },
+        format: args.format,
+    })
+}
+
+fn doctor(
+    args: DoctorArgs,
+    config: Result<Vec<PathBuf>, Problems>,
+    sources: &Sources<'_>,
+) -> Result<DoctorSettings, clap::Error> {
+    Ok(DoctorSettings {
+        check: CheckSettings {
+            look: look(args.manifest.into_iter().collect(), args.look, sources)?,
+            warnings: Warnings::Pass,
+            format: CheckFormat::Text,
+        },
+        service: service(args.service.place, sources)?,
+        access: access(args.service.access, sources)?,
+        concurrency: sources.layered(&table::CONCURRENCY, None)?,
+        config,
+        network: if args.offline {
+            Network::LeftOut
+        } else {
+            Network::Asked
+        },
+        format: args.format,
+    })
 }
 
 /// Whether a command has settings that a config file may say.
@@ -407,103 +428,6 @@ fn resolve(args: ResolveArgs, sources: &Sources<'_>) -> Result<ResolveSettings, 
         files: args.files,
         task,
         if_locked: if_locked(args.lock, sources)?,
-    })
-}
-
-fn schedule(with: ScheduleSub, sources: &Sources<'_>) -> Result<ScheduleSettings, clap::Error> {
-    let (runs, scheduler) = match with {
-        ScheduleSub::Cron(args) => (
-            args.runs,
-            Scheduler::Cron {
-                host: host(args.host, sources)?,
-                time: args.cron,
-                log: args.log,
-            },
-        ),
-        ScheduleSub::Systemd(args) => (
-            args.runs,
-            Scheduler::Systemd {
-                host: host(args.host, sources)?,
-                calendar: args.on_calendar,
-                unit: args.only,
-            },
-        ),
-        ScheduleSub::Kubernetes(args) => (
-            args.runs,
-            Scheduler::Kubernetes {
-                time: args.cron,
-                image: args.image,
-                files: args.files,
-            },
-        ),
-    };
-    let RunsArgs {
-        manifest,
-        place,
-        env,
-        grace,
-    } = runs;
-    let fail = |message: String| clap::Error::raw(clap::error::ErrorKind::ValueValidation, message);
-    let mut environment = BTreeMap::new();
-    for (name, value) in env {
-        if environment.contains_key(&name) {
-            return Err(fail(format!("--env gives `{name}` two values\n")));
-        }
-        environment.insert(name, value);
-    }
-    if let Some(organization) = sources.get(&table::ORGANIZATION, None)? {
-        environment
-            .entry("ROE_ORGANIZATION_ID".to_owned())
-            .or_insert(organization.as_str().to_owned());
-    }
-    // The key of this moment is not printed under any name.
-    let key = variable("ROE_API_KEY").map(|key| ("ROE_API_KEY".to_owned(), key));
-    let known = Environment::new(environment.clone().into_iter().chain(key));
-    for name in environment.keys() {
-        if matches!(known.get(name), Some(Variable::ApiKey)) {
-            return Err(fail(format!(
-                "{name} holds the API key, which is never printed\n"
-            )));
-        }
-    }
-    Ok(ScheduleSettings {
-        manifest,
-        service: service(place, sources)?,
-        left_behind: left_behind(&environment),
-        environment,
-        grace,
-        scheduler,
-    })
-}
-
-/// What a scheduled run would read if it were set for it too, beside what has a place of its own.
-fn left_behind(given: &BTreeMap<String, String>) -> Vec<String> {
-    let placed = [
-        "ROE_API_KEY",
-        "ROE_BASE_URL",
-        "ROE_BATCH_STATE",
-        "ROE_BATCH_API_KEY_FILE",
-    ];
-    let proxies = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
-    let mut names: Vec<String> = std::env::vars_os()
-        .filter(|(_, value)| !value.is_empty())
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("ROE_") || proxies.contains(&name.as_str()))
-        .filter(|name| !placed.contains(&name.as_str()) && !given.contains_key(name))
-        .collect();
-    names.sort();
-    names
-}
-
-fn host(args: HostArgs, sources: &Sources<'_>) -> Result<Host, clap::Error> {
-    let program = std::env::current_exe().map_err(|error| {
-        let message = format!("where this program is cannot be found out: {error}\n");
-        clap::Error::raw(clap::error::ErrorKind::Io, message)
-    })?;
-    Ok(Host {
-        program,
-        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
-        key_file: key_file(args.api_key_file, sources)?,
     })
 }
 

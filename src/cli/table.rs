@@ -119,9 +119,9 @@ impl<T: 'static> Known for Setting<T> {
     }
 }
 
-const fn variable(name: &'static str) -> Option<Variable> {
+const fn variable(name: &'static str) -> Variable {
     let told = as_it_is;
-    Some(Variable { name, told })
+    Variable { name, told }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "others may refuse a text")]
@@ -133,7 +133,7 @@ pub(super) static BASE: Setting<String> = Setting {
     name: "base_url",
     takes: Takes::Address,
     read: Read::Text(as_it_is),
-    variable: variable("ROE_BASE_URL"),
+    variable: Some(variable("ROE_BASE_URL")),
     manifest: InManifest::No,
     default: Otherwise::Value(BASE_URL),
     example: "https://api.roe-ai.com",
@@ -144,7 +144,7 @@ pub(super) static ORGANIZATION: Setting<OrganizationId> = Setting {
     name: "organization_id",
     takes: Takes::Text,
     read: Read::Text(organization),
-    variable: variable("ROE_ORGANIZATION_ID"),
+    variable: Some(variable("ROE_ORGANIZATION_ID")),
     manifest: InManifest::No,
     default: Otherwise::Nothing("the key's own"),
     example: "9e107d9d-0000-4000-8000-000000000001",
@@ -155,7 +155,7 @@ pub(super) static API_KEY_FILE: Setting<PathBuf> = Setting {
     name: "api_key_file",
     takes: Takes::Path,
     read: Read::Os(path),
-    variable: variable("ROE_BATCH_API_KEY_FILE"),
+    variable: Some(variable("ROE_BATCH_API_KEY_FILE")),
     manifest: InManifest::No,
     default: Otherwise::Nothing("none"),
     example: "roe.key",
@@ -167,7 +167,7 @@ pub(super) static TIMEOUT: Setting<Duration> = Setting {
     name: "timeout",
     takes: Takes::Text,
     read: Read::Text(duration),
-    variable: variable("ROE_TIMEOUT"),
+    variable: Some(variable("ROE_TIMEOUT")),
     manifest: InManifest::No,
     default: Otherwise::Value("2m"),
     example: "90s",
@@ -178,7 +178,7 @@ pub(super) static PROXY: Setting<SecretString> = Setting {
     name: "proxy",
     takes: Takes::Secret,
     read: Read::Os(secret),
-    variable: variable("ROE_PROXY"),
+    variable: Some(variable("ROE_PROXY")),
     manifest: InManifest::No,
     default: Otherwise::Nothing("as HTTPS_PROXY and NO_PROXY say"),
     example: "http://proxy.example.com:3128",
@@ -189,7 +189,7 @@ pub(super) static CA_FILE: Setting<PathBuf> = Setting {
     name: "ca_file",
     takes: Takes::Path,
     read: Read::Os(path),
-    variable: variable("ROE_BATCH_CA_FILE"),
+    variable: Some(variable("ROE_BATCH_CA_FILE")),
     manifest: InManifest::No,
     default: Otherwise::Nothing("none"),
     example: "ca.pem",
@@ -215,7 +215,7 @@ pub(super) static CONCURRENCY: Setting<Concurrency> = Setting {
     name: "concurrency",
     takes: Takes::Text,
     read: Read::Text(Concurrency::parse),
-    variable: variable("ROE_BATCH_CONCURRENCY"),
+    variable: Some(variable("ROE_BATCH_CONCURRENCY")),
     manifest: InManifest::Yes,
     default: Otherwise::Value("8"),
     example: "16",
@@ -277,7 +277,7 @@ pub(super) static RETRY_INITIAL_MS: Setting<Duration> = Setting {
     name: "retry_initial_ms",
     takes: Takes::Number,
     read: Read::Text(milliseconds),
-    variable: variable("ROE_RETRY_INITIAL_MS"),
+    variable: Some(variable("ROE_RETRY_INITIAL_MS")),
     manifest: InManifest::No,
     default: Otherwise::Value("500"),
     example: "250",
@@ -288,7 +288,7 @@ pub(super) static RETRY_MAX_MS: Setting<Duration> = Setting {
     name: "retry_max_ms",
     takes: Takes::Number,
     read: Read::Text(milliseconds),
-    variable: variable("ROE_RETRY_MAX_MS"),
+    variable: Some(variable("ROE_RETRY_MAX_MS")),
     manifest: InManifest::No,
     default: Otherwise::Value("30000"),
     example: "60000",

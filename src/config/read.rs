@@ -169,32 +169,34 @@ impl Reader<'_> {
 
     /// The value as a flag's would be written.
     fn text_of(&mut self, key: &'static dyn Key, entry: &yaml::Entry) -> Option<String> {
-        let expected = match (&entry.value.value, key.takes()) {
-            (Value::Scalar(text, Scalar::Bool), Takes::Flag) => return Some(text.clone()),
-            (_, Takes::Flag) => "true or false",
-            (Value::Scalar(text, Scalar::Number), Takes::Number) => return Some(text.clone()),
-            (_, Takes::Number) => "a whole number",
-            (
-                Value::Scalar(text, Scalar::Text | Scalar::Number),
-                Takes::Text
-                | Takes::Address
-                | Takes::Scheduled
-                | Takes::Secret
-                | Takes::Path
-                | Takes::Word(_),
-            ) => return Some(text.clone()),
-            (Value::Map(ranges), Takes::Scheduled) => {
+        let takes = key.takes();
+        match &entry.value.value {
+            Value::Scalar(text, kind) => {
+                let is_taken = match takes {
+                    Takes::Flag => *kind == Scalar::Bool,
+                    Takes::Number => *kind == Scalar::Number,
+                    _ => *kind != Scalar::Bool,
+                };
+                if is_taken {
+                    return Some(text.clone());
+                }
+            }
+            Value::Map(ranges) if takes == Takes::Scheduled => {
                 let pair = |range: &yaml::Entry| match &range.value.value {
                     Value::Scalar(text, _) => Some(format!("{}={text}", range.key)),
                     _ => None,
                 };
                 let pairs: Option<Vec<String>> = ranges.iter().map(pair).collect();
-                match pairs {
-                    Some(pairs) => return Some(pairs.join(", ")),
-                    None => "a text for each range of the day",
+                if let Some(pairs) = pairs {
+                    return Some(pairs.join(", "));
                 }
             }
-            (_, Takes::Scheduled) => "a text or a mapping of ranges of the day",
+            _ => {}
+        }
+        let expected = match takes {
+            Takes::Flag => "true or false",
+            Takes::Number => "a whole number",
+            Takes::Scheduled => "a text, or a mapping of ranges of the day to texts",
             _ => "a text",
         };
         let at = if entry.value.span.is_empty() {

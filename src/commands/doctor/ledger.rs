@@ -1,5 +1,6 @@
 //! The state folder's ledger: whether it can be read, whose it is now, and what waits in it.
 
+use std::cmp::Ordering;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -43,18 +44,16 @@ pub(super) fn look(state: &StateFolder, findings: &mut Vec<Finding>) {
             let schema = examined.schema.unwrap_or_default();
             let size = HumanBytes(examined.bytes);
             let found = format!("{name}: whole, {size}, schema {schema}");
-            findings.push(if schema > examined.known {
-                Finding::problem(
-                    "ledger",
-                    Exit::LocalIo,
-                    format!("{name} was written by a newer roe-batch"),
-                )
-                .help("use the newer one")
-            } else if schema < examined.known {
-                let known = examined.known;
-                Finding::fine("ledger", format!("{found}; the next run makes it {known}"))
-            } else {
-                Finding::fine("ledger", found)
+            let known = examined.known;
+            findings.push(match schema.cmp(&known) {
+                Ordering::Greater => {
+                    let found = format!("{name} was written by a newer roe-batch");
+                    Finding::problem("ledger", Exit::LocalIo, found).help("use the newer one")
+                }
+                Ordering::Less => {
+                    Finding::fine("ledger", format!("{found}; the next run makes it {known}"))
+                }
+                Ordering::Equal => Finding::fine("ledger", found),
             });
             if let Some(holder) = holder {
                 findings.push(

@@ -99,7 +99,7 @@ fn examine(path: &Path, has_journal: bool, examined: &mut Examined) -> rusqlite:
     Ok(())
 }
 
-/// The file as SQLite opens it; without a journal as one that nobody writes to.
+/// The file as `SQLite` opens it; without a journal as one that nobody writes to.
 fn uri(path: &Path, has_journal: bool) -> String {
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_bytes() {
