@@ -438,7 +438,7 @@ fn sigterm_in_the_middle_of_an_upload_lets_it_end_and_leaves_the_rest() {
 fn a_second_signal_drops_what_is_under_way() {
     let mut workspace = workspace();
     let slow = Slow::serve(&mut workspace);
-    workspace.write("in/a.txt", "a");
+    put_old(&workspace, "in/a.txt", "a");
     let mut watch = Watching::start(&workspace, &["--in-doubt", "hold"]);
     slow.begun.wait();
     watch.kill(Kill::INT);
