@@ -438,7 +438,7 @@ fn sigterm_in_the_middle_of_an_upload_lets_it_end_and_leaves_the_rest() {
 fn a_second_signal_drops_what_is_under_way() {
     let mut workspace = workspace();
     let slow = Slow::serve(&mut workspace);
-    workspace.write("in/a.txt", "a");
+    put_old(&workspace, "in/a.txt", "a");
     let mut watch = Watching::start(&workspace, &["--in-doubt", "hold"]);
     slow.begun.wait();
     watch.kill(Kill::INT);
@@ -448,6 +448,15 @@ fn a_second_signal_drops_what_is_under_way() {
     let (code, shown) = watch.end();
     assert_eq!(code, 130, "{shown}");
     assert!(shown.contains("report: "), "{shown}");
+    assert_eq!(workspace.report()["header"]["outcomes"]["in_doubt"], 1);
+    // The next one has nothing to do about it, and does not call that well.
+    let options = ["--in-doubt=hold", "--events=never", "--rescan=0.3"];
+    let watch = Watching::with(&workspace, &options);
+    for _ in 0..3 {
+        await_look(&workspace, &last_look(&workspace));
+    }
+    let (code, shown) = watch.stop();
+    assert_eq!((code, count(&shown, " to do")), (76, 0), "{shown}");
     slow.answer.set();
     slow.server.finish();
 }
