@@ -40,7 +40,7 @@ pub(super) enum Sub {
     /// file. Files stored before are skipped. The API key comes from `ROE_API_KEY`
     /// or `--api-key-file`, never from the command line.
     #[command(after_long_help = manual::APPLY)]
-    Apply(ApplyArgs),
+    Apply(Box<ApplyArgs>),
     /// Show what `apply` would do; only a dataset's name needs network and key
     #[command(after_long_help = manual::PLAN)]
     Plan(PlanArgs),

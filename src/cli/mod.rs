@@ -56,7 +56,7 @@ pub fn definition() -> clap::Command {
 /// What clap wants to print: a usage error, help or the version.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     Ok(match Cli::try_parse_from(args)?.command {
-        Sub::Apply(args) => Command::Apply(Box::new(apply(args)?)),
+        Sub::Apply(args) => Command::Apply(Box::new(apply(*args)?)),
         Sub::Plan(args) => Command::Plan(PlanSettings {
             exit: if args.detailed_exitcode {
                 PlanExit::Detailed
