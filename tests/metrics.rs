@@ -298,8 +298,8 @@ fn names_that_would_break_the_file_do_not() {
     let mut workspace = workspace();
     workspace.env("HOME", "/nonexistent");
     let manifest = fs::read_to_string(workspace.at("manifest.yaml")).expect("a manifest");
-    let named = manifest.replace("name: told", &format!("name: {}", json!(name)));
-    workspace.write("manifest.yaml", named);
+    let hostile = manifest.replace("name: told", &format!("name: {}", json!(name)));
+    workspace.write("manifest.yaml", hostile);
     assert_eq!(workspace.run(&APPLY).code, 0);
     let text = fs::read_to_string(workspace.at("run.prom")).expect("metrics");
     let samples = parse(&text);

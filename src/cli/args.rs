@@ -40,7 +40,7 @@ pub(super) enum Sub {
     /// file. Files stored before are skipped. The API key comes from `ROE_API_KEY`
     /// or `--api-key-file`, never from the command line.
     #[command(after_long_help = manual::APPLY)]
-    Apply(ApplyArgs),
+    Apply(Box<ApplyArgs>),
     /// Upload whatever comes into the manifest's folders, as soon as it has settled
     ///
     /// Runs `apply` again and again until a signal ends it: when files come or change, when they are
@@ -48,7 +48,7 @@ pub(super) enum Sub {
     /// Runs that find nothing to do leave nothing behind. The manifest and the key file are read
     /// anew each time.
     #[command(after_long_help = manual::WATCH)]
-    Watch(WatchArgs),
+    Watch(Box<WatchArgs>),
     /// Show what `apply` would do; only a dataset's name needs network and key
     #[command(after_long_help = manual::PLAN)]
     Plan(PlanArgs),

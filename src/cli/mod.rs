@@ -120,8 +120,8 @@ pub fn parse_with(
     let sources = Sources::new(|name| std::env::var_os(name), &config);
     let sources = &sources;
     Ok(match command {
-        Sub::Apply(args) => Command::Apply(Box::new(apply(args, sources)?)),
-        Sub::Watch(args) => Command::Watch(Box::new(watch(args, sources)?)),
+        Sub::Apply(args) => Command::Apply(Box::new(apply(*args, sources)?)),
+        Sub::Watch(args) => Command::Watch(Box::new(watch(*args, sources)?)),
         Sub::Plan(args) => Command::Plan(PlanSettings {
             exit: if args.detailed_exitcode {
                 PlanExit::Detailed

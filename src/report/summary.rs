@@ -109,7 +109,7 @@ impl Summary {
         reports.truncate(NAMED_MAX);
         Self {
             format: FORMAT,
-            text: line(&told.manifest, told.exit_code, header, told.failure),
+            text: line(told.manifest, told.exit_code, header, told.failure),
             version: env!("CARGO_PKG_VERSION"),
             manifest: told.manifest.to_owned(),
             service: told.service.to_owned(),
