@@ -11,9 +11,12 @@ use clap_complete::Shell;
 use super::manual;
 use super::scheduled::ScheduleSub;
 use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat};
-use super::values::{bandwidth, dataset, duration, in_doubt, rate, report_format, set};
+use super::values::{
+    bandwidth, dataset, duration, in_doubt, log_form, progress, rate, report_format, set,
+};
 use crate::model::{
-    Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
+    Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, LogForm, ProgressMode, Rate,
+    ReportFormat, Schedule,
 };
 
 #[derive(Parser)]
@@ -223,6 +226,25 @@ pub(super) enum LockAction {
 }
 
 #[derive(Args)]
+pub(super) struct NarrationArgs {
+    /// How to show progress: bars on a terminal, a line every 30 seconds, a JSON object every second,
+    /// or none; SIGUSR1 prints it at once [env: `ROE_BATCH_PROGRESS`] [default: auto: bars on a
+    /// terminal, else lines]
+    #[arg(long, value_name = "MODE", value_parser = progress(), ignore_case = true)]
+    pub(super) progress: Option<ProgressMode>,
+    /// The form of what is told while it runs: text or JSON Lines [default: text, but json with
+    /// --progress json]
+    #[arg(long, value_name = "FORM", value_parser = log_form(), ignore_case = true)]
+    pub(super) log_format: Option<LogForm>,
+    /// Also tell of each file that is stored, with its ID
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+    /// Tell of nothing but problems: where all is well, nothing is printed
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Args)]
 pub(super) struct ServiceArgs {
     #[command(flatten)]
     pub(super) place: PlaceArgs,
@@ -283,6 +305,8 @@ pub(super) struct ApplyArgs {
     /// Write a report here too; .csv, .json or .jsonl chooses the format
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(super) report: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) narration: NarrationArgs,
 }
 
 #[derive(Args)]

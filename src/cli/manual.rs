@@ -40,6 +40,8 @@ Environment:
   ROE_PROXY               the proxy, as --proxy
   ROE_BATCH_CA_FILE       certificate authorities to trust, as --ca-file
   ROE_BATCH_HTTP2         1 to speak HTTP/2, as --http2
+  ROE_BATCH_PROGRESS      how to show progress, as --progress
+  NO_COLOR                if set, no colours, and lines instead of bars
   HTTPS_PROXY             a proxy, where neither ROE_PROXY nor --proxy names one
   NO_PROXY                hosts that HTTPS_PROXY is not for
 
@@ -80,7 +82,11 @@ Examples:
     roe-batch apply invoices.yaml --rate 5/s --deadline 6h \\
       --report night.csv
   As fast as the service likes, but stop when more than 20 files fail:
-    roe-batch apply invoices.yaml --concurrency auto --failure-budget 20";
+    roe-batch apply invoices.yaml --concurrency auto --failure-budget 20
+  For another program: what happens, and how far it is, as JSON Lines:
+    roe-batch apply invoices.yaml --progress json 2> progress.jsonl
+  Ask a run that was started elsewhere how far it is:
+    kill -USR1 $(pidof roe-batch)";
 
 pub(super) const PLAN: &str = "\
 Examples:

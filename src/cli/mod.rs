@@ -16,13 +16,14 @@ use clap::{CommandFactory, Parser};
 use secrecy::SecretString;
 
 use self::args::{
-    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs, PlaceArgs,
-    ResolveArgs, ServiceArgs, StreamArgs, Sub,
+    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs,
+    NarrationArgs, PlaceArgs, ResolveArgs, ServiceArgs, StreamArgs, Sub,
 };
 use self::scheduled::{HostArgs, RunsArgs, ScheduleSub};
-use self::values::duration;
+use self::values::{duration, progress_word};
 use crate::model::{
-    Concurrency, Environment, FileId, HttpVersion, OrganizationId, Variable, canonical_id,
+    Concurrency, Drawing, Environment, FileId, HttpVersion, LogForm, Narration, OrganizationId,
+    ProgressMode, Variable, Verbosity, canonical_id,
 };
 
 pub use self::settings::{
@@ -448,6 +449,34 @@ fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
         if_locked: if_locked(args.lock)?,
         settle: args.settle,
         reports: args.report,
+        narration: narration(&args.narration)?,
+    })
+}
+
+fn narration(args: &NarrationArgs) -> Result<Narration, clap::Error> {
+    let progress = match args.progress {
+        Some(mode) => Some(mode),
+        None => parsed_variable("ROE_BATCH_PROGRESS", progress_word)?,
+    };
+    let progress = progress.unwrap_or(ProgressMode::Auto);
+    let terminal = variable("TERM");
+    let can_draw = terminal.is_some_and(|name| name != "dumb");
+    Ok(Narration {
+        verbosity: match (args.quiet, args.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        },
+        log: args.log_format.unwrap_or(match progress {
+            ProgressMode::Json => LogForm::Json,
+            _ => LogForm::Text,
+        }),
+        progress,
+        drawing: if can_draw && variable("NO_COLOR").is_none() {
+            Drawing::Allowed
+        } else {
+            Drawing::Unwanted
+        },
     })
 }
 

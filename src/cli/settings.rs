@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use crate::model::{
     Bandwidth, Concurrency, CronTime, DatasetId, Environment, FailureBudget, FileId, HttpVersion,
-    InDoubt, OrganizationId, Rate, ReportFormat, Schedule,
+    InDoubt, Narration, OrganizationId, Rate, ReportFormat, Schedule,
 };
 
 /// What was asked for.
@@ -199,6 +199,8 @@ pub struct ApplySettings {
     pub settle: Option<Duration>,
     /// Reports beside the manifest's.
     pub reports: Vec<PathBuf>,
+    /// What is told while it runs.
+    pub narration: Narration,
 }
 
 /// What the environment says of the waits between attempts.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
 
-use crate::model::{Bandwidth, DatasetId, InDoubt, Rate, ReportFormat, Schedule, looks_secret};
+use crate::model::{
+    Bandwidth, DatasetId, InDoubt, LogForm, ProgressMode, Rate, ReportFormat, Schedule,
+    looks_secret,
+};
 
 /// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -75,6 +78,34 @@ pub(super) fn report_format() -> impl TypedValueParser<Value = ReportFormat> {
         ("json", ReportFormat::Json),
         ("jsonl", ReportFormat::JsonLines),
     ])
+}
+
+/// The words for how progress is shown.
+const PROGRESS: [(&str, ProgressMode); 5] = [
+    ("auto", ProgressMode::Auto),
+    ("bar", ProgressMode::Bar),
+    ("line", ProgressMode::Line),
+    ("json", ProgressMode::Json),
+    ("none", ProgressMode::None),
+];
+
+pub(super) fn progress() -> impl TypedValueParser<Value = ProgressMode> {
+    one_of(PROGRESS)
+}
+
+/// As [`progress`], of the environment.
+pub(super) fn progress_word(text: &str) -> Result<ProgressMode, String> {
+    let found = PROGRESS
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(text));
+    let words = PROGRESS.map(|(word, _)| word).join(", ");
+    found
+        .map(|(_, mode)| *mode)
+        .ok_or_else(|| format!("it is none of {words}"))
+}
+
+pub(super) fn log_form() -> impl TypedValueParser<Value = LogForm> {
+    one_of([("text", LogForm::Text), ("json", LogForm::Json)])
 }
 
 pub(super) fn in_doubt() -> impl TypedValueParser<Value = InDoubt> {
