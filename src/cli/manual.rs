@@ -84,9 +84,7 @@ Examples:
   As fast as the service likes, but stop when more than 20 files fail:
     roe-batch apply invoices.yaml --concurrency auto --failure-budget 20
   For another program: what happens, and how far it is, as JSON Lines:
-    roe-batch apply invoices.yaml --progress json 2> progress.jsonl
-  Ask a run that was started elsewhere how far it is:
-    kill -USR1 $(pidof roe-batch)";
+    roe-batch apply invoices.yaml --progress json 2> progress.jsonl";
 
 pub(super) const PLAN: &str = "\
 Examples:

@@ -50,7 +50,10 @@ pub(super) fn status(view: &View) -> String {
 pub(super) fn bars(view: &View, columns: usize, rows: usize) -> Vec<String> {
     let width = columns.max(COLUMNS_MIN) - 1;
     let mut lines = vec![total(view, width), counts(view)];
-    lines.extend(view.sending.iter().map(|file| large(file, width)));
+    let names: Vec<String> = view.sending.iter().map(|f| f.path.to_string()).collect();
+    let longest = names.iter().map(|name| columns_of(name)).max().unwrap_or(0);
+    let files = view.sending.iter().zip(&names);
+    lines.extend(files.map(|(file, name)| large(file, (name, longest), width)));
     // Lines that have left the screen cannot be taken back.
     lines.truncate(rows.saturating_sub(1).max(1));
     for line in &mut lines {
@@ -84,7 +87,7 @@ fn counts(view: &View) -> String {
     line
 }
 
-fn large(file: &Large, width: usize) -> String {
+fn large(file: &Large, (name, longest): (&str, usize), width: usize) -> String {
     const INDENT: usize = 2;
     let bar = (width / 6).clamp(BAR_MIN, BAR_MAX / 2);
     let done = share(file.sent, file.size);
@@ -94,8 +97,8 @@ fn large(file: &Large, width: usize) -> String {
         amounts(file.sent, file.size)
     );
     let room = width.saturating_sub(INDENT + 2 + bar + 3 + BESIDE_FILE);
-    let room = room.max(COLUMNS_MIN - INDENT - 2).min(width);
-    let name = shortened(&file.path.to_string(), room);
+    let room = room.max(COLUMNS_MIN - INDENT - 2).min(longest);
+    let name = shortened(name, room);
     let gap = room.saturating_sub(columns_of(&name));
     format!("{:INDENT$}{name}{:gap$}  {beside}", "", "")
 }
