@@ -174,23 +174,20 @@ fn apply_one(
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     draft.intact()?;
     let stop = StopLight::default();
-    let (ledger, ends, recent) = match service {
-        Some((service, runtime, signals)) => {
-            let uploading = Uploading {
-                settings,
-                how: &how,
-                draft: &draft,
-                plan: &plan,
-                client: &service.client,
-                earlier: &earlier,
-                stop: &stop,
-            };
-            upload(&uploading, Box::new(ledger), runtime, signals)?
-        }
-        None => {
-            let ledger: Box<dyn Ledger> = Box::new(ledger);
-            (Some(ledger), Ends::default(), Recent::default())
-        }
+    let (ledger, ends, recent) = if let Some((service, runtime, signals)) = service {
+        let uploading = Uploading {
+            settings,
+            how: &how,
+            draft: &draft,
+            plan: &plan,
+            client: &service.client,
+            earlier: &earlier,
+            stop: &stop,
+        };
+        upload(&uploading, Box::new(ledger), runtime, signals)?
+    } else {
+        let ledger: Box<dyn Ledger> = Box::new(ledger);
+        (Some(ledger), Ends::default(), Recent::default())
     };
     let audience = Audience::of(settings.narration, recent);
     conclude(&draft, &plan, &ends, ledger, &stop, &reports, &audience)

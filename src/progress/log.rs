@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::tally::{Large, View};
 use crate::event::Event;
 use crate::model::{
-    AttemptId, FileId, Gravity, HumanBytes, JobEnd, LogForm, Outcome, RuleName, SourcePath,
-    Verbosity, count, is_shown,
+    AttemptId, Difference, FileId, Gravity, HumanBytes, JobEnd, LogForm, Outcome, RuleName,
+    SourcePath, Verbosity, count, is_shown,
 };
 
 /// How much a line matters.
@@ -60,7 +60,7 @@ pub(super) fn level(event: &Event) -> Option<Level> {
             Outcome::InDoubt => Level::Error,
             _ => Level::Info,
         },
-        Event::Ended { end, .. } => match (end.outcome, end.difference.map(|d| d.gravity())) {
+        Event::Ended { end, .. } => match (end.outcome, end.difference.map(Difference::gravity)) {
             (Outcome::Stored, Some(Gravity::FailsRun)) => Level::Error,
             (Outcome::Stored, _) if end.reason.is_some() => Level::Info,
             (Outcome::Stored, _) => Level::Debug,

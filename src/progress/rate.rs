@@ -103,7 +103,7 @@ mod tests {
             rate.look(Duration::from_secs(second), position);
         }
         position += 1000;
-        rate.look(Duration::from_secs(60), position);
+        rate.look(Duration::from_mins(1), position);
         let after_one = rate.a_second().expect("known");
         assert!((120.0..300.0).contains(&after_one), "{after_one}");
         for second in 61..160 {

@@ -299,15 +299,12 @@ impl Writer {
                     end,
                 };
             }
-            inner = match self.cadence.wait(now) {
-                Some(wait) => {
-                    let waited = self.shared.news.wait_timeout(inner, wait);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => {
-                    let waited = self.shared.news.wait(inner);
-                    waited.unwrap_or_else(PoisonError::into_inner)
-                }
+            inner = if let Some(wait) = self.cadence.wait(now) {
+                let waited = self.shared.news.wait_timeout(inner, wait);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                let waited = self.shared.news.wait(inner);
+                waited.unwrap_or_else(PoisonError::into_inner)
             };
         }
     }
