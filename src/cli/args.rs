@@ -12,10 +12,12 @@ use super::manual;
 use super::scheduled::ScheduleSub;
 use super::settings::{CheckFormat, Events, PlanFormat, SchemaOf, StatusFormat};
 use super::values::{
-    bandwidth, dataset, duration, in_doubt, metrics_file, rate, report_format, set,
+    bandwidth, dataset, duration, in_doubt, log_form, metrics_file, progress, rate, report_format,
+    set,
 };
 use crate::model::{
-    Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
+    Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, LogForm, ProgressMode, Rate,
+    ReportFormat, Schedule,
 };
 
 #[derive(Parser)]
@@ -245,6 +247,25 @@ pub(super) enum LockAction {
 }
 
 #[derive(Args)]
+pub(super) struct NarrationArgs {
+    /// How to show progress: bars on a terminal, a line every 30 seconds, a JSON object every second,
+    /// or none; SIGUSR1 prints it at once [env: `ROE_BATCH_PROGRESS`] [default: auto: bars on a
+    /// terminal, else lines]
+    #[arg(long, value_name = "MODE", value_parser = progress(), ignore_case = true)]
+    pub(super) progress: Option<ProgressMode>,
+    /// The form of what is told while it runs: text or JSON Lines [default: text, but json with
+    /// --progress json]
+    #[arg(long, value_name = "FORM", value_parser = log_form(), ignore_case = true)]
+    pub(super) log_format: Option<LogForm>,
+    /// Also tell of each file that is stored, with its ID
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+    /// Tell of nothing but problems: where all is well, nothing is printed
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Args)]
 pub(super) struct ServiceArgs {
     #[command(flatten)]
     pub(super) place: PlaceArgs,
@@ -315,6 +336,8 @@ pub(super) struct UploadArgs {
     pub(super) report: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) watchers: WatcherArgs,
+    #[command(flatten)]
+    pub(super) narration: NarrationArgs,
 }
 
 #[derive(Args)]

@@ -46,6 +46,8 @@ Environment:
   ROE_BATCH_OTLP          the collector that gets them, as --otlp
   ROE_BATCH_OTLP_HEADERS  headers that it wants: name=value,name=value
   ROE_BATCH_ALLOW_HOOKS   1 to run hooks of manifests, as --allow-hooks
+  ROE_BATCH_PROGRESS      how to show progress, as --progress
+  NO_COLOR                if set, no colours, and lines instead of bars
   HTTPS_PROXY             a proxy, where neither ROE_PROXY nor --proxy names one
   NO_PROXY                hosts that HTTPS_PROXY is not for
 
@@ -93,7 +95,9 @@ Examples:
     roe-batch apply invoices.yaml --concurrency auto --failure-budget 20
   With measurements for Prometheus, and the manifest's hooks:
     roe-batch apply invoices.yaml --allow-hooks \\
-      --metrics-file /var/lib/node_exporter/invoices.prom";
+      --metrics-file /var/lib/node_exporter/invoices.prom
+  For another program: what happens, and how far it is, as JSON Lines:
+    roe-batch apply invoices.yaml --progress json 2> progress.jsonl";
 
 pub(super) const WATCH: &str = "\
 Exit codes:

@@ -13,7 +13,7 @@ use super::origin::{Layered, Told};
 use crate::config::Problems;
 use crate::model::{
     Bandwidth, Concurrency, CronTime, DatasetId, Environment, FailureBudget, FileId, HttpVersion,
-    InDoubt, OrganizationId, Rate, ReportFormat, Schedule,
+    InDoubt, Narration, OrganizationId, Rate, ReportFormat, Schedule,
 };
 
 /// What was asked for.
@@ -271,6 +271,8 @@ pub struct ApplySettings {
     pub reports: Vec<PathBuf>,
     /// Who watches from outside.
     pub watchers: Watchers,
+    /// What is told while it runs.
+    pub narration: Narration,
 }
 
 /// Who hears of runs beside the person who began them.

@@ -11,10 +11,11 @@ use secrecy::SecretString;
 
 use super::BASE_URL;
 use super::args::LockAction;
-use super::values::{duration, metrics_file, milliseconds, scheduled, switch};
+use super::values::{duration, metrics_file, milliseconds, progress_word, scheduled, switch};
 use crate::config::{Key, Takes};
 use crate::model::{
-    Bandwidth, Concurrency, FailureBudget, InDoubt, OrganizationId, Rate, Schedule, canonical_id,
+    Bandwidth, Concurrency, FailureBudget, InDoubt, OrganizationId, ProgressMode, Rate, Schedule,
+    canonical_id,
 };
 
 /// How a setting's text is read.
@@ -398,6 +399,17 @@ pub(super) static ALLOW_HOOKS: Setting<bool> = Setting {
     doc: "Whether hooks of manifests are run.",
 };
 
+pub(super) static PROGRESS: Setting<ProgressMode> = Setting {
+    name: "progress",
+    takes: Takes::Word(&["auto", "bar", "line", "json", "none"]),
+    read: Read::Text(progress_word),
+    variable: Some(variable("ROE_BATCH_PROGRESS")),
+    manifest: InManifest::No,
+    default: Otherwise::Value("auto"),
+    example: "line",
+    doc: "How a run shows how far it is.",
+};
+
 /// In no config file: of several manifests' measurements only the last ones would be left.
 pub(super) static METRICS_FILE: Setting<PathBuf> = Setting {
     name: "metrics_file",
@@ -411,7 +423,7 @@ pub(super) static METRICS_FILE: Setting<PathBuf> = Setting {
 };
 
 /// All that a config file may set, in the order in which they are shown.
-pub(super) static SETTINGS: [&dyn Known; 23] = [
+pub(super) static SETTINGS: [&dyn Known; 24] = [
     &BASE,
     &ORGANIZATION,
     &API_KEY_FILE,
@@ -433,6 +445,7 @@ pub(super) static SETTINGS: [&dyn Known; 23] = [
     &SETTLE,
     &IF_LOCKED,
     &WAIT,
+    &PROGRESS,
     &OTLP,
     &ALLOW_HOOKS,
 ];

@@ -4,13 +4,16 @@ use std::num::NonZeroU32;
 
 use secrecy::SecretString;
 
-use super::args::{ApplyArgs, LockAction, LockArgs, UploadArgs, WatchArgs, WatcherArgs};
+use super::args::{
+    ApplyArgs, LockAction, LockArgs, NarrationArgs, UploadArgs, WatchArgs, WatcherArgs,
+};
 use super::origin::Sources;
 use super::settings::{
     ApplySettings, Hooks, IfLocked, KeySource, Mode, Otlp, PlanFormat, PlanSettings, RetryWaits,
     Then, Wait, WatchSettings, Watchers,
 };
 use super::{GRACE, plan, table};
+use crate::model::{Drawing, LogForm, Narration, ProgressMode, Verbosity};
 
 pub(super) fn apply(args: ApplyArgs, sources: &Sources<'_>) -> Result<ApplySettings, clap::Error> {
     let mode = if args.dry_run {
@@ -94,6 +97,7 @@ fn upload(
         settle: sources.layered(&table::SETTLE, args.settle)?,
         reports: args.report,
         watchers: watchers(args.watchers, sources)?,
+        narration: narration(&args.narration, sources)?,
     })
 }
 
@@ -135,6 +139,30 @@ fn watchers(args: WatcherArgs, sources: &Sources<'_>) -> Result<Watchers, clap::
             Hooks::Allowed
         } else {
             Hooks::Refused
+        },
+    })
+}
+
+fn narration(args: &NarrationArgs, sources: &Sources<'_>) -> Result<Narration, clap::Error> {
+    let progress = sources.get(&table::PROGRESS, args.progress)?;
+    let progress = progress.unwrap_or(ProgressMode::Auto);
+    let terminal = sources.variable("TERM");
+    let can_draw = terminal.is_some_and(|name| name != "dumb");
+    Ok(Narration {
+        verbosity: match (args.quiet, args.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        },
+        log: args.log_format.unwrap_or(match progress {
+            ProgressMode::Json => LogForm::Json,
+            _ => LogForm::Text,
+        }),
+        progress,
+        drawing: if can_draw && sources.variable("NO_COLOR").is_none() {
+            Drawing::Allowed
+        } else {
+            Drawing::Unwanted
         },
     })
 }

@@ -7,7 +7,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
 
 use crate::model::{
-    Bandwidth, DatasetId, InDoubt, Rate, ReportFormat, Schedule, TimeRange, looks_secret,
+    Bandwidth, DatasetId, InDoubt, LogForm, ProgressMode, Rate, ReportFormat, Schedule, TimeRange,
+    looks_secret,
 };
 
 /// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.
@@ -125,6 +126,34 @@ pub(super) fn metrics_file(text: &str) -> Result<PathBuf, String> {
         return Err("end the file's name with .prom: node_exporter reads no others".to_owned());
     }
     Ok(path)
+}
+
+/// The words for how progress is shown.
+const PROGRESS: [(&str, ProgressMode); 5] = [
+    ("auto", ProgressMode::Auto),
+    ("bar", ProgressMode::Bar),
+    ("line", ProgressMode::Line),
+    ("json", ProgressMode::Json),
+    ("none", ProgressMode::None),
+];
+
+pub(super) fn progress() -> impl TypedValueParser<Value = ProgressMode> {
+    one_of(PROGRESS)
+}
+
+/// As [`progress`], of the environment.
+pub(super) fn progress_word(text: &str) -> Result<ProgressMode, String> {
+    let found = PROGRESS
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(text));
+    let words = PROGRESS.map(|(word, _)| word).join(", ");
+    found
+        .map(|(_, mode)| *mode)
+        .ok_or_else(|| format!("it is none of {words}"))
+}
+
+pub(super) fn log_form() -> impl TypedValueParser<Value = LogForm> {
+    one_of([("text", LogForm::Text), ("json", LogForm::Json)])
 }
 
 pub(super) fn in_doubt() -> impl TypedValueParser<Value = InDoubt> {

@@ -15,10 +15,13 @@ use super::hooks::{push_metrics, tell, write_metrics};
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{RowsOf, gather, report_failure, report_paths};
-use super::run::{Deadline, Ears, Signals, SystemChance, SystemClock, runtime};
+use super::run::{
+    Deadline, Ears, Signals, SystemChance, SystemClock, answer_questions, runtime,
+    survive_questions,
+};
 use super::sandbox::read_faults;
 use super::service::{self, Place, Service};
-use super::{narrate, say};
+use super::{Audience, narrate, say};
 use crate::cli::{ApplySettings, KeySource, Mode};
 use crate::client::Client;
 use crate::diagnostic::Source;
@@ -30,10 +33,11 @@ use crate::ledger::{
     SqliteLedger, Writer,
 };
 use crate::model::{
-    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, shown,
+    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, Verbosity,
+    shown,
 };
 use crate::plan::{Action, Decision, Plan, PlannedFile, SkipReason};
-use crate::progress::Progress;
+use crate::progress::{Progress, Recent};
 use crate::report::{self, About, Header, Summary};
 use crate::sandbox::Faults;
 use crate::source::Readers;
@@ -47,6 +51,8 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     if settings.mode == Mode::DryRun {
         return super::plan::plan(&settings.plan);
     }
+    super::speak(settings.narration);
+    survive_questions();
     let faults = read_faults(settings.faults.as_deref())?;
     let sources = sources(&settings.plan.look)?;
     if sources.len() == 1 {
@@ -307,25 +313,27 @@ fn turn(
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     draft.intact()?;
     let stop = StopLight::default();
-    let (ledger, ends) = match service {
-        Some((service, runtime, signals)) => {
-            let uploading = Uploading {
-                settings,
-                how: &how,
-                draft: &draft,
-                plan: &plan,
-                client: &service.client,
-                earlier: &earlier,
-                stop: &stop,
-            };
-            upload(&uploading, Box::new(ledger), runtime, signals)?
-        }
-        None => (Some(Box::new(ledger) as Box<dyn Ledger>), Ends::default()),
+    let (ledger, ends, recent) = if let Some((service, runtime, signals)) = service {
+        let uploading = Uploading {
+            settings,
+            how: &how,
+            draft: &draft,
+            plan: &plan,
+            client: &service.client,
+            earlier: &earlier,
+            stop: &stop,
+        };
+        upload(&uploading, Box::new(ledger), runtime, signals)?
+    } else {
+        let ledger: Box<dyn Ledger> = Box::new(ledger);
+        (Some(ledger), Ends::default(), Recent::default())
     };
     told.is_urgent = stop.is_urgent();
 
     caller.ended(&plan, &ends);
+    let audience = Audience::of(settings.narration, recent);
     let (draft, plan) = (&draft, &plan);
+    let told = (told, &audience);
     conclude((draft, plan), &ends, ledger, &stop, &reports, told).map(Turn::Ran)
 }
 
@@ -363,11 +371,12 @@ fn conclude(
     mut ledger: Option<Box<dyn Ledger>>,
     stop: &StopLight,
     reports: &[(PathBuf, ReportFormat)],
-    account: &mut Account,
+    (account, audience): (&mut Account, &Audience),
 ) -> Result<Exit, Failure> {
     let causes = stop.causes();
-    let gather =
-        |rows: RowsOf<'_>, doubts: HashSet<AttemptId>| gather(rows, ends, &causes, doubts, reports);
+    let gather = |rows: RowsOf<'_>, doubts: HashSet<AttemptId>| {
+        gather(rows, ends, &causes, doubts, reports, &audience.recent)
+    };
     let gather_of = |ledger: &dyn Ledger| {
         let rows = RowsOf::Ledger(ledger, &draft.run);
         gather(rows, doubts(ledger, plan))
@@ -433,7 +442,9 @@ fn conclude(
         retries,
         reports: concluded.reports,
     });
-    say(&concluded.summary)?;
+    if exit != Exit::Done || audience.verbosity != Verbosity::Quiet {
+        say(&concluded.summary)?;
+    }
     Ok(exit)
 }
 
@@ -523,8 +534,8 @@ fn news(draft: &Draft<'_>, plan: &Plan<'_>, file: &PlannedFile) -> Option<Entry>
     }
 }
 
-/// The ledger, unless its thread died, and how the uploads ended.
-type Uploaded = (Option<Box<dyn Ledger>>, Ends);
+/// The ledger, unless its thread died, how the uploads ended, and what was told last.
+type Uploaded = (Option<Box<dyn Ledger>>, Ends, Recent);
 
 /// What an upload needs beside the ledger.
 struct Uploading<'a> {
@@ -556,7 +567,8 @@ fn upload(
     let internal = |why: String| Failure::new(Exit::Internal, why);
     let readers = Readers::start(draft.roots()).map_err(|error| internal(error.to_string()))?;
     let writer = Writer::start(ledger).map_err(|error| internal(error.to_string()))?;
-    let progress = Progress::new();
+    let progress = Progress::new(settings.narration, || SystemClock.now());
+    answer_questions(&runtime, progress.asker());
     let settle = settings.settle.with(draft.manifest.run.settle);
     let files: Arc<dyn LocalFiles> = Arc::new(Home::of(&draft.state));
     let deadline = settings
@@ -595,13 +607,13 @@ fn upload(
         });
         tokio::select! {
             ends = run => ends,
-            never = Deadline::steer(deadline, stop, settings.grace, |line| progress.say(line)) => {
+            never = Deadline::steer(deadline, stop, settings.grace, |line| progress.ending(line)) => {
                 match never {}
             }
-            never = signals.steer(stop, settings.grace, |line| progress.say(line)) => match never {},
+            never = signals.steer(stop, settings.grace, |line| progress.ending(line)) => match never {},
         }
     });
-    progress.finish();
+    let recent = progress.finish();
     // A file being read when the run was aborted is nobody's concern any more.
     runtime.shutdown_background();
     let ledger = writer.finish().ok();
@@ -609,7 +621,7 @@ fn upload(
     if let Some(ledger) = &ledger {
         learn_ends(&**ledger, plan, &draft.run, &mut ends);
     }
-    Ok((ledger, ends))
+    Ok((ledger, ends, recent))
 }
 
 /// An abort can drop a job whose end was on its way to the ledger: what arrived there counts.

@@ -34,11 +34,15 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
 
+use rustix::fs::fstat;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cli::{self, Command, Refusal, SchemaOf};
 use crate::error::{Exit, Failure};
+use crate::model::{Clock, LogForm, Narration, Verbosity};
+use crate::progress::{Level, Recent, message};
 
 /// Runs the program: arguments to exit code.
 #[must_use]
@@ -143,14 +147,86 @@ fn said(result: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
+/// How this process narrates: said once, before it does.
+static NARRATION: OnceLock<Narration> = OnceLock::new();
+
+/// From now on, narrates so.
+fn speak(narration: Narration) {
+    // A second command in one process speaks as the first.
+    let _ = NARRATION.set(narration);
+}
+
 /// Writes narration to stderr; nobody is told where nobody listens.
 fn narrate(text: &str) {
-    let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
+    let text = text.trim_end();
+    let narration = NARRATION.get();
+    let level = level_of(text);
+    if narration.is_some_and(|narration| !level.is_told(narration.verbosity)) {
+        return;
+    }
+    let form = narration.map_or(LogForm::Text, |narration| narration.log);
+    let line = message(level, text, form, || run::SystemClock.now());
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// How much narration matters: its lines begin with the word, where they are more than a notice.
+fn level_of(text: &str) -> Level {
+    let text = anstream::adapter::strip_str(text).to_string();
+    let has = |word: &str| text.lines().any(|line| line.starts_with(word));
+    if has("error") {
+        Level::Error
+    } else if has("warning") {
+        Level::Warning
+    } else {
+        Level::Info
+    }
+}
+
+/// Who reads what a run says at its end.
+#[derive(Debug)]
+struct Audience {
+    verbosity: Verbosity,
+    /// What whoever reads standard output has just read.
+    recent: Recent,
+}
+
+impl Audience {
+    fn of(narration: Narration, recent: Recent) -> Self {
+        let reads_both = narration.log == LogForm::Text && is_one_stream();
+        Self {
+            verbosity: narration.verbosity,
+            recent: if reads_both {
+                recent
+            } else {
+                Recent::default()
+            },
+        }
+    }
+}
+
+/// Whether both streams go to the same place: what one of them told, the other need not.
+fn is_one_stream() -> bool {
+    match (fstat(io::stdout()), fstat(io::stderr())) {
+        (Ok(out), Ok(err)) => (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn narration_matters_as_much_as_the_worst_of_its_lines() {
+        for (text, level) in [
+            ("notice: concurrency 10 instead of 20", Level::Info),
+            ("waiting for another run to end", Level::Info),
+            ("warning: 3 files", Level::Warning),
+            ("note: so\n\n\u{1b}[1merror\u{1b}[0m: no", Level::Error),
+        ] {
+            assert_eq!(level_of(text), level, "{text}");
+        }
+    }
 
     #[test]
     fn a_panic_is_an_internal_error() {

@@ -153,6 +153,30 @@ impl Ears {
     }
 }
 
+/// From now on, being asked how far a run is (SIGUSR1) ends nothing, whether there is an answer yet
+/// or not. The program keeps that to its end.
+pub(super) fn survive_questions() {
+    // Where that cannot be, as without descriptors, the run cannot be either, and says so itself.
+    if let Ok(runtime) = runtime() {
+        let _entered = runtime.enter();
+        let _ = unix::signal(SignalKind::user_defined1());
+    }
+}
+
+/// Answers whenever it is asked how far the run is (SIGUSR1). By itself, so that the uploads have
+/// nothing to do with it.
+pub(super) fn answer_questions(runtime: &Runtime, answer: impl Fn() + Send + 'static) {
+    let _entered = runtime.enter();
+    let Ok(mut asked) = unix::signal(SignalKind::user_defined1()) else {
+        return;
+    };
+    runtime.spawn(async move {
+        while asked.recv().await.is_some() {
+            answer();
+        }
+    });
+}
+
 impl Signals {
     /// Waits for the next one.
     pub(super) async fn next(&mut self) -> Signal {

@@ -21,9 +21,9 @@ use tokio::sync::oneshot;
 
 use self::work::Work;
 use super::apply::Turn;
-use super::narrate;
-use super::run::{Signals, SystemClock, runtime, signals};
+use super::run::{Signals, SystemClock, runtime, signals, survive_questions};
 use super::sandbox::read_faults;
+use super::{narrate, speak};
 use crate::cli::{Events, WatchSettings};
 use crate::error::{Exit, Failure};
 use crate::model::{Clock, Signal};
@@ -45,6 +45,8 @@ const UNHEARD: Duration = Duration::from_secs(1);
 
 /// Watches until a signal comes, or until it cannot go on.
 pub(super) fn watch(settings: WatchSettings) -> Result<Exit, Failure> {
+    speak(settings.apply.narration);
+    survive_questions();
     let faults = read_faults(settings.apply.faults.as_deref())?;
     let runtime = runtime()?;
     let signals = signals(&runtime)?;
