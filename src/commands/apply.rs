@@ -191,6 +191,9 @@ pub(super) fn accounted(
         account.hooks.clear();
         failure = failure.or(Some("the manifest is invalid"));
     }
+    if !settings.watchers.are_any() && account.hooks.is_empty() {
+        return (turn, None);
+    }
     account.look_back();
     let summary = account.summary(exit.code(), failure);
     (turn, Some((account, summary)))
