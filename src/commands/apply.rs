@@ -1,5 +1,6 @@
 //! `apply`: plan, upload, report.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
@@ -32,7 +33,7 @@ use crate::model::{
 };
 use crate::plan::{Action, Decision, Plan, PlannedFile, SkipReason};
 use crate::progress::Progress;
-use crate::report::{self, About, Header};
+use crate::report::{self, About, Header, Pauses};
 use crate::sandbox::Faults;
 use crate::source::Readers;
 use crate::verify::LocalFiles;
@@ -168,7 +169,7 @@ fn apply_one(
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     draft.intact()?;
     let stop = StopLight::default();
-    let (ledger, ends) = match service {
+    let (ledger, ends, pauses) = match service {
         Some((service, runtime, signals)) => {
             let uploading = Uploading {
                 settings,
@@ -181,10 +182,14 @@ fn apply_one(
             };
             upload(&uploading, Box::new(ledger), runtime, signals)?
         }
-        None => (Some(Box::new(ledger) as Box<dyn Ledger>), Ends::default()),
+        None => (
+            Some(Box::new(ledger) as Box<dyn Ledger>),
+            Ends::default(),
+            Pauses::default(),
+        ),
     };
 
-    conclude(&draft, &plan, &ends, ledger, &stop, &reports)
+    conclude(&draft, &plan, (&ends, pauses), ledger, &stop, &reports)
 }
 
 /// The service, where anything is to be asked of it.
@@ -218,7 +223,7 @@ fn service_for(
 fn conclude(
     draft: &Draft<'_>,
     plan: &Plan<'_>,
-    ends: &Ends,
+    (ends, pauses): (&Ends, Pauses),
     mut ledger: Option<Box<dyn Ledger>>,
     stop: &StopLight,
     reports: &[(PathBuf, ReportFormat)],
@@ -276,6 +281,7 @@ fn conclude(
         vanished: plan.vanished,
         stopped,
         exit_code: Some(exit.code()),
+        pauses: Some(pauses),
     };
     let header = Header::new(about, counts);
     let concluded = gathered.finish(&header, &causes, noted(plan));
@@ -365,8 +371,8 @@ fn news(draft: &Draft<'_>, plan: &Plan<'_>, file: &PlannedFile) -> Option<Entry>
     }
 }
 
-/// The ledger, unless its thread died, and how the uploads ended.
-type Uploaded = (Option<Box<dyn Ledger>>, Ends);
+/// The ledger, unless its thread died, how the uploads ended, and when all of them waited.
+type Uploaded = (Option<Box<dyn Ledger>>, Ends, Pauses);
 
 /// What an upload needs beside the ledger.
 struct Uploading<'a> {
@@ -413,8 +419,14 @@ fn upload(
         });
     let spill = &draft.candidates().spill;
     let past = History::of(&draft.state, spill, earlier, draft.started);
+    let pauses = RefCell::new(Pauses::default());
     let ends = runtime.block_on(async {
-        let events = |event: &Event| progress.event(event);
+        let events = |event: &Event| {
+            if let Event::Paused { why, wait } = event {
+                pauses.borrow_mut().add(SystemClock.now(), *wait, why);
+            }
+            progress.event(event);
+        };
         let run = execute(Parts {
             plan,
             roots: draft.roots(),
@@ -451,7 +463,7 @@ fn upload(
     if let Some(ledger) = &ledger {
         learn_ends(&**ledger, plan, &draft.run, &mut ends);
     }
-    Ok((ledger, ends))
+    Ok((ledger, ends, pauses.into_inner()))
 }
 
 /// An abort can drop a job whose end was on its way to the ledger: what arrived there counts.

@@ -2,11 +2,14 @@
 //!
 //! Written by hand where a row is concerned: a report has as many as there are files.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::html::{self, Chunks};
 use super::{Header, Row};
 use crate::model::{DatasetId, Hex, OrganizationId, ReportFormat, ShownMetadata, schema_of};
 
@@ -142,6 +145,7 @@ pub(super) struct Form {
     between: &'static str,
     behind: &'static str,
     is_empty: bool,
+    chunks: Chunks,
 }
 
 impl Form {
@@ -153,11 +157,13 @@ impl Form {
             (ReportFormat::Json, _) => format!(",\n      \"{column}\": "),
             (ReportFormat::JsonLines, 0) => format!("{{\"{column}\":"),
             (ReportFormat::JsonLines, _) => format!(",\"{column}\":"),
+            (ReportFormat::Html, _) => String::new(),
         };
         let (between, behind) = match format {
             ReportFormat::Csv => ("", "\n"),
             ReportFormat::Json => (",", "\n    }"),
             ReportFormat::JsonLines => ("", "}\n"),
+            ReportFormat::Html => ("", ""),
         };
         Self {
             format,
@@ -165,6 +171,7 @@ impl Form {
             between,
             behind,
             is_empty: true,
+            chunks: Chunks::default(),
         }
     }
 
@@ -184,15 +191,17 @@ impl Form {
                 Ok(text)
             }
             ReportFormat::JsonLines => Ok(serde_json::to_string(header)? + "\n"),
+            ReportFormat::Html => html::head(header),
         }
     }
 
     /// What stands behind the rows.
-    pub(super) fn end(&self) -> &'static str {
+    pub(super) fn end(&self) -> Cow<'static, str> {
         match (self.format, self.is_empty) {
-            (ReportFormat::Json, true) => "]\n}\n",
-            (ReportFormat::Json, false) => "\n  ]\n}\n",
-            _ => "",
+            (ReportFormat::Json, true) => "]\n}\n".into(),
+            (ReportFormat::Json, false) => "\n  ]\n}\n".into(),
+            (ReportFormat::Html, is_empty) => html::end(is_empty).into(),
+            (ReportFormat::Csv | ReportFormat::JsonLines, _) => "".into(),
         }
     }
 
@@ -204,6 +213,13 @@ impl Form {
             ReportFormat::Csv => csv_row(to, cells),
             ReportFormat::Json => self.json_row(to, cells, Some(&OBJECT)),
             ReportFormat::JsonLines => self.json_row(to, cells, None),
+            ReportFormat::Html => {
+                let cells = cells.0.iter();
+                self.chunks.row(
+                    to,
+                    cells.map(|cell| |to: &mut Vec<u8>| json_cell(to, cell, None)),
+                );
+            }
         }
         to.extend_from_slice(self.behind.as_bytes());
     }
