@@ -9,29 +9,23 @@ function svg(name, attributes = {}, text = '') {
   return element;
 }
 
-/** The least step of 1, 2 or 5 times a power of ten that is not below. */
-function roundStep(value) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= value * 0.999);
-}
-
 /** A table of our own words and numbers, folded away. */
 function asTable(heads, lines) {
   const folded = make('details');
   folded.append(make('summary', '', 'As a table'));
-  const table = make('table', 'counts');
+  const table = make('table');
   const top = table.createTHead().insertRow();
-  for (const head of heads) {
-    const cell = make('th', '', head);
+  heads.forEach((head, place) => {
+    const cell = make('th', place > 0 ? 'number' : '', head);
     cell.scope = 'col';
     top.append(cell);
-  }
+  });
   const body = table.createTBody();
   for (const [first, ...others] of lines) {
     const line = body.insertRow();
     const name = make('th', '', first);
     name.scope = 'row';
-    line.append(name, ...others.map((text) => make('td', '', text)));
+    line.append(name, ...others.map((text) => make('td', 'number', text)));
   }
   folded.append(table);
   return folded;
@@ -83,12 +77,9 @@ function draw(box, { said, lanes, ticks, places, spans = [] }) {
   box.replaceChildren(picture);
 }
 
-const drawings = [];
-
 /** Draws a chart whenever there is another width for it. */
 function chart(box, what) {
   const again = () => draw(box, what());
-  drawings.push(again);
   let width = -1;
   new ResizeObserver(() => {
     if (Math.abs(box.clientWidth - width) < 2) return;
@@ -184,7 +175,7 @@ function listPauses(pauses) {
   box.append(make('h3', '', 'Pauses'));
   const list = make('ul');
   for (const pause of pauses.slice(0, 20)) {
-    const line = make('li', '', `${time(pause.began)}, ${duration(Date.parse(pause.until) - Date.parse(pause.began))}: `);
+    const line = make('li', '', `${time(new Date(pause.began).toISOString())}, ${duration(Date.parse(pause.until) - Date.parse(pause.began))}: `);
     line.append(makeOf('span', pause.why));
     list.append(line);
   }

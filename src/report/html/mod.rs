@@ -265,7 +265,7 @@ fn outcomes(header: &Header) -> String {
         let _ = writeln!(
             rows,
             "<tr{class}><th scope=\"row\"><a class=\"outcome {word}\" href=\"#outcome={word}\">{}</a>\
-             </th><td>{}</td><td>{}</td></tr>",
+             </th><td class=\"number\">{}</td><td class=\"number\">{}</td></tr>",
             outcome.label(),
             grouped(files),
             HumanBytes(bytes)

@@ -34,10 +34,6 @@ function took(row) {
   return Math.max(0, Date.parse(row[C.finished]) - Date.parse(row[C.started]));
 }
 
-function isStored(row) {
-  return row[C.outcome] === 'stored' || row[C.outcome] === 'skipped';
-}
-
 // What looks like nothing, or would change the order of what stands beside it.
 const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u;
 
@@ -127,6 +123,6 @@ function gist(row) {
     .replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/gi, '…')
     .replace(/\b[0-9a-f]{16,}\b/gi, '…')
     .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, '…')
-    .replace(/\d+(\.\d+)?/g, (number) => (number === String(row[C.http_status]) ? number : '…'))
+    .replace(/(?<![\w.-]|HTTP |os error )\d+(\.\d+)?/g, '…')
     .replace(/…(\s*…)+/g, '…');
 }

@@ -1,26 +1,26 @@
 // The table of all files: filtered, sorted, and drawn where it is looked at.
 
-const byPlan = (place) => (row) => row[place];
+const held = (place) => (row) => row[place];
 const byTook = rows.map(took);
 
 /** What the table shows of a file. `key` is what it is sorted by, `fill` puts it into a cell. */
 const COLUMNS = [
   { name: 'row', title: '#', kind: 'number', key: (_, index) => index, fill: (cell, _, index) => put(cell, count(index + 1)) },
-  { name: 'outcome', title: 'Outcome', key: byPlan(C.outcome), fill: fillOutcome },
-  { name: 'path', title: 'Path', key: byPlan(C.path), fill: fillPath },
-  { name: 'size', title: 'Size', kind: 'number', key: byPlan(C.size), fill: filled(C.size, bytes) },
-  { name: 'took', title: 'Took', kind: 'number', key: (_, index) => byTook[index], fill: (cell, _, index) => Number.isNaN(byTook[index]) ? cell : put(cell, duration(byTook[index])) },
-  { name: 'attempts', title: 'Attempts', kind: 'number', key: byPlan(C.attempts), fill: filled(C.attempts, count) },
-  { name: 'file_id', title: 'File ID', key: byPlan(C.file_id), fill: filled(C.file_id, String, 'code') },
-  { name: 'reason', title: 'Reason', key: byPlan(C.reason), fill: filled(C.reason, String) },
-  { name: 'rule', title: 'Rule', key: byPlan(C.rule), fill: filled(C.rule, String) },
-  { name: 'finished', title: 'Ended', key: byPlan(C.finished), fill: filled(C.finished, time) },
+  { name: 'outcome', title: 'Outcome', key: held(C.outcome), fill: fillOutcome },
+  { name: 'path', title: 'Path', key: held(C.path), fill: fillPath },
+  { name: 'size', title: 'Size', kind: 'number', key: held(C.size), fill: filled(C.size, bytes) },
+  { name: 'took', title: 'Took', kind: 'number', key: (_, index) => byTook[index], fill: fillTook },
+  { name: 'attempts', title: 'Attempts', kind: 'number', key: held(C.attempts), fill: filled(C.attempts, count) },
+  { name: 'file_id', title: 'File ID', key: held(C.file_id), fill: filled(C.file_id, String, 'code') },
+  { name: 'reason', title: 'Reason', key: held(C.reason), fill: filled(C.reason, String) },
+  { name: 'rule', title: 'Rule', key: held(C.rule), fill: filled(C.rule, String) },
+  { name: 'finished', title: 'Ended', key: held(C.finished), fill: filled(C.finished, time) },
 ];
 
 function filled(place, shown, classes = '') {
   return (cell, row) => {
     if (row[place] === null) return;
-    if (classes !== '') cell.className = classes;
+    if (classes !== '') cell.classList.add(classes);
     const text = shown(row[place]);
     put(cell, text);
     cell.title = text;
@@ -29,6 +29,10 @@ function filled(place, shown, classes = '') {
 
 function fillOutcome(cell, row) {
   cell.append(make('span', `outcome ${row[C.outcome]}`, OUTCOMES.get(row[C.outcome])));
+}
+
+function fillTook(cell, _, index) {
+  if (!Number.isNaN(byTook[index])) put(cell, duration(byTook[index]));
 }
 
 function fillPath(cell, row, index) {
@@ -106,7 +110,8 @@ class Table {
   }
 
   head(column) {
-    const cell = make('th', `${column.name} ${column.kind ?? ''}`);
+    const cell = make('th', column.kind ?? '');
+    cell.dataset.column = column.name;
     cell.scope = 'col';
     const button = make('button', '', column.title);
     button.type = 'button';
@@ -183,6 +188,7 @@ class Table {
     for (const column of COLUMNS) {
       const isName = column.name === 'path';
       const cell = make(isName ? 'th' : 'td', column.kind ?? '');
+      cell.dataset.column = column.name;
       if (isName) cell.scope = 'row';
       column.fill(cell, rows[index], index);
       line.append(cell);
