@@ -1,8 +1,10 @@
 //! What happens during a run, as it happens, and the statistics folded from it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::model::{FileId, JobEnd, Outcome, RuleName, SourcePath, StopCause};
+use crate::model::{AttemptId, FileId, JobEnd, Outcome, RuleName, SourcePath, StopCause};
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -14,6 +16,21 @@ pub enum Event {
         /// Their bytes.
         bytes: u64,
     },
+    /// A large file begins to be sent: how far it has come is read where it is shown.
+    Sending {
+        /// The rule.
+        rule: RuleName,
+        /// The file.
+        path: SourcePath,
+        /// Its bytes.
+        size: u64,
+        /// The attempt, from 1.
+        attempt: u32,
+        /// Its id.
+        request: AttemptId,
+        /// What has been handed over; gone once the attempt is over.
+        sent: Arc<Sent>,
+    },
     /// An attempt did not store its file, and another follows.
     Retrying {
         /// The rule.
@@ -22,6 +39,8 @@ pub enum Event {
         path: SourcePath,
         /// The attempt that ended, from 1.
         attempt: u32,
+        /// Its id.
+        request: AttemptId,
         /// Why.
         why: String,
         /// How long until the next.
@@ -65,6 +84,8 @@ pub enum Event {
     Found {
         /// The file.
         path: SourcePath,
+        /// The attempt that stored it.
+        request: AttemptId,
         /// Its id.
         id: FileId,
         /// What proves it.
@@ -76,6 +97,24 @@ pub enum Event {
     Stopping(StopCause),
 }
 
+/// How many bytes of a large file were handed over to the connection.
+#[derive(Debug, Default)]
+pub struct Sent(AtomicU64);
+
+impl Sent {
+    /// So many more were.
+    pub fn add(&self, bytes: usize) {
+        // Nothing else follows from it.
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Counts folded from events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -83,12 +122,14 @@ pub struct Stats {
     pub files: usize,
     /// Bytes to send.
     pub bytes: u64,
-    /// Files whose last attempt ended.
+    /// Files whose last attempt ended; not those that were never tried.
     pub ended: usize,
     /// Their bytes.
     pub ended_bytes: u64,
     /// Of them, not stored.
     pub not_stored: usize,
+    /// Of these, in doubt when they ended.
+    pub in_doubt: usize,
     /// Attempts that another followed.
     pub retries: usize,
 }
@@ -102,14 +143,19 @@ impl Stats {
                 self.bytes = *bytes;
             }
             Event::Retrying { .. } => self.retries += 1,
+            Event::Ended { end, .. } if end.outcome == Outcome::NotAttempted => {}
             Event::Ended { size, end, .. } => {
                 self.ended += 1;
                 self.ended_bytes += size;
                 if end.outcome != Outcome::Stored {
                     self.not_stored += 1;
                 }
+                if end.outcome == Outcome::InDoubt {
+                    self.in_doubt += 1;
+                }
             }
-            Event::Paused { .. }
+            Event::Sending { .. }
+            | Event::Paused { .. }
             | Event::Settling { .. }
             | Event::Settled { .. }
             | Event::Found { .. }
@@ -139,6 +185,7 @@ mod tests {
             },
             ended(Outcome::Stored),
             ended(Outcome::Failed),
+            ended(Outcome::NotAttempted),
         ] {
             stats.add(&event);
         }
@@ -148,6 +195,7 @@ mod tests {
             ended: 2,
             ended_bytes: 20,
             not_stored: 1,
+            in_doubt: 0,
             retries: 0,
         };
         assert_eq!(stats, expected);

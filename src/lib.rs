@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod config;
 pub mod diagnostic;
 pub mod error;
 pub mod event;
@@ -34,4 +35,5 @@ pub mod spill;
 pub mod table;
 pub mod template;
 pub mod verify;
+pub mod watch;
 mod yaml;

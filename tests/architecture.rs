@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may use. `commands` composes them all.
-const ROOMS: [(&str, &[&str]); 23] = [
-    ("cli", &["model"]),
+const ROOMS: [(&str, &[&str]); 25] = [
+    ("cli", &["config", "model"]),
     ("client", &["model"]),
+    ("config", &["diagnostic", "model", "yaml"]),
     ("diagnostic", &["model"]),
     ("error", &["model"]),
     ("event", &["model"]),
@@ -46,12 +47,14 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("table", &["diagnostic", "json", "model"]),
     ("template", &["model"]),
     ("verify", &["client", "model"]),
+    ("watch", &[]),
     ("yaml", &["diagnostic"]),
     (
         "commands",
         &[
             "cli",
             "client",
+            "config",
             "diagnostic",
             "error",
             "event",
@@ -70,6 +73,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "table",
             "template",
             "verify",
+            "watch",
         ],
     ),
 ];

@@ -1152,6 +1152,7 @@ impl World {
             .args(["report", "manifest.yaml", "--format", "json"])
             .current_dir(self.work())
             .env_clear()
+            .env("ROE_BATCH_CONFIG", "")
             .env("ROE_BASE_URL", &self.base_url)
             .output()
             .expect("the program runs");

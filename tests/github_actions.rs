@@ -70,6 +70,7 @@ impl Runner {
         bash.args(["-e", "-c", script])
             .current_dir(self.workspace.path())
             .env_clear()
+            .env("ROE_BATCH_CONFIG", "")
             .envs(&self.variables)
             .envs(key.map(|key| ("ROE_API_KEY", key)));
         match bash.output() {

@@ -22,6 +22,7 @@ fn check(workspace: &Workspace) -> (i32, String) {
         .arg(env!("CARGO_BIN_EXE_roe-batch"))
         .current_dir(workspace.path())
         .env_clear()
+        .env("ROE_BATCH_CONFIG", "")
         .output()
         .expect("a shell");
     let text = [output.stdout, output.stderr].concat();

@@ -31,6 +31,7 @@ fn a_file_larger_than_the_memory_allowed_is_uploaded_whole() {
         .args(["-c", &script, env!("CARGO_BIN_EXE_roe-batch")])
         .current_dir(workspace.path())
         .env_clear()
+        .env("ROE_BATCH_CONFIG", "")
         .env("ROE_API_KEY", KEY)
         .output()
         .expect("a shell");

@@ -44,6 +44,7 @@ fn rerun(block: &str, workspace: &Workspace) -> String {
             .args(["-c", &format!("{{ {line}\n}} 2>&1")])
             .current_dir(workspace.path())
             .env_clear()
+            .env("ROE_BATCH_CONFIG", "")
             .env("PATH", format!("{tools}:/usr/local/bin:/usr/bin:/bin"))
             .output()
             .expect("a shell");
@@ -111,6 +112,7 @@ fn key_table() -> String {
         ("`table`", keys::TABLE),
         ("`sidecar`, as a mapping", keys::SIDECAR),
         ("`run`", keys::RUN),
+        ("`on_finish`, each", keys::HOOK),
     ] {
         let _ = writeln!(text, "| {title} | is | default |\n|---|---|---|");
         for Key {
@@ -210,7 +212,14 @@ fn the_schema_in_the_tree_is_the_one_the_binary_prints() {
     let printed = Workspace::new().run(&["schema"]);
     assert_eq!(printed.code, 0);
     keep("schema/manifest.schema.json", &printed.stdout);
-    for document in ["manifest", "plan", "report", "diagnostics"] {
+    for document in [
+        "manifest",
+        "plan",
+        "report",
+        "diagnostics",
+        "summary",
+        "config",
+    ] {
         let printed = Workspace::new().run(&["schema", document]);
         assert_eq!(printed.code, 0, "{}", printed.all());
         keep(&format!("schema/{document}.schema.json"), &printed.stdout);
@@ -263,7 +272,7 @@ fn the_readmes_run_settings_are_understood_and_fit_the_schema() {
 #[test]
 fn every_exit_code_and_variable_of_the_readme_is_in_the_code() {
     let readme = fs::read_to_string(at("README.md")).expect("a README");
-    let sources = ["src/cli/mod.rs", "src/error.rs"]
+    let sources = ["src/cli/mod.rs", "src/cli/table.rs", "src/error.rs"]
         .map(|name| fs::read_to_string(at(name)).expect("a source"))
         .concat();
     let mut found = 0;

@@ -225,9 +225,9 @@ spec:
               command:
                 - roe-batch
                 - apply
-                - "/work/manifest.yaml"
+                - "/batch/manifest.yaml"
                 - "--state"
-                - "/work/.roe-batch"
+                - "/batch/.roe-batch"
                 - "--grace"
                 - "20s"
                 - "--if-locked"
@@ -246,21 +246,21 @@ spec:
                 limits: {memory: 512Mi}
               volumeMounts:
                 - name: manifest
-                  mountPath: "/work/manifest.yaml"
+                  mountPath: "/batch/manifest.yaml"
                   subPath: manifest.yaml
                   readOnly: true
                 - name: ledger
-                  mountPath: "/work/.roe-batch"
+                  mountPath: "/batch/.roe-batch"
                   subPath: state
                 - name: ledger
-                  mountPath: "/work/reports"
+                  mountPath: "/batch/reports"
                   subPath: reports/reports
                 - name: files
-                  mountPath: "/work/inbox"
+                  mountPath: "/batch/inbox"
                   subPath: inbox
                   readOnly: true
                 - name: files
-                  mountPath: "/work/rows.csv"
+                  mountPath: "/batch/rows.csv"
                   subPath: rows.csv
                   readOnly: true
                 - name: tmp
@@ -409,6 +409,7 @@ fn as_cron(command: &str) -> Command {
         .args(["-c", command])
         .current_dir("/")
         .env_clear()
+        .env("ROE_BATCH_CONFIG", "")
         .stdin(Stdio::null());
     shell
 }

@@ -10,7 +10,7 @@ use jsonschema::Validator;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const DOCUMENTS: [&str; 3] = ["plan", "report", "diagnostics"];
+const DOCUMENTS: [&str; 4] = ["plan", "report", "diagnostics", "summary"];
 
 fn schema(document: &str) -> Value {
     let printed = Workspace::new().run(&["schema", document]);
@@ -97,6 +97,42 @@ fn every_field_that_is_printed_is_described() {
 }
 
 #[test]
+fn what_a_config_file_may_hold_fits_its_schema_and_nothing_else_does() {
+    let schema = schema("config");
+    let validator = validator(&schema);
+    let properties = schema["properties"].as_object().expect("keys");
+    assert!(properties.len() > 20);
+    let mut all = serde_json::Map::new();
+    for (name, key) in properties {
+        assert!(key["description"].is_string(), "{name}");
+        all.insert(name.clone(), key["examples"][0].clone());
+    }
+    // An example is a value, for the schema and for the program.
+    let document = Value::Object(all);
+    assert_fits(&validator, &document);
+    let mut workspace = Workspace::new();
+    workspace.write("config.yaml", document.to_string());
+    workspace.env("ROE_BATCH_CONFIG", "config.yaml");
+    let ran = workspace.run(&["config"]);
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    for bad in [
+        json!({"api_key": "x"}),
+        json!({"state": "x"}),
+        json!({"http2": "yes"}),
+        json!({"max_attempts": 0}),
+        json!({"in_doubt": "perhaps"}),
+        json!({"timeout": [1]}),
+        json!({"bandwidth": {"08:00-18:00": 5}}),
+        json!([]),
+    ] {
+        assert!(!validator.is_valid(&bad), "{bad}");
+        workspace.write("config.yaml", bad.to_string());
+        let ran = workspace.run(&["config"]);
+        assert_eq!(ran.code, 65, "{bad}: {}", ran.all());
+    }
+}
+
+#[test]
 fn later_versions_may_print_more_and_nothing_less() {
     for document in DOCUMENTS {
         let schema = schema(document);
@@ -104,7 +140,9 @@ fn later_versions_may_print_more_and_nothing_less() {
         assert!(!text.contains("\"additionalProperties\":false"), "{text}");
         // Of a problem without a place.
         let optional = ["file", "line", "column", "end_column"];
-        for (definition, value) in schema["definitions"].as_object().expect("definitions") {
+        let definitions = schema["definitions"].as_object().into_iter().flatten();
+        let definitions = definitions.map(|(name, value)| (name.as_str(), value));
+        for (definition, value) in definitions.chain([(document, &schema)]) {
             let Some(properties) = value["properties"].as_object() else {
                 continue;
             };

@@ -10,10 +10,14 @@ use clap_complete::Shell;
 
 use super::manual;
 use super::scheduled::ScheduleSub;
-use super::settings::{CheckFormat, PlanFormat, SchemaOf, StatusFormat};
-use super::values::{bandwidth, dataset, duration, in_doubt, rate, report_format, set};
+use super::settings::{CheckFormat, Events, PlanFormat, SchemaOf, StatusFormat};
+use super::values::{
+    bandwidth, dataset, duration, in_doubt, log_form, metrics_file, progress, rate, report_format,
+    set,
+};
 use crate::model::{
-    Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, Rate, ReportFormat, Schedule,
+    Bandwidth, Concurrency, DatasetId, FailureBudget, InDoubt, LogForm, ProgressMode, Rate,
+    ReportFormat, Schedule,
 };
 
 #[derive(Parser)]
@@ -38,7 +42,15 @@ pub(super) enum Sub {
     /// file. Files stored before are skipped. The API key comes from `ROE_API_KEY`
     /// or `--api-key-file`, never from the command line.
     #[command(after_long_help = manual::APPLY)]
-    Apply(ApplyArgs),
+    Apply(Box<ApplyArgs>),
+    /// Upload whatever comes into the manifest's folders, as soon as it has settled
+    ///
+    /// Runs `apply` again and again until a signal ends it: when files come or change, when they are
+    /// old enough for `min_age`, and every so often in any case, since not every change is told.
+    /// Runs that find nothing to do leave nothing behind. The manifest and the key file are read
+    /// anew each time.
+    #[command(after_long_help = manual::WATCH)]
+    Watch(Box<WatchArgs>),
     /// Show what `apply` would do; only a dataset's name needs network and key
     #[command(after_long_help = manual::PLAN)]
     Plan(PlanArgs),
@@ -86,6 +98,18 @@ pub(super) enum Sub {
     /// file or a Secret: it is never printed.
     #[command(subcommand, after_long_help = manual::SCHEDULE)]
     Schedule(ScheduleSub),
+    /// Show each setting that holds on this machine, and where it comes from
+    ///
+    /// A flag counts before the environment, then a manifest, then the user's config file, then the
+    /// system's. What is printed without a manifest is such a file.
+    #[command(after_long_help = manual::CONFIG)]
+    Config(ConfigArgs),
+    /// Find out what would keep a run from its work, and what to do about it
+    ///
+    /// Looks at config files, manifest, key, service, clock, ledger, folders, disk space and limits.
+    /// Nothing is changed. Exits with 0 where nothing is a problem, else with what a run would.
+    #[command(after_long_help = manual::DOCTOR)]
+    Doctor(DoctorArgs),
     /// Print the JSON Schema of the manifest, for editors, or of what the program prints
     #[command(after_long_help = manual::SCHEMA)]
     Schema(SchemaArgs),
@@ -215,11 +239,30 @@ pub(super) struct LockArgs {
     pub(super) wait: Option<Duration>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LockAction {
     Wait,
     Skip,
     Fail,
+}
+
+#[derive(Args)]
+pub(super) struct NarrationArgs {
+    /// How to show progress: bars on a terminal, a line every 30 seconds, a JSON object every second,
+    /// or none; SIGUSR1 prints it at once [env: `ROE_BATCH_PROGRESS`] [default: auto: bars on a
+    /// terminal, else lines]
+    #[arg(long, value_name = "MODE", value_parser = progress(), ignore_case = true)]
+    pub(super) progress: Option<ProgressMode>,
+    /// The form of what is told while it runs: text or JSON Lines [default: text, but json with
+    /// --progress json]
+    #[arg(long, value_name = "FORM", value_parser = log_form(), ignore_case = true)]
+    pub(super) log_format: Option<LogForm>,
+    /// Also tell of each file that is stored, with its ID
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+    /// Tell of nothing but problems: where all is well, nothing is printed
+    #[arg(long, short)]
+    pub(super) quiet: bool,
 }
 
 #[derive(Args)]
@@ -243,6 +286,13 @@ pub(super) struct ApplyArgs {
     /// How to print the plan of a dry run
     #[arg(long, value_enum, default_value = "text", requires = "dry_run")]
     pub(super) format: PlanFormat,
+    #[command(flatten)]
+    pub(super) upload: UploadArgs,
+}
+
+/// How a run is carried out.
+#[derive(Args)]
+pub(super) struct UploadArgs {
     /// With --sandbox, rehearse a bad day: a fault plan (YAML) says what goes wrong
     #[arg(long, value_name = "FILE", requires = "sandbox", value_hint = ValueHint::FilePath)]
     pub(super) faults: Option<PathBuf>,
@@ -272,8 +322,9 @@ pub(super) struct ApplyArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) deadline: Option<Duration>,
     /// After a first Ctrl-C or SIGTERM, or at the deadline, wait so long for uploads under way
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
-    pub(super) grace: Duration,
+    /// [default: 20s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) grace: Option<Duration>,
     #[command(flatten)]
     pub(super) lock: LockArgs,
     /// How long a file in doubt must be absent from the listing to be sent again [default: the
@@ -283,6 +334,51 @@ pub(super) struct ApplyArgs {
     /// Write a report here too; .csv, .json, .jsonl or .html chooses the format
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(super) report: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) watchers: WatcherArgs,
+    #[command(flatten)]
+    pub(super) narration: NarrationArgs,
+}
+
+#[derive(Args)]
+pub(super) struct WatcherArgs {
+    /// Write measurements of the run here, for Prometheus' `node_exporter`; the name ends in .prom
+    /// [env: `ROE_BATCH_METRICS_FILE`]
+    #[arg(long, value_name = "FILE", value_parser = metrics_file, value_hint = ValueHint::FilePath)]
+    pub(super) metrics_file: Option<PathBuf>,
+    /// Push measurements of the run to this OpenTelemetry collector, by OTLP over HTTP, as in
+    /// `http://localhost:4318` [env: `ROE_BATCH_OTLP`]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub(super) otlp: Option<String>,
+    /// Run the hooks of the manifests, which are told when a run is over
+    /// [env: `ROE_BATCH_ALLOW_HOOKS=1`]
+    #[arg(long)]
+    pub(super) allow_hooks: bool,
+}
+
+#[derive(Args)]
+pub(super) struct WatchArgs {
+    /// The manifest (YAML)
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) manifest: PathBuf,
+    #[command(flatten)]
+    pub(super) common: CommonArgs,
+    /// Begin a run once nothing below the roots changed for so long; a file that changed less than
+    /// so long ago is left to a later run
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub(super) quiet_for: Duration,
+    /// Begin a run so long after the first change, where changes go on
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub(super) at_latest: Duration,
+    /// Look at everything so long after the last look, whatever the system tells of changes
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(super) rescan: Duration,
+    /// Have the system tell of changes (inotify) where it can, or never: then only --rescan finds
+    /// files
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(super) events: Events,
+    #[command(flatten)]
+    pub(super) upload: UploadArgs,
 }
 
 #[derive(Args)]
@@ -425,6 +521,36 @@ pub(super) struct SandboxArgs {
     /// A fault plan (YAML): what goes wrong, when and how often
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) faults: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct ConfigArgs {
+    /// Take in what this manifest's `run` says
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) manifest: Option<PathBuf>,
+    /// Say of each setting where it comes from
+    #[arg(long)]
+    pub(super) show_origin: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: StatusFormat,
+}
+
+#[derive(Args)]
+pub(super) struct DoctorArgs {
+    /// The manifest (YAML), to look at what its runs need too
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) look: LookArgs,
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// Send nothing anywhere: leave the service and its clock out
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: StatusFormat,
 }
 
 #[derive(Args)]

@@ -14,7 +14,8 @@ Exit codes:
          elsewhere or otherwise than sent
   2      only `plan --detailed-exitcode`: there is something to upload
   64     the command line is wrong
-  65     a manifest, or a table or list that it names, is invalid
+  65     a manifest, or a table or list that it names, is invalid, or a config
+         file is
   69     the service cannot be reached, fails everything for too long, or is no
          Roe API
   70     an internal error
@@ -40,6 +41,13 @@ Environment:
   ROE_PROXY               the proxy, as --proxy
   ROE_BATCH_CA_FILE       certificate authorities to trust, as --ca-file
   ROE_BATCH_HTTP2         1 to speak HTTP/2, as --http2
+  ROE_BATCH_CONFIG        the one config file, or none where it is empty
+  ROE_BATCH_METRICS_FILE  where measurements are written, as --metrics-file
+  ROE_BATCH_OTLP          the collector that gets them, as --otlp
+  ROE_BATCH_OTLP_HEADERS  headers that it wants: name=value,name=value
+  ROE_BATCH_ALLOW_HOOKS   1 to run hooks of manifests, as --allow-hooks
+  ROE_BATCH_PROGRESS      how to show progress, as --progress
+  NO_COLOR                if set, no colours, and lines instead of bars
   HTTPS_PROXY             a proxy, where neither ROE_PROXY nor --proxy names one
   NO_PROXY                hosts that HTTPS_PROXY is not for
 
@@ -51,6 +59,10 @@ Files:
   .roe-batch/reports/        reports, unless the manifest says where
   .roe-batch/sandbox/        what --sandbox stored
   .roeignore                 what is not to be uploaded, as in a .gitignore
+  ~/.config/roe-batch/       config.yaml there has your defaults, or where
+                             XDG_CONFIG_HOME says: `roe-batch config` shows them
+  /etc/xdg/roe-batch/        the same for everybody, or where XDG_CONFIG_DIRS
+                             says
 
 Examples:
   Write a first manifest for a folder, see what it would do, and upload:
@@ -80,7 +92,37 @@ Examples:
     roe-batch apply invoices.yaml --rate 5/s --deadline 6h \\
       --report night.csv
   As fast as the service likes, but stop when more than 20 files fail:
-    roe-batch apply invoices.yaml --concurrency auto --failure-budget 20";
+    roe-batch apply invoices.yaml --concurrency auto --failure-budget 20
+  With measurements for Prometheus, and the manifest's hooks:
+    roe-batch apply invoices.yaml --allow-hooks \\
+      --metrics-file /var/lib/node_exporter/invoices.prom
+  For another program: what happens, and how far it is, as JSON Lines:
+    roe-batch apply invoices.yaml --progress json 2> progress.jsonl";
+
+pub(super) const WATCH: &str = "\
+Exit codes:
+  0               ended by a signal, with all files stored
+  1, 69, 75, 76   ended by a signal, and the last run had ended so: the
+                  service may have failed, or files failed or are in doubt
+  64, 65          the command line is wrong; the manifest is invalid from the
+                  start (later on, that is told, and mending it waited for)
+  70, 74, 77      ends by itself: an internal error; local files cannot be
+                  written; the service refused the key
+  129, 130, 143   a signal ended a run before all its files were stored
+
+Signals:
+  SIGTERM, SIGINT (Ctrl-C) and SIGHUP end the watch: at once, or once the
+  uploads under way are done, for which --grace waits; a second one drops them.
+
+Examples:
+  Upload what comes into the manifest's folders, until Ctrl-C:
+    roe-batch watch invoices.yaml
+  Rehearse it with the embedded server, without an account or a network:
+    roe-batch watch invoices.yaml --sandbox
+  On a network file system, where others' changes are not told: look often:
+    roe-batch watch invoices.yaml --events never --rescan 30s
+  As a service, with the key in a file that may be replaced at any time:
+    roe-batch watch invoices.yaml --api-key-file /etc/roe/key";
 
 pub(super) const PLAN: &str = "\
 Examples:
@@ -208,13 +250,35 @@ Examples:
     roe-batch schedule kubernetes invoices.yaml --image roe-batch:0.1.0 \\
       --cron '5 * * * *' | kubectl apply -f -";
 
+pub(super) const CONFIG: &str = "\
+Examples:
+  See what holds on this machine, and who says so:
+    roe-batch config --show-origin
+  See it for the runs of a manifest:
+    roe-batch config invoices.yaml --show-origin
+  Begin a config file with what holds now:
+    mkdir -p ~/.config/roe-batch
+    roe-batch config > ~/.config/roe-batch/config.yaml";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  Before the first run, or when one failed: see what is wrong here:
+    roe-batch doctor invoices.yaml
+  Without a network:
+    roe-batch doctor invoices.yaml --offline
+  For a monitor:
+    roe-batch doctor invoices.yaml --format json";
+
 pub(super) const SCHEMA: &str = "\
 Examples:
   Have an editor check and complete manifests: write the schema beside them,
   and begin them with `# yaml-language-server: $schema=manifest.schema.json`:
     roe-batch schema > manifest.schema.json
-  See what a report in JSON holds:
-    roe-batch schema report";
+  See what a report in JSON holds, and what hooks are told:
+    roe-batch schema report
+    roe-batch schema summary
+  The same for config files:
+    roe-batch schema config > config.schema.json";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -1,37 +1,37 @@
-//! The command line and the environment, read once, to settings. Nothing else reads either.
+//! The command line, the environment and the config files, read once, to settings. Nothing else
+//! reads any of them.
 
 mod args;
 mod manual;
+mod origin;
 mod scheduled;
 mod settings;
+mod table;
+mod uploads;
 mod values;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::num::NonZeroU32;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use self::args::{
-    AccessArgs, ApplyArgs, Cli, CommonArgs, InitArgs, LockAction, LockArgs, LookArgs, PlaceArgs,
+    AccessArgs, Cli, CommonArgs, ConfigArgs, DoctorArgs, InitArgs, LookArgs, PlaceArgs,
     ResolveArgs, ServiceArgs, StreamArgs, Sub,
 };
-use self::scheduled::{HostArgs, RunsArgs, ScheduleSub};
-use self::values::duration;
-use crate::model::{
-    Concurrency, Environment, FileId, HttpVersion, OrganizationId, Variable, canonical_id,
-};
+use self::origin::Sources;
+use self::scheduled::schedule;
+use self::uploads::{apply, if_locked, watch};
+use crate::config::{self, Config, Places, Problems};
+use crate::model::{Environment, FileId, HttpVersion};
 
-pub use self::settings::{
-    Access, ApplySettings, CheckFormat, CheckSettings, Command, ExplainSettings, ForgetSettings,
-    Forgettable, Host, IfLocked, ImportSettings, InitSettings, KeySource, LookSettings, Mode,
-    PlanExit, PlanFormat, PlanSettings, ReportSettings, Resolve, ResolveSettings, RetryWaits,
-    SandboxSettings, ScheduleSettings, Scheduler, SchemaOf, Service, StatusFormat, StatusSettings,
-    StreamSettings, Then, Transport, Unit, Verify, Wait, Warnings, Which, WriteTo,
-};
+pub use self::origin::{Layered, Origin, Said, Told};
+pub use self::settings::*;
+pub use self::table::Otherwise;
 
 /// Where the API is unless told otherwise.
 pub const BASE_URL: &str = "https://api.roe-ai.com";
@@ -42,30 +42,96 @@ const MANIFEST: &str = "roe-batch.yaml";
 /// How long nothing may move, unless told otherwise.
 const STALL: Duration = Duration::from_mins(2);
 
+/// How long a first signal waits for what is under way, unless told otherwise.
+const GRACE: Duration = Duration::from_secs(20);
+
 /// The command line as clap knows it, for what is made of it: completions and the manual.
 #[must_use]
 pub fn definition() -> clap::Command {
     Cli::command()
 }
 
-/// Reads arguments and environment.
+/// The JSON Schema (draft-07) of a config file, for editors.
+#[must_use]
+pub fn config_schema() -> serde_json::Value {
+    config::schema(&origin::keys())
+}
+
+/// Why there is no command to run.
+#[derive(Debug)]
+pub enum Refusal {
+    /// What clap wants to print: a usage error, help or the version.
+    Arguments(clap::Error),
+    /// What is wrong with the config files.
+    Config(Problems),
+}
+
+impl From<clap::Error> for Refusal {
+    fn from(error: clap::Error) -> Self {
+        Self::Arguments(error)
+    }
+}
+
+impl From<Problems> for Refusal {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Arguments(error) => error.fmt(f),
+            Self::Config(problems) => problems.fmt(f),
+        }
+    }
+}
+
+/// Reads arguments, environment and config files.
 ///
 /// # Errors
 ///
-/// What clap wants to print: a usage error, help or the version.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    Ok(match Cli::try_parse_from(args)?.command {
-        Sub::Apply(args) => Command::Apply(Box::new(apply(args)?)),
+/// What is to be printed instead of running anything.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
+    parse_with(args, || Config::load(&places(), &origin::keys()))
+}
+
+/// As [`parse`], with the config that is loaded where a command needs one.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_with(
+    args: impl IntoIterator<Item = OsString>,
+    load: impl FnOnce() -> Result<Config, Problems>,
+) -> Result<Command, Refusal> {
+    let command = Cli::try_parse_from(args)?.command;
+    let loaded = if has_settings(&command) {
+        load()
+    } else {
+        Ok(Config::default())
+    };
+    let (config, problems) = match loaded {
+        Ok(config) => (config, None),
+        // What is wrong with them is a part of what it tells.
+        Err(problems) if matches!(command, Sub::Doctor(_)) => (Config::default(), Some(problems)),
+        Err(problems) => return Err(problems.into()),
+    };
+    let sources = Sources::new(|name| std::env::var_os(name), &config);
+    let sources = &sources;
+    Ok(match command {
+        Sub::Apply(args) => Command::Apply(Box::new(apply(*args, sources)?)),
+        Sub::Watch(args) => Command::Watch(Box::new(watch(*args, sources)?)),
         Sub::Plan(args) => Command::Plan(PlanSettings {
             exit: if args.detailed_exitcode {
                 PlanExit::Detailed
             } else {
                 PlanExit::Plain
             },
-            ..plan(args.manifests, args.common, args.format)?
+            ..plan(args.manifests, args.common, args.format, sources)?
         }),
         Sub::Check(args) => Command::Check(CheckSettings {
-            look: look(args.manifests, args.look)?,
+            look: look(args.manifests, args.look, sources)?,
             warnings: if args.strict {
                 Warnings::Fail
             } else {
@@ -74,12 +140,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             format: args.format,
         }),
         Sub::Explain(args) => Command::Explain(ExplainSettings {
-            look: look(vec![args.manifest], args.look)?,
-            service: service(args.place),
+            look: look(vec![args.manifest], args.look, sources)?,
+            service: service(args.place, sources)?,
             file: args.file,
             format: args.format,
         }),
-        Sub::Resolve(args) => Command::Resolve(resolve(args)?),
+        Sub::Resolve(args) => Command::Resolve(resolve(args, sources)?),
         Sub::Status(args) => Command::Status(StatusSettings {
             stream: stream(args.stream),
             format: args.format,
@@ -95,10 +161,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             out: args.out,
         }),
         Sub::Import(args) => Command::Import(ImportSettings {
-            plan: plan(vec![args.manifest], args.common, PlanFormat::Text)?,
+            plan: plan(vec![args.manifest], args.common, PlanFormat::Text, sources)?,
             table: args.table,
             ignore_missing: args.ignore_missing,
-            if_locked: if_locked(args.lock)?,
+            if_locked: if_locked(args.lock, sources)?,
         }),
         Sub::Forget(args) => Command::Forget(ForgetSettings {
             stream: stream(args.stream),
@@ -107,7 +173,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             } else {
                 Forgettable::Named(args.files)
             },
-            if_locked: if_locked(args.lock)?,
+            if_locked: if_locked(args.lock, sources)?,
         }),
         Sub::Init(args) => Command::Init(init(args)),
         Sub::Sandbox(args) => Command::Sandbox(SandboxSettings {
@@ -117,7 +183,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             refuse_empty_files: args.refuse_empty_files,
             faults: args.faults,
         }),
-        Sub::Schedule(with) => Command::Schedule(schedule(with)?),
+        Sub::Schedule(with) => Command::Schedule(schedule(with, sources)?),
+        Sub::Config(args) => Command::Config(shown_config(args, files(&config), sources)?),
+        Sub::Doctor(args) => {
+            let config = problems.map_or_else(|| Ok(files(&config)), Err);
+            Command::Doctor(Box::new(doctor(args, config, sources)?))
+        }
         Sub::Schema(args) => Command::Schema(args.document),
         Sub::Completions(args) => Command::Completions(args.shell),
         Sub::Man(args) => Command::Man(match args.out {
@@ -132,21 +203,96 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn service(args: PlaceArgs) -> Service {
-    if args.sandbox {
-        return Service::Sandbox;
+/// The config files that were read.
+fn files(config: &Config) -> Vec<PathBuf> {
+    config.files.iter().map(|file| file.path.clone()).collect()
+}
+
+fn shown_config(
+    args: ConfigArgs,
+    files: Vec<PathBuf>,
+    sources: &Sources<'_>,
+) -> Result<ConfigSettings, clap::Error> {
+    Ok(ConfigSettings {
+        manifest: args.manifest,
+        environment: environment(),
+        files,
+        told: sources.all()?,
+        key: sources.variable("ROE_API_KEY").is_some(),
+        origins: if args.show_origin {
+            Origins::Shown
+        } else {
+            Origins::Hidden
+        },
+        format: args.format,
+    })
+}
+
+fn doctor(
+    args: DoctorArgs,
+    config: Result<Vec<PathBuf>, Problems>,
+    sources: &Sources<'_>,
+) -> Result<DoctorSettings, clap::Error> {
+    Ok(DoctorSettings {
+        check: CheckSettings {
+            look: look(args.manifest.into_iter().collect(), args.look, sources)?,
+            warnings: Warnings::Pass,
+            format: CheckFormat::Text,
+        },
+        service: service(args.service.place, sources)?,
+        access: access(args.service.access, sources)?,
+        concurrency: sources.layered(&table::CONCURRENCY, None)?,
+        config,
+        network: if args.offline {
+            Network::LeftOut
+        } else {
+            Network::Asked
+        },
+        format: args.format,
+    })
+}
+
+/// Whether a command has settings that a config file may say.
+fn has_settings(command: &Sub) -> bool {
+    !matches!(
+        command,
+        Sub::Status(_)
+            | Sub::Report(_)
+            | Sub::Init(_)
+            | Sub::Sandbox(_)
+            | Sub::Schema(_)
+            | Sub::Completions(_)
+            | Sub::Man(_)
+    )
+}
+
+/// Where config files are.
+fn places() -> Places {
+    Places {
+        only: std::env::var_os("ROE_BATCH_CONFIG"),
+        config_home: std::env::var_os("XDG_CONFIG_HOME"),
+        home: std::env::var_os("HOME"),
+        config_dirs: std::env::var_os("XDG_CONFIG_DIRS"),
     }
-    let base = args.base_url.or_else(|| variable("ROE_BASE_URL"));
-    Service::At(base.unwrap_or_else(|| BASE_URL.to_owned()))
+}
+
+fn service(args: PlaceArgs, sources: &Sources<'_>) -> Result<Service, clap::Error> {
+    if args.sandbox {
+        return Ok(Service::Sandbox);
+    }
+    let base = sources.get(&table::BASE, args.base_url)?;
+    Ok(Service::At(base.unwrap_or_else(|| BASE_URL.to_owned())))
+}
+
+/// The file that has the key, unless it is told to be none.
+fn key_file(flag: Option<PathBuf>, sources: &Sources<'_>) -> Result<Option<PathBuf>, clap::Error> {
+    let file = sources.get(&table::API_KEY_FILE, flag)?;
+    Ok(file.filter(|path| !path.as_os_str().is_empty()))
 }
 
 /// Where the key is, how long nothing may move, and what lies in between.
-fn access(args: AccessArgs) -> Result<Access, clap::Error> {
-    let file = args
-        .api_key_file
-        .or_else(|| path_variable("ROE_BATCH_API_KEY_FILE"))
-        .filter(|path| !path.as_os_str().is_empty());
-    let key = match file {
+fn access(args: AccessArgs, sources: &Sources<'_>) -> Result<Access, clap::Error> {
+    let key = match key_file(args.api_key_file, sources)? {
         Some(path) if path.as_os_str() == "-" => KeySource::Stdin,
         Some(path) => KeySource::File(path),
         None => match variable("ROE_API_KEY") {
@@ -154,56 +300,24 @@ fn access(args: AccessArgs) -> Result<Access, clap::Error> {
             None => KeySource::Missing,
         },
     };
-    let stall = match args.timeout {
-        Some(timeout) => timeout,
-        None => parsed_variable("ROE_TIMEOUT", duration)?.unwrap_or(STALL),
-    };
-    let proxy = args.proxy.or_else(|| std::env::var_os("ROE_PROXY"));
     // What is no text is no address either, and is refused as one.
-    let proxy = proxy
-        .filter(|proxy| !proxy.is_empty())
-        .map(|proxy| SecretString::from(proxy.to_string_lossy().into_owned()));
-    let wants_two = args.http2 || parsed_variable("ROE_BATCH_HTTP2", switch)?.unwrap_or(false);
+    let proxy = args.proxy.map(|proxy| proxy.to_string_lossy().into_owned());
+    let proxy = sources.get(&table::PROXY, proxy.map(SecretString::from))?;
+    let ca_file = sources.get(&table::CA_FILE, args.ca_file)?;
+    let wants_two = sources.get(&table::HTTP2, args.http2.then_some(true))?;
     Ok(Access {
         key,
-        stall,
+        stall: sources.get(&table::TIMEOUT, args.timeout)?.unwrap_or(STALL),
         transport: Transport {
-            proxy,
-            ca_file: args
-                .ca_file
-                .or_else(|| path_variable("ROE_BATCH_CA_FILE"))
-                .filter(|path| !path.as_os_str().is_empty()),
-            version: if wants_two {
+            proxy: proxy.filter(|proxy| !proxy.expose_secret().is_empty()),
+            ca_file: ca_file.filter(|path| !path.as_os_str().is_empty()),
+            version: if wants_two == Some(true) {
                 HttpVersion::Two
             } else {
                 HttpVersion::One
             },
         },
     })
-}
-
-fn if_locked(args: LockArgs) -> Result<IfLocked, clap::Error> {
-    let bounded = Wait::For(args.wait.unwrap_or_default());
-    let (wait, then) = match (args.if_locked, args.wait) {
-        (Some(LockAction::Fail), Some(_)) => {
-            let kind = clap::error::ErrorKind::ArgumentConflict;
-            let message =
-                "--if-locked fail does not wait, and --wait does: leave one of them out\n";
-            return Err(clap::Error::raw(kind, message));
-        }
-        (Some(LockAction::Wait), None) => (Wait::Forever, Then::Fail),
-        (Some(LockAction::Skip), _) => (bounded, Then::Skip),
-        (Some(LockAction::Wait | LockAction::Fail) | None, _) => (bounded, Then::Fail),
-    };
-    Ok(IfLocked { wait, then })
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err("give 1 or 0".to_owned()),
-    }
 }
 
 fn stream(args: StreamArgs) -> StreamSettings {
@@ -234,7 +348,11 @@ fn environment() -> Environment {
     )
 }
 
-fn look(manifests: Vec<PathBuf>, args: LookArgs) -> Result<LookSettings, clap::Error> {
+fn look(
+    manifests: Vec<PathBuf>,
+    args: LookArgs,
+    sources: &Sources<'_>,
+) -> Result<LookSettings, clap::Error> {
     let mut set = BTreeMap::new();
     for (name, value) in args.set {
         if set.insert(name.clone(), value).is_some() {
@@ -247,10 +365,9 @@ fn look(manifests: Vec<PathBuf>, args: LookArgs) -> Result<LookSettings, clap::E
         manifests,
         set,
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
-        organization: variable("ROE_ORGANIZATION_ID")
-            .and_then(|id| canonical_id(&id))
-            .map(OrganizationId::new),
+        organization: sources.get(&table::ORGANIZATION, None)?,
         environment: environment(),
+        min_age: None,
     })
 }
 
@@ -258,18 +375,19 @@ fn plan(
     manifests: Vec<PathBuf>,
     args: CommonArgs,
     format: PlanFormat,
+    sources: &Sources<'_>,
 ) -> Result<PlanSettings, clap::Error> {
     Ok(PlanSettings {
-        look: look(manifests, args.look)?,
-        service: service(args.service.place),
-        access: access(args.service.access)?,
-        in_doubt: args.in_doubt,
+        look: look(manifests, args.look, sources)?,
+        service: service(args.service.place, sources)?,
+        access: access(args.service.access, sources)?,
+        in_doubt: sources.layered(&table::IN_DOUBT, args.in_doubt)?,
         format,
         exit: PlanExit::Plain,
     })
 }
 
-fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
+fn resolve(args: ResolveArgs, sources: &Sources<'_>) -> Result<ResolveSettings, clap::Error> {
     let usage = |text: &str| clap::Error::raw(clap::error::ErrorKind::ValueValidation, text);
     let ServiceArgs {
         place,
@@ -284,9 +402,9 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
         || way_in.http2;
     let task = match args.stored {
         _ if args.verify => Resolve::Verify(Verify {
-            service: service(place),
-            access: access(way_in)?,
-            settle: args.settle,
+            service: service(place, sources)?,
+            access: access(way_in, sources)?,
+            settle: sources.layered(&table::SETTLE, args.settle)?,
         }),
         _ if names_a_service => {
             return Err(usage("only --verify asks a service\n"));
@@ -309,173 +427,14 @@ fn resolve(args: ResolveArgs) -> Result<ResolveSettings, clap::Error> {
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         files: args.files,
         task,
-        if_locked: if_locked(args.lock)?,
+        if_locked: if_locked(args.lock, sources)?,
     })
-}
-
-fn schedule(with: ScheduleSub) -> Result<ScheduleSettings, clap::Error> {
-    let (runs, scheduler) = match with {
-        ScheduleSub::Cron(args) => (
-            args.runs,
-            Scheduler::Cron {
-                host: host(args.host)?,
-                time: args.cron,
-                log: args.log,
-            },
-        ),
-        ScheduleSub::Systemd(args) => (
-            args.runs,
-            Scheduler::Systemd {
-                host: host(args.host)?,
-                calendar: args.on_calendar,
-                unit: args.only,
-            },
-        ),
-        ScheduleSub::Kubernetes(args) => (
-            args.runs,
-            Scheduler::Kubernetes {
-                time: args.cron,
-                image: args.image,
-                files: args.files,
-            },
-        ),
-    };
-    let RunsArgs {
-        manifest,
-        place,
-        env,
-        grace,
-    } = runs;
-    let fail = |message: String| clap::Error::raw(clap::error::ErrorKind::ValueValidation, message);
-    let mut environment = BTreeMap::new();
-    for (name, value) in env {
-        if environment.contains_key(&name) {
-            return Err(fail(format!("--env gives `{name}` two values\n")));
-        }
-        environment.insert(name, value);
-    }
-    if let Some(organization) = variable("ROE_ORGANIZATION_ID") {
-        environment
-            .entry("ROE_ORGANIZATION_ID".to_owned())
-            .or_insert(organization);
-    }
-    // The key of this moment is not printed under any name.
-    let key = variable("ROE_API_KEY").map(|key| ("ROE_API_KEY".to_owned(), key));
-    let known = Environment::new(environment.clone().into_iter().chain(key));
-    for name in environment.keys() {
-        if matches!(known.get(name), Some(Variable::ApiKey)) {
-            return Err(fail(format!(
-                "{name} holds the API key, which is never printed\n"
-            )));
-        }
-    }
-    Ok(ScheduleSettings {
-        manifest,
-        service: service(place),
-        left_behind: left_behind(&environment),
-        environment,
-        grace,
-        scheduler,
-    })
-}
-
-/// What a scheduled run would read if it were set for it too, beside what has a place of its own.
-fn left_behind(given: &BTreeMap<String, String>) -> Vec<String> {
-    let placed = [
-        "ROE_API_KEY",
-        "ROE_BASE_URL",
-        "ROE_BATCH_STATE",
-        "ROE_BATCH_API_KEY_FILE",
-    ];
-    let proxies = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
-    let mut names: Vec<String> = std::env::vars_os()
-        .filter(|(_, value)| !value.is_empty())
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("ROE_") || proxies.contains(&name.as_str()))
-        .filter(|name| !placed.contains(&name.as_str()) && !given.contains_key(name))
-        .collect();
-    names.sort();
-    names
-}
-
-fn host(args: HostArgs) -> Result<Host, clap::Error> {
-    let program = std::env::current_exe().map_err(|error| {
-        let message = format!("where this program is cannot be found out: {error}\n");
-        clap::Error::raw(clap::error::ErrorKind::Io, message)
-    })?;
-    Ok(Host {
-        program,
-        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
-        key_file: args
-            .api_key_file
-            .or_else(|| path_variable("ROE_BATCH_API_KEY_FILE"))
-            .filter(|path| !path.as_os_str().is_empty()),
-    })
-}
-
-fn apply(args: ApplyArgs) -> Result<ApplySettings, clap::Error> {
-    Ok(ApplySettings {
-        plan: plan(args.manifests, args.common, args.format)?,
-        mode: if args.dry_run {
-            Mode::DryRun
-        } else {
-            Mode::Upload
-        },
-        faults: args.faults,
-        concurrency: match args.concurrency {
-            Some(number) => Some(number),
-            None => parsed_variable("ROE_BATCH_CONCURRENCY", Concurrency::parse)?,
-        },
-        rate: args.rate,
-        bandwidth: args.bandwidth,
-        failure_budget: args.failure_budget,
-        max_attempts: match args.max_attempts {
-            Some(attempts) => NonZeroU32::new(attempts),
-            // The SDKs' name counts what comes after the first attempt.
-            None => parsed_variable("ROE_MAX_RETRIES", |text| match text.parse::<u32>() {
-                Ok(retries @ 0..=99) => Ok(retries + 1),
-                _ => Err("give a whole number from 0 to 99".to_owned()),
-            })?
-            .and_then(NonZeroU32::new),
-        },
-        retry_waits: RetryWaits {
-            first: parsed_variable("ROE_RETRY_INITIAL_MS", milliseconds)?,
-            most: parsed_variable("ROE_RETRY_MAX_MS", milliseconds)?,
-        },
-        retry_for: args.retry_for,
-        deadline: args.deadline,
-        grace: args.grace,
-        if_locked: if_locked(args.lock)?,
-        settle: args.settle,
-        reports: args.report,
-    })
-}
-
-fn milliseconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<u64>() {
-        Ok(number @ 1..=3_600_000) => Ok(Duration::from_millis(number)),
-        _ => Err("give milliseconds, a whole number from 1 to 3600000".to_owned()),
-    }
 }
 
 /// As [`variable`], for paths, which need not be UTF-8.
 fn path_variable(name: &str) -> Option<PathBuf> {
     let value = std::env::var_os(name).filter(|value| !value.is_empty());
     value.map(PathBuf::from)
-}
-
-/// Reads a variable as its flag would be read; the error names the variable.
-fn parsed_variable<T>(
-    name: &str,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<T>, clap::Error> {
-    let Some(text) = variable(name) else {
-        return Ok(None);
-    };
-    parse(&text).map(Some).map_err(|why| {
-        let kind = clap::error::ErrorKind::ValueValidation;
-        clap::Error::raw(kind, format!("{name} cannot be used: {why}\n"))
-    })
 }
 
 #[cfg(test)]
@@ -496,6 +455,20 @@ mod tests {
             commands.push(command);
         }
         commands
+    }
+
+    #[test]
+    fn what_is_shown_as_the_default_is_the_default() {
+        assert_eq!(table::TIMEOUT.default, Otherwise::Value("2m"));
+        assert_eq!(STALL, Duration::from_mins(2));
+        assert_eq!(table::GRACE.default, Otherwise::Value("20s"));
+        assert_eq!(GRACE, Duration::from_secs(20));
+        for setting in table::SETTINGS {
+            assert_eq!(setting.check(setting.example().as_ref()), Ok(()));
+            if let Otherwise::Value(text) = setting.otherwise() {
+                assert_eq!(setting.check(text.as_ref()), Ok(()), "{}", setting.name());
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line of `schedule`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use clap::builder::ValueHint;
 use clap::{Args, Subcommand};
 
 use super::args::PlaceArgs;
-use super::manual;
-use super::settings::Unit;
+use super::origin::Sources;
+use super::settings::{Host, ScheduleSettings, Scheduler, Unit};
 use super::values::{calendar, duration, variable};
-use crate::model::CronTime;
+use super::{key_file, manual, path_variable, service, table};
+use crate::model::{CronTime, Environment, Variable};
 
 #[derive(Subcommand)]
 pub(super) enum ScheduleSub {
@@ -103,4 +105,104 @@ pub(super) struct HostArgs {
     /// `ROE_BATCH_API_KEY_FILE`]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) api_key_file: Option<PathBuf>,
+}
+
+pub(super) fn schedule(
+    with: ScheduleSub,
+    sources: &Sources<'_>,
+) -> Result<ScheduleSettings, clap::Error> {
+    let (runs, scheduler) = match with {
+        ScheduleSub::Cron(args) => (
+            args.runs,
+            Scheduler::Cron {
+                host: host(args.host, sources)?,
+                time: args.cron,
+                log: args.log,
+            },
+        ),
+        ScheduleSub::Systemd(args) => (
+            args.runs,
+            Scheduler::Systemd {
+                host: host(args.host, sources)?,
+                calendar: args.on_calendar,
+                unit: args.only,
+            },
+        ),
+        ScheduleSub::Kubernetes(args) => (
+            args.runs,
+            Scheduler::Kubernetes {
+                time: args.cron,
+                image: args.image,
+                files: args.files,
+            },
+        ),
+    };
+    let RunsArgs {
+        manifest,
+        place,
+        env,
+        grace,
+    } = runs;
+    let fail = |message: String| clap::Error::raw(clap::error::ErrorKind::ValueValidation, message);
+    let mut environment = BTreeMap::new();
+    for (name, value) in env {
+        if environment.contains_key(&name) {
+            return Err(fail(format!("--env gives `{name}` two values\n")));
+        }
+        environment.insert(name, value);
+    }
+    if let Some(organization) = sources.get(&table::ORGANIZATION, None)? {
+        environment
+            .entry("ROE_ORGANIZATION_ID".to_owned())
+            .or_insert(organization.as_str().to_owned());
+    }
+    // The key of this moment is not printed under any name.
+    let key = super::variable("ROE_API_KEY").map(|key| ("ROE_API_KEY".to_owned(), key));
+    let known = Environment::new(environment.clone().into_iter().chain(key));
+    for name in environment.keys() {
+        if matches!(known.get(name), Some(Variable::ApiKey)) {
+            return Err(fail(format!(
+                "{name} holds the API key, which is never printed\n"
+            )));
+        }
+    }
+    Ok(ScheduleSettings {
+        manifest,
+        service: service(place, sources)?,
+        left_behind: left_behind(&environment),
+        environment,
+        grace,
+        scheduler,
+    })
+}
+
+/// What a scheduled run would read if it were set for it too, beside what has a place of its own.
+fn left_behind(given: &BTreeMap<String, String>) -> Vec<String> {
+    let placed = [
+        "ROE_API_KEY",
+        "ROE_BASE_URL",
+        "ROE_BATCH_STATE",
+        "ROE_BATCH_API_KEY_FILE",
+    ];
+    let proxies = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
+    let mut names: Vec<String> = std::env::vars_os()
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("ROE_") || proxies.contains(&name.as_str()))
+        .filter(|name| !placed.contains(&name.as_str()) && !given.contains_key(name))
+        .collect();
+    names.sort();
+    names
+}
+
+fn host(args: HostArgs, sources: &Sources<'_>) -> Result<Host, clap::Error> {
+    let program = std::env::current_exe().map_err(|error| {
+        let message = format!("where this program is cannot be found out: {error}\n");
+        clap::Error::raw(clap::error::ErrorKind::Io, message)
+    })?;
+    Ok(Host {
+        program,
+        state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
+        key_file: key_file(args.api_key_file, sources)?,
+    })
 }

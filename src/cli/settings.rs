@@ -9,9 +9,11 @@ use clap::ValueEnum;
 use clap_complete::Shell;
 use secrecy::SecretString;
 
+use super::origin::{Layered, Told};
+use crate::config::Problems;
 use crate::model::{
     Bandwidth, Concurrency, CronTime, DatasetId, Environment, FailureBudget, FileId, HttpVersion,
-    InDoubt, OrganizationId, Rate, ReportFormat, Schedule,
+    InDoubt, Narration, OrganizationId, Rate, ReportFormat, Schedule,
 };
 
 /// What was asked for.
@@ -19,6 +21,8 @@ use crate::model::{
 pub enum Command {
     /// `apply`.
     Apply(Box<ApplySettings>),
+    /// `watch`.
+    Watch(Box<WatchSettings>),
     /// `plan`.
     Plan(PlanSettings),
     /// `check`.
@@ -41,6 +45,10 @@ pub enum Command {
     Sandbox(SandboxSettings),
     /// `schedule`.
     Schedule(ScheduleSettings),
+    /// `config`.
+    Config(ConfigSettings),
+    /// `doctor`.
+    Doctor(Box<DoctorSettings>),
     /// `schema`.
     Schema(SchemaOf),
     /// `completions`.
@@ -62,6 +70,8 @@ pub struct LookSettings {
     pub organization: Option<OrganizationId>,
     /// For `${{ env.NAME }}`.
     pub environment: Environment,
+    /// Files that changed less than so long ago are left to a later run, whatever the manifests say.
+    pub min_age: Option<Duration>,
 }
 
 /// What `check` needs.
@@ -116,7 +126,7 @@ pub struct PlanSettings {
     /// How it is reached.
     pub access: Access,
     /// What to do with files in doubt, if not what the manifest says.
-    pub in_doubt: Option<InDoubt>,
+    pub in_doubt: Layered<InDoubt>,
     /// How a plan is printed.
     pub format: PlanFormat,
     /// What the exit code of a plan tells.
@@ -163,6 +173,66 @@ pub enum SchemaOf {
     Report,
     /// What `check --format json` prints.
     Diagnostics,
+    /// A config file, for editors.
+    Config,
+    /// What is told of a run that is over.
+    Summary,
+}
+
+/// What `doctor` needs.
+#[derive(Debug)]
+pub struct DoctorSettings {
+    /// The manifest, if one is meant, and how it is checked.
+    pub check: CheckSettings,
+    /// Which service.
+    pub service: Service,
+    /// How it is reached.
+    pub access: Access,
+    /// Files on their way at once.
+    pub concurrency: Layered<Concurrency>,
+    /// The config files that were read, or what is wrong with them.
+    pub config: Result<Vec<PathBuf>, Problems>,
+    /// Whether the service is asked.
+    pub network: Network,
+    /// How it is printed.
+    pub format: StatusFormat,
+}
+
+/// Whether a service is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// It is.
+    Asked,
+    /// Nothing is sent anywhere.
+    LeftOut,
+}
+
+/// What `config` needs.
+#[derive(Debug)]
+pub struct ConfigSettings {
+    /// A manifest whose `run` counts too.
+    pub manifest: Option<PathBuf>,
+    /// For `${{ env.NAME }}`.
+    pub environment: Environment,
+    /// The config files that were read, the strongest first.
+    pub files: Vec<PathBuf>,
+    /// Each setting and what is said of it.
+    pub told: Vec<Told>,
+    /// Whether the environment has an API key.
+    pub key: bool,
+    /// Whether it is said where settings come from.
+    pub origins: Origins,
+    /// How it is printed.
+    pub format: StatusFormat,
+}
+
+/// Whether it is said where settings come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origins {
+    /// It is.
+    Shown,
+    /// It is not.
+    Hidden,
 }
 
 /// What `apply` needs beside its plan.
@@ -175,30 +245,96 @@ pub struct ApplySettings {
     /// What goes wrong in the embedded service.
     pub faults: Option<PathBuf>,
     /// Files on their way at once.
-    pub concurrency: Option<Concurrency>,
+    pub concurrency: Layered<Concurrency>,
     /// Requests a second; none within for no limit.
-    pub rate: Option<Schedule<Option<Rate>>>,
+    pub rate: Layered<Schedule<Option<Rate>>>,
     /// Bytes a second; none within for no limit.
-    pub bandwidth: Option<Schedule<Option<Bandwidth>>>,
+    pub bandwidth: Layered<Schedule<Option<Bandwidth>>>,
     /// How many files may fail before the run stops.
-    pub failure_budget: Option<FailureBudget>,
+    pub failure_budget: Layered<FailureBudget>,
     /// Attempts for one file.
-    pub max_attempts: Option<NonZeroU32>,
+    pub max_attempts: Layered<NonZeroU32>,
     /// The waits between attempts.
     pub retry_waits: RetryWaits,
     /// How long after a file's first attempt another one may begin.
-    pub retry_for: Option<Duration>,
+    pub retry_for: Layered<Duration>,
     /// How long the run may take.
-    pub deadline: Option<Duration>,
+    pub deadline: Layered<Duration>,
     /// How long a first signal waits for what is under way.
     pub grace: Duration,
     /// What to do where another run uses the ledger.
     pub if_locked: IfLocked,
     /// How long a file in doubt must be absent to count as not stored, if not what the manifest
     /// says.
-    pub settle: Option<Duration>,
+    pub settle: Layered<Duration>,
     /// Reports beside the manifest's.
     pub reports: Vec<PathBuf>,
+    /// Who watches from outside.
+    pub watchers: Watchers,
+    /// What is told while it runs.
+    pub narration: Narration,
+}
+
+/// Who hears of runs beside the person who began them.
+#[derive(Debug, Clone, Default)]
+pub struct Watchers {
+    /// The file that measurements are written to.
+    pub metrics_file: Option<PathBuf>,
+    /// The collector that they are pushed to.
+    pub otlp: Option<Otlp>,
+    /// Whether the manifests' hooks are run.
+    pub hooks: Hooks,
+}
+
+impl Watchers {
+    /// Whether runs are measured.
+    #[must_use]
+    pub fn are_any(&self) -> bool {
+        self.metrics_file.is_some() || self.otlp.is_some()
+    }
+}
+
+/// A collector of OpenTelemetry's.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    /// Its address, without a path of its own `…:4318`.
+    pub endpoint: SecretString,
+    /// Headers that it wants, as `name=value,…`.
+    pub headers: Option<SecretString>,
+}
+
+/// Whether hooks of a manifest are run, which its author chose and not who applies it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hooks {
+    /// They are named, and left out.
+    #[default]
+    Refused,
+    /// They are run.
+    Allowed,
+}
+
+/// What `watch` needs.
+#[derive(Debug)]
+pub struct WatchSettings {
+    /// How each of its runs is carried out.
+    pub apply: ApplySettings,
+    /// How long nothing may change before a run begins.
+    pub quiet_for: Duration,
+    /// How long after the first change a run begins where changes go on.
+    pub at_latest: Duration,
+    /// How often everything is looked at, whatever is told.
+    pub rescan: Duration,
+    /// Whether the operating system is asked to tell of changes.
+    pub events: Events,
+}
+
+/// Whether the operating system is asked to tell of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Events {
+    /// Where it can.
+    Auto,
+    /// No: only the rescan finds files.
+    Never,
 }
 
 /// What the environment says of the waits between attempts.
@@ -317,7 +453,7 @@ pub struct Verify {
     /// How it is reached.
     pub access: Access,
     /// How long a file must be absent to count as not stored.
-    pub settle: Option<Duration>,
+    pub settle: Layered<Duration>,
 }
 
 /// Which manifest's runs are meant.

@@ -1,11 +1,15 @@
 //! What values of the command line are understood as.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
 
-use crate::model::{Bandwidth, DatasetId, InDoubt, Rate, ReportFormat, Schedule, looks_secret};
+use crate::model::{
+    Bandwidth, DatasetId, InDoubt, LogForm, ProgressMode, Rate, ReportFormat, Schedule, TimeRange,
+    looks_secret,
+};
 
 /// A length of time: a number of seconds, or what people write, such as `90s`, `2m` or `1h 30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -21,6 +25,44 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parsed
         .filter(|duration| range.contains(duration))
         .ok_or_else(|| "give seconds, or a time such as 90s, 2m or 1h, up to a day".to_owned())
+}
+
+/// A whole number of milliseconds.
+pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(number @ 1..=3_600_000) => Ok(Duration::from_millis(number)),
+        _ => Err("give milliseconds, a whole number from 1 to 3600000".to_owned()),
+    }
+}
+
+/// On or off, as variables have it.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err("give 1 or 0".to_owned()),
+    }
+}
+
+/// One value for the whole day, or `RANGE=VALUE` for parts of it, with a comma between.
+pub(super) fn scheduled<T: Copy>(
+    text: &str,
+    parse: fn(&str) -> Result<Option<T>, String>,
+) -> Result<Schedule<Option<T>>, String> {
+    if !text.contains('=') {
+        return parse(text).map(Schedule::always);
+    }
+    let (mut otherwise, mut ranges) = (None, Vec::new());
+    for part in text.split(',') {
+        let (range, value) = part.split_once('=').ok_or("write RANGE=VALUE")?;
+        let value = parse(value)?;
+        if range.trim() == "default" {
+            otherwise = value;
+        } else {
+            ranges.push((TimeRange::parse(range)?, value));
+        }
+    }
+    Schedule::new(otherwise, ranges)
 }
 
 pub(super) fn set(text: &str) -> Result<(String, String), String> {
@@ -78,6 +120,43 @@ pub(super) fn report_format() -> impl TypedValueParser<Value = ReportFormat> {
     ])
 }
 
+/// A name that `node_exporter` reads, and that nothing else has which must not be written over.
+pub(super) fn metrics_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.extension().is_none_or(|extension| extension != "prom") {
+        return Err("end the file's name with .prom: node_exporter reads no others".to_owned());
+    }
+    Ok(path)
+}
+
+/// The words for how progress is shown.
+const PROGRESS: [(&str, ProgressMode); 5] = [
+    ("auto", ProgressMode::Auto),
+    ("bar", ProgressMode::Bar),
+    ("line", ProgressMode::Line),
+    ("json", ProgressMode::Json),
+    ("none", ProgressMode::None),
+];
+
+pub(super) fn progress() -> impl TypedValueParser<Value = ProgressMode> {
+    one_of(PROGRESS)
+}
+
+/// As [`progress`], of the environment.
+pub(super) fn progress_word(text: &str) -> Result<ProgressMode, String> {
+    let found = PROGRESS
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(text));
+    let words = PROGRESS.map(|(word, _)| word).join(", ");
+    found
+        .map(|(_, mode)| *mode)
+        .ok_or_else(|| format!("it is none of {words}"))
+}
+
+pub(super) fn log_form() -> impl TypedValueParser<Value = LogForm> {
+    one_of([("text", LogForm::Text), ("json", LogForm::Json)])
+}
+
 pub(super) fn in_doubt() -> impl TypedValueParser<Value = InDoubt> {
     one_of([
         ("verify", InDoubt::Verify),
@@ -98,4 +177,29 @@ pub(super) fn dataset(text: &str) -> Result<(DatasetId, String), String> {
     let (id, name) = text.split_once('=').unwrap_or((text, text));
     uuid::Uuid::parse_str(id).map_err(|_| "a dataset's id is a UUID".to_owned())?;
     Ok((DatasetId::new(id), name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_may_hold_for_a_part_of_the_day() {
+        let by_day = scheduled("08:00-18:00=5/s, default=10/s", Rate::parse).expect("a schedule");
+        let at = |hour| by_day.at(jiff::civil::time(hour, 0, 0, 0));
+        let rate = |text| Rate::parse(text).expect("a rate");
+        assert_eq!((at(9), at(20)), (rate("5/s"), rate("10/s")));
+        let elsewhere = scheduled("08:00-18:00=5/s", Rate::parse).expect("a schedule");
+        assert_eq!(elsewhere.at(jiff::civil::time(20, 0, 0, 0)), None);
+        for text in [
+            "",
+            "5",
+            "08:00-18:00=5",
+            "8=5/s",
+            "08:00-18:00=5/s, 1/s",
+            "a=1/s,a=2/s",
+        ] {
+            assert!(scheduled(text, Rate::parse).is_err(), "{text}");
+        }
+    }
 }

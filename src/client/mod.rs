@@ -5,6 +5,7 @@ mod body;
 mod direct;
 mod listing;
 mod multipart;
+mod post;
 mod preflight;
 mod transport;
 mod verdict;
@@ -37,7 +38,8 @@ pub use self::body::{Body, Feeder, HungUp, Progress};
 use self::direct::Direct;
 pub use self::listing::{ListError, Listed, ListedDataset, Mark, More, Page, Presence};
 pub use self::multipart::{Envelope, Form};
-pub use self::preflight::Preflight;
+pub use self::post::{Plain, Receiver, headers};
+pub use self::preflight::{Examined, Preflight};
 pub use self::transport::{Proxy, Roots, Transport};
 pub use self::verdict::{Pause, Reach, Retry, RetryLimit, Stop, Verdict, verdict};
 

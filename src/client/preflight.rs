@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use jiff::Timestamp;
 use reqwest::Url;
 use serde_json::{Map, Value};
 
@@ -39,6 +40,17 @@ pub enum Preflight {
     Unreached(String),
     /// Its certificate or TLS is not acceptable, or a proxy on the way wants credentials.
     Misconfigured(String),
+}
+
+/// What one cheap request tells somebody who looks for what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// As the first look of a run has it.
+    pub preflight: Preflight,
+    /// The answer's status, where one came.
+    pub status: Option<u16>,
+    /// The service's clock, where it told the time.
+    pub clock: Option<Timestamp>,
 }
 
 /// What was asked about.
@@ -110,6 +122,22 @@ impl Client {
     /// Whether the service answers at all: one cheap request that is about no dataset.
     pub async fn alive(&self) -> Preflight {
         self.look(self.url(USER_PATH), About::User).await
+    }
+
+    /// As [`Client::alive`], and what else the answer tells.
+    pub async fn examine(&self) -> Examined {
+        match self.get(self.url(USER_PATH), ANSWER_MIB_MAX).await {
+            Ok((answer, clock)) => Examined {
+                preflight: self.without_key_in(judge(&answer, About::User)),
+                status: Some(answer.status),
+                clock,
+            },
+            Err(broken) => Examined {
+                preflight: unanswered(broken),
+                status: None,
+                clock: None,
+            },
+        }
     }
 
     async fn look(&self, url: Url, about: About) -> Preflight {

@@ -10,14 +10,19 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
+use super::account::{Account, Ended};
 use super::draft::{Draft, Telling, ledger_failure, lock, sources, warn_of_other_targets};
+use super::hooks::{push_metrics, tell, write_metrics};
 use super::how::how;
 use super::lookup::{History, Home, SETTLE};
 use super::reports::{RowsOf, gather, report_failure, report_paths};
-use super::run::{Deadline, Signals, SystemChance, SystemClock, runtime, signals};
+use super::run::{
+    Deadline, Ears, Signals, SystemChance, SystemClock, answer_questions, runtime,
+    survive_questions,
+};
 use super::sandbox::read_faults;
 use super::service::{self, Place, Service};
-use super::{narrate, say};
+use super::{Audience, narrate, say};
 use crate::cli::{ApplySettings, KeySource, Mode};
 use crate::client::Client;
 use crate::diagnostic::Source;
@@ -29,11 +34,12 @@ use crate::ledger::{
     SqliteLedger, Writer,
 };
 use crate::model::{
-    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, shown,
+    ApiKey, AttemptId, Clock, Doubt, InDoubt, JobEnd, Outcome, ReportFormat, RunId, Verbosity,
+    shown,
 };
 use crate::plan::{Action, Decision, Plan, PlannedFile, SkipReason};
-use crate::progress::Progress;
-use crate::report::{self, About, Header, Pauses};
+use crate::progress::{Progress, Recent};
+use crate::report::{self, About, Header, Pauses, Summary};
 use crate::sandbox::Faults;
 use crate::source::Readers;
 use crate::verify::LocalFiles;
@@ -46,10 +52,12 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     if settings.mode == Mode::DryRun {
         return super::plan::plan(&settings.plan);
     }
+    super::speak(settings.narration);
+    survive_questions();
     let faults = read_faults(settings.faults.as_deref())?;
     let sources = sources(&settings.plan.look)?;
-    if let [(path, source)] = sources.as_slice() {
-        return apply_one(settings, &faults, (path, source));
+    if sources.len() == 1 {
+        return Ok(apply_all(settings, &faults, &sources));
     }
     if !settings.reports.is_empty() {
         return Err(Failure::new(
@@ -67,6 +75,7 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
     }
     // A mistake in the last one is found before the first upload.
     let mut streams: HashMap<(PathBuf, String), &Path> = HashMap::new();
+    let mut names = HashSet::new();
     let mut is_valid = true;
     for (path, source) in &sources {
         let Some(draft) = Draft::load(
@@ -91,49 +100,185 @@ pub(super) fn apply(settings: &ApplySettings) -> Result<Exit, Failure> {
             )
             .hint("give each manifest a `name` of its own"));
         }
+        if settings.watchers.are_any() && !names.insert(draft.manifest.name.clone()) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!(
+                    "several manifests have one name, \"{}\", and would be measured as one",
+                    shown(&draft.manifest.name)
+                ),
+            )
+            .hint("give each manifest a `name` of its own"));
+        }
     }
     if !is_valid {
         return Ok(Exit::Invalid);
     }
+    Ok(apply_all(settings, &faults, &sources))
+}
+
+/// Applies each, and tells whoever is to hear of it.
+fn apply_all(settings: &ApplySettings, faults: &Faults, sources: &[(PathBuf, Source)]) -> Exit {
     let mut exit = Exit::Done;
+    let mut runs = Vec::new();
     for (done, (path, source)) in sources.iter().enumerate() {
-        let ended = match apply_one(settings, &faults, (path, source)) {
-            Ok(ended) => ended,
-            Err(failure) => {
-                narrate(&failure.to_string());
-                failure.exit
-            }
-        };
+        let (ended, told) = apply_and_account(settings, faults, (path, source));
         exit = exit.worst(ended);
+        let mut left = &sources[done + 1..];
         if matches!(ended, Exit::Interrupted(_) | Exit::Credentials) {
-            for (path, _) in &sources[done + 1..] {
+            for (path, source) in left {
                 narrate(&format!("{}: not begun", shown(&path.to_string_lossy())));
+                // Measured all the same: what is no longer there sets off no alarm.
+                runs.extend(not_begun(settings, (path, source), ended));
             }
+            left = &[];
+        }
+        runs.extend(told.iter().map(|(_, summary)| summary.clone()));
+        // All of them are in one file, which no hook keeps waiting.
+        if left.is_empty()
+            && let Err(failure) = write_metrics(settings, &runs)
+        {
+            narrate(&failure.to_string());
+            exit = exit.worst(failure.exit);
+        }
+        if let Some((account, summary)) = &told {
+            tell(settings, account, summary);
+        }
+        if left.is_empty() {
             break;
         }
     }
-    Ok(exit)
+    push_metrics(settings, &runs);
+    exit
 }
 
-fn apply_one(
+/// Who has runs carried out: `apply` every one of them, `watch` those that have something to do.
+pub(super) trait Caller {
+    /// What is told of a manifest's problems.
+    fn telling(&self) -> Telling<'_>;
+
+    /// What signals a run listens to; none where the plan is not to be carried out.
+    fn admit(&mut self, draft: &Draft<'_>, plan: &Plan<'_>, doubts: &[Doubt]) -> Option<Ears>;
+
+    /// Told how a run ended.
+    fn ended(&mut self, plan: &Plan<'_>, ends: &Ends);
+}
+
+/// What came of one manifest's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The manifest is invalid, as was told.
+    Invalid,
+    /// Another run has the ledger, as was told.
+    Locked,
+    /// The plan was not to be carried out.
+    Idle,
+    /// A run ended so.
+    Ran(Exit),
+}
+
+/// Each plan is carried out.
+struct Always;
+
+impl Caller for Always {
+    fn telling(&self) -> Telling<'_> {
+        Telling::Everything
+    }
+
+    fn admit(&mut self, _: &Draft<'_>, _: &Plan<'_>, _: &[Doubt]) -> Option<Ears> {
+        Some(Ears::Own)
+    }
+
+    fn ended(&mut self, _: &Plan<'_>, _: &Ends) {}
+}
+
+/// What is measured of a manifest whose turn did not come.
+fn not_begun(settings: &ApplySettings, manifest: (&Path, &Source), ended: Exit) -> Option<Summary> {
+    let mut account = Account::of_source(settings, manifest, SystemClock.now())?;
+    account.look_back();
+    Some(account.summary(ended.code(), Some("not begun")))
+}
+
+/// One manifest's run, and what is told of it, where there was one.
+fn apply_and_account(
     settings: &ApplySettings,
     faults: &Faults,
     manifest: (&Path, &Source),
-) -> Result<Exit, Failure> {
-    let clock = SystemClock;
-    let Some(draft) = Draft::load(&settings.plan, manifest, clock.now(), Telling::Everything)?
-    else {
-        return Ok(Exit::Invalid);
+) -> (Exit, Option<(Account, Summary)>) {
+    let (turn, told) = accounted(settings, faults, manifest, &mut Always);
+    let exit = match turn {
+        Ok(Turn::Invalid) => Exit::Invalid,
+        Ok(Turn::Locked | Turn::Idle) => Exit::Done,
+        Ok(Turn::Ran(exit)) => exit,
+        Err(failure) => {
+            narrate(&failure.to_string());
+            failure.exit
+        }
     };
+    (exit, told)
+}
+
+/// One manifest's turn, and what is told of it, where something was done or went wrong.
+pub(super) fn accounted(
+    settings: &ApplySettings,
+    faults: &Faults,
+    manifest: (&Path, &Source),
+    caller: &mut dyn Caller,
+) -> (Result<Turn, Failure>, Option<(Account, Summary)>) {
+    let started = SystemClock.now();
+    let mut account = None;
+    let turn = turn(settings, faults, manifest, caller, &mut account);
+    let (exit, mut failure) = match &turn {
+        // Another run is under way, and tells of itself.
+        Ok(Turn::Locked | Turn::Idle) => return (turn, None),
+        Ok(Turn::Invalid) => (Exit::Invalid, None),
+        Ok(Turn::Ran(exit)) => (*exit, None),
+        Err(failure) => (failure.exit, Some(failure.message.as_str())),
+    };
+    let account = account.or_else(|| Account::of_source(settings, manifest, started));
+    let Some(mut account) = account else {
+        return (turn, None);
+    };
+    if exit == Exit::Invalid {
+        // What a manifest means that is wrong is not known for sure.
+        account.hooks.clear();
+        failure = failure.or(Some("the manifest is invalid"));
+    }
+    account.look_back();
+    let summary = account.summary(exit.code(), failure);
+    (turn, Some((account, summary)))
+}
+
+/// Plans, and where the caller admits it, uploads and reports. The account is begun once the manifest
+/// is known to be sound.
+fn turn(
+    settings: &ApplySettings,
+    faults: &Faults,
+    manifest: (&Path, &Source),
+    caller: &mut dyn Caller,
+    account: &mut Option<Account>,
+) -> Result<Turn, Failure> {
+    let started = SystemClock.now();
+    let Some(draft) = Draft::load(&settings.plan, manifest, started, caller.telling())? else {
+        return Ok(Turn::Invalid);
+    };
+    let told = account.insert(Account::of(&draft));
     let key = draft.key()?;
     let purpose = format!("run {}", draft.run);
     let Some(_lock) = lock(&draft.state, &purpose, settings.if_locked)? else {
-        return Ok(Exit::Done);
+        return Ok(Turn::Locked);
     };
     let mut ledger =
         SqliteLedger::open(&draft.state.ledger()).map_err(|error| ledger_failure(&error))?;
     let earlier = ledger.doubts().map_err(|error| ledger_failure(&error))?;
+    if settings.watchers.are_any() || !told.hooks.is_empty() {
+        told.remember(&ledger, &earlier);
+    }
     let plan = draft.plan(&earlier, Some(&ledger))?;
+    let Some(ears) = caller.admit(&draft, &plan, &earlier) else {
+        write_news(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
+        return Ok(Turn::Idle);
+    };
     warn_of_other_targets(&plan, &ledger)?;
     let reports = report_paths(settings, &draft)?;
     for (path, _) in &reports {
@@ -143,7 +288,7 @@ fn apply_one(
     // Listening before the run is written down: a signal from then on leaves its report.
     let listening = |service| {
         let runtime = runtime()?;
-        let signals = signals(&runtime)?;
+        let signals = ears.open(&runtime)?;
         Ok::<_, Failure>((service, runtime, signals))
     };
     let place = Place {
@@ -169,27 +314,36 @@ fn apply_one(
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     draft.intact()?;
     let stop = StopLight::default();
-    let (ledger, ends, pauses) = match service {
-        Some((service, runtime, signals)) => {
-            let uploading = Uploading {
-                settings,
-                how: &how,
-                draft: &draft,
-                plan: &plan,
-                client: &service.client,
-                earlier: &earlier,
-                stop: &stop,
-            };
-            upload(&uploading, Box::new(ledger), runtime, signals)?
-        }
-        None => (
-            Some(Box::new(ledger) as Box<dyn Ledger>),
-            Ends::default(),
-            Pauses::default(),
-        ),
+    let (ledger, ends, heard) = if let Some((service, runtime, signals)) = service {
+        let uploading = Uploading {
+            settings,
+            how: &how,
+            draft: &draft,
+            plan: &plan,
+            client: &service.client,
+            earlier: &earlier,
+            stop: &stop,
+        };
+        upload(&uploading, Box::new(ledger), runtime, signals)?
+    } else {
+        let ledger: Box<dyn Ledger> = Box::new(ledger);
+        (Some(ledger), Ends::default(), Heard::default())
     };
+    told.is_urgent = stop.is_urgent();
 
-    conclude(&draft, &plan, (&ends, pauses), ledger, &stop, &reports)
+    caller.ended(&plan, &ends);
+    let audience = Audience::of(settings.narration, heard.recent);
+    let (draft, plan) = (&draft, &plan);
+    let told = (told, &audience);
+    conclude(
+        (draft, plan),
+        (&ends, heard.pauses),
+        ledger,
+        &stop,
+        &reports,
+        told,
+    )
+    .map(Turn::Ran)
 }
 
 /// The service, where anything is to be asked of it.
@@ -221,16 +375,17 @@ fn service_for(
 
 /// Writes down the run's end, its reports and its summary.
 fn conclude(
-    draft: &Draft<'_>,
-    plan: &Plan<'_>,
+    (draft, plan): (&Draft<'_>, &Plan<'_>),
     (ends, pauses): (&Ends, Pauses),
     mut ledger: Option<Box<dyn Ledger>>,
     stop: &StopLight,
     reports: &[(PathBuf, ReportFormat)],
+    (account, audience): (&mut Account, &Audience),
 ) -> Result<Exit, Failure> {
     let causes = stop.causes();
-    let gather =
-        |rows: RowsOf<'_>, doubts: HashSet<AttemptId>| gather(rows, ends, &causes, doubts, reports);
+    let gather = |rows: RowsOf<'_>, doubts: HashSet<AttemptId>| {
+        gather(rows, ends, &causes, doubts, reports, &audience.recent)
+    };
     let gather_of = |ledger: &dyn Ledger| {
         let rows = RowsOf::Ledger(ledger, &draft.run);
         gather(rows, doubts(ledger, plan))
@@ -284,12 +439,22 @@ fn conclude(
         pauses: Some(pauses),
     };
     let header = Header::new(about, counts);
+    let in_doubt = counts.files(Outcome::InDoubt) + gathered.unplanned.len();
+    let retries = gathered.retries;
     let concluded = gathered.finish(&header, &causes, noted(plan));
     for failure in &concluded.failures {
         narrate(&failure.to_string());
         exit = Exit::LocalIo;
     }
-    say(&concluded.summary)?;
+    account.end(Ended {
+        header,
+        in_doubt,
+        retries,
+        reports: concluded.reports,
+    });
+    if exit != Exit::Done || audience.verbosity != Verbosity::Quiet {
+        say(&concluded.summary)?;
+    }
     Ok(exit)
 }
 
@@ -322,6 +487,14 @@ fn begin(ledger: &mut SqliteLedger, draft: &Draft<'_>, plan: &Plan<'_>) -> Resul
         vanished: plan.vanished,
     };
     ledger.begin_run(&start, &mut report::planned_rows(plan))?;
+    write_news(ledger, draft, plan)
+}
+
+fn write_news(
+    ledger: &mut SqliteLedger,
+    draft: &Draft<'_>,
+    plan: &Plan<'_>,
+) -> Result<(), LedgerError> {
     // Each is true by itself: they need not be written in one step, which may be all files.
     let mut group = Vec::new();
     for row in (0..plan.len()).filter(|row| plan.is_news(*row)) {
@@ -371,8 +544,15 @@ fn news(draft: &Draft<'_>, plan: &Plan<'_>, file: &PlannedFile) -> Option<Entry>
     }
 }
 
-/// The ledger, unless its thread died, how the uploads ended, and when all of them waited.
-type Uploaded = (Option<Box<dyn Ledger>>, Ends, Pauses);
+/// What was heard of uploads while they went on.
+#[derive(Default)]
+struct Heard {
+    recent: Recent,
+    pauses: Pauses,
+}
+
+/// The ledger, unless its thread died, how the uploads ended, and what was heard of them.
+type Uploaded = (Option<Box<dyn Ledger>>, Ends, Heard);
 
 /// What an upload needs beside the ledger.
 struct Uploading<'a> {
@@ -404,12 +584,13 @@ fn upload(
     let internal = |why: String| Failure::new(Exit::Internal, why);
     let readers = Readers::start(draft.roots()).map_err(|error| internal(error.to_string()))?;
     let writer = Writer::start(ledger).map_err(|error| internal(error.to_string()))?;
-    let progress = Progress::new();
-    let settle = settings.settle.or(draft.manifest.run.settle);
+    let progress = Progress::new(settings.narration, || SystemClock.now());
+    answer_questions(&runtime, progress.asker());
+    let settle = settings.settle.with(draft.manifest.run.settle);
     let files: Arc<dyn LocalFiles> = Arc::new(Home::of(&draft.state));
     let deadline = settings
         .deadline
-        .or(draft.manifest.run.deadline)
+        .with(draft.manifest.run.deadline)
         .map(|limit| {
             let used = SystemClock.now().duration_since(draft.started);
             Deadline {
@@ -449,13 +630,13 @@ fn upload(
         });
         tokio::select! {
             ends = run => ends,
-            never = Deadline::steer(deadline, stop, settings.grace, |line| progress.say(line)) => {
+            never = Deadline::steer(deadline, stop, settings.grace, |line| progress.ending(line)) => {
                 match never {}
             }
-            never = signals.steer(stop, settings.grace, |line| progress.say(line)) => match never {},
+            never = signals.steer(stop, settings.grace, |line| progress.ending(line)) => match never {},
         }
     });
-    progress.finish();
+    let recent = progress.finish();
     // A file being read when the run was aborted is nobody's concern any more.
     runtime.shutdown_background();
     let ledger = writer.finish().ok();
@@ -463,7 +644,11 @@ fn upload(
     if let Some(ledger) = &ledger {
         learn_ends(&**ledger, plan, &draft.run, &mut ends);
     }
-    Ok((ledger, ends, pauses.into_inner()))
+    let heard = Heard {
+        recent,
+        pauses: pauses.into_inner(),
+    };
+    Ok((ledger, ends, heard))
 }
 
 /// An abort can drop a job whose end was on its way to the ledger: what arrived there counts.

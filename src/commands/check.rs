@@ -56,7 +56,7 @@ pub(super) fn check(settings: &CheckSettings) -> Result<Exit, Failure> {
 }
 
 /// What is wrong with a manifest, and how many files it plans.
-fn check_one(
+pub(super) fn check_one(
     settings: &CheckSettings,
     path: &Path,
     source: Source,

@@ -1,6 +1,6 @@
 //! From a manifest's path to a plan: what `plan` and `apply` share.
 
-use std::cell::LazyCell;
+use std::cell::{LazyCell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -48,12 +48,30 @@ pub(super) struct Draft<'a> {
 }
 
 /// What is told of a manifest's problems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Telling {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Telling<'a> {
     /// All of them.
     Everything,
     /// All of them where one is an error, else nothing: the manifest is loaded again.
     Errors,
+    /// All of them, where they are others than those that were told last, which are kept here.
+    Changes(&'a RefCell<String>),
+}
+
+impl Telling<'_> {
+    fn tell(self, problems: String, is_invalid: bool) {
+        let is_told = match self {
+            Self::Everything => true,
+            Self::Errors => is_invalid,
+            Self::Changes(told) => *told.borrow() != problems,
+        };
+        if is_told && !problems.is_empty() {
+            super::narrate(&problems);
+        }
+        if let Self::Changes(told) = self {
+            told.replace(problems);
+        }
+    }
 }
 
 /// The manifests that were asked for, read. Standard input can be only one of them.
@@ -114,18 +132,14 @@ impl<'a> Draft<'a> {
         settings: &'a PlanSettings,
         (path, source): (&Path, &Source),
         started: Timestamp,
-        telling: Telling,
+        telling: Telling<'_>,
     ) -> Result<Option<Self>, Failure> {
         let endpoint = service::endpoint(&settings.service)?;
         let origin = service::origin(endpoint.as_ref());
         let run = RunId::new(uuid::Uuid::now_v7().to_string());
         let at = (&origin, &run, started);
         let mut looked = look(&settings.look, path, source.clone(), at, Care::Run)?;
-        let shown = source.render(&looked.diagnostics);
-        let is_told = telling == Telling::Everything || looked.is_invalid();
-        if is_told && !shown.is_empty() {
-            super::narrate(&shown);
-        }
+        telling.tell(source.render(&looked.diagnostics), looked.is_invalid());
         if looked.is_invalid() {
             return Ok(None);
         }
@@ -145,7 +159,7 @@ impl<'a> Draft<'a> {
                 settings.look.organization.as_ref(),
             )?;
             if !unknown.is_empty() {
-                super::narrate(&source.render(&unknown));
+                telling.tell(source.render(&unknown), true);
                 return Ok(None);
             }
         }
@@ -195,7 +209,7 @@ impl<'a> Draft<'a> {
 
     /// What to do with files in doubt.
     pub(super) fn in_doubt(&self) -> InDoubt {
-        let chosen = self.settings.in_doubt.or(self.manifest.run.in_doubt);
+        let chosen = self.settings.in_doubt.with(self.manifest.run.in_doubt);
         chosen.unwrap_or_default()
     }
 
@@ -240,6 +254,11 @@ impl<'a> Draft<'a> {
     /// Whether all that was found could be read whenever it was asked for.
     pub(super) fn intact(&self) -> Result<(), Failure> {
         intact(&self.survey.candidates.spill)
+    }
+
+    /// When the first of the files that are too young now is old enough.
+    pub(super) fn of_age(&self) -> Option<Timestamp> {
+        self.selection.of_age
     }
 
     /// What was found below the roots.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::draft::{intact, ledger_failure};
+use super::hooks;
 use super::near::{self, Near};
 use crate::cli::LookSettings;
 use crate::diagnostic::{Diagnostic, Place, Severity, Source, excerpt, excerpt_of};
@@ -105,7 +106,10 @@ pub(super) fn look(
         set: &settings.set,
     };
     let reading = manifest::read(&source, path, given);
-    let (manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
+    let (mut manifest, mut diagnostics) = (reading.manifest, reading.diagnostics);
+    for rule in &mut manifest.rules {
+        rule.select.min_age = rule.select.min_age.max(settings.min_age);
+    }
     let is_whole = diagnostics.iter().all(|d| d.severity != Severity::Error);
     let mut wants = Vec::with_capacity(manifest.rules.len());
     let (mut lists, mut near) = (HashMap::new(), Near::default());
@@ -141,6 +145,7 @@ pub(super) fn look(
         diagnostics.extend(unmatched_pattern(&manifest.rules[rule], pattern, &mut near));
     }
     diagnostics.extend(uploaded_reports(&manifest, path, (run, started)));
+    diagnostics.extend(hooks::mistakes(&manifest, &source, (run, started)));
     let mut looked = Looked {
         source,
         manifest,

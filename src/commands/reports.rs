@@ -19,6 +19,7 @@ use crate::model::{
     StopCause, count, shown,
 };
 use crate::plan::Plan;
+use crate::progress::Recent;
 use crate::report::{self, Counts, Header, Reports, Row, row_of_ledger, row_of_plan};
 use crate::template::Values;
 
@@ -116,12 +117,15 @@ fn without_ledger(written: Written) -> JobEnd {
 /// What became of a run, row by row: its reports, which lack only their headers, and what its
 /// summary says.
 #[derive(Debug)]
-pub(super) struct Gathered {
+pub(super) struct Gathered<'a> {
     pub counts: Counts,
     pub reports: Reports,
     /// Attempts in doubt that no row tells of.
     pub unplanned: HashSet<AttemptId>,
+    /// Attempts after the first of a file.
+    pub retries: u64,
     told: Told,
+    recent: &'a Recent,
 }
 
 /// The rows that a summary names.
@@ -133,26 +137,31 @@ struct Told {
     named: BTreeMap<Outcome, Vec<String>>,
     /// The first of those that are stored, but not as sent.
     astray: Vec<String>,
+    /// How many the reader still has before the eyes.
+    in_sight: BTreeMap<Outcome, usize>,
 }
 
 /// Goes through the rows of a run once, and begins to write its reports. `unplanned` is what is in
 /// doubt at its targets; `ends` is how rows ended, for all that is known beside where they are read
-/// from.
+/// from. What was told a moment ago is not named again.
 ///
 /// # Errors
 ///
 /// The ledger cannot be read; nothing is written then.
-pub(super) fn gather(
+pub(super) fn gather<'a>(
     rows: RowsOf<'_>,
     ends: &Ends,
     causes: &[StopCause],
     unplanned: HashSet<AttemptId>,
     places: &[(PathBuf, ReportFormat)],
-) -> Result<Gathered, LedgerError> {
+    recent: &'a Recent,
+) -> Result<Gathered<'a>, LedgerError> {
     let mut gathered = Gathered {
+        recent,
         counts: Counts::default(),
         reports: Reports::begin(places),
         unplanned,
+        retries: 0,
         told: Told::default(),
     };
     let causes: Vec<String> = causes.iter().map(ToString::to_string).collect();
@@ -209,11 +218,13 @@ pub(super) fn gather(
     Ok(gathered)
 }
 
-impl Gathered {
+impl Gathered<'_> {
     fn add(&mut self, row: &Row<'_>) {
         self.counts.add(row);
         self.reports.row(row);
-        self.told.add(row);
+        self.told.add(row, self.recent);
+        let attempts = row.attempts.unwrap_or(0);
+        self.retries += u64::from(attempts.saturating_sub(1));
         if !self.unplanned.is_empty()
             && let Some(attempt) = row.request_id
         {
@@ -235,12 +246,14 @@ impl Gathered {
         );
         let mut concluded = Concluded {
             summary,
+            reports: Vec::new(),
             failures: Vec::new(),
         };
         for (path, result) in self.reports.finish(header) {
             match result {
                 Ok(()) => {
                     let _ = writeln!(concluded.summary, "report: {}", near(&path));
+                    concluded.reports.push(path);
                 }
                 Err(error) => concluded.failures.push(report_failure(&path, &error)),
             }
@@ -253,28 +266,36 @@ impl Gathered {
 #[derive(Debug)]
 pub(super) struct Concluded {
     pub summary: String,
+    /// The reports that were written.
+    pub reports: Vec<PathBuf>,
     /// The reports that could not be written.
     pub failures: Vec<Failure>,
 }
 
 impl Told {
-    fn add(&mut self, row: &Row<'_>) {
+    fn add(&mut self, row: &Row<'_>, recent: &Recent) {
         if row.file_id.is_some() {
             *self.ids.entry(row.outcome).or_default() += 1;
         }
         let why = || shown(row.reason.unwrap_or_default());
-        if matches!(
+        let needs_a_look = matches!(
             row.outcome,
             Outcome::Rejected | Outcome::Failed | Outcome::InDoubt
-        ) {
+        );
+        let gravity = row.difference.map(Difference::gravity);
+        let is_astray = gravity == Some(Gravity::FailsRun);
+        if (needs_a_look || is_astray) && recent.has(row.rule, row.path, row.outcome) {
+            *self.in_sight.entry(row.outcome).or_default() += 1;
+            return;
+        }
+        if needs_a_look {
             let named = self.named.entry(row.outcome).or_default();
             if named.len() < NAMED {
                 let label = row.outcome.label();
                 named.push(format!("{label}: {}: {}", named_row(row), why()));
             }
         }
-        let gravity = row.difference.map(Difference::gravity);
-        if gravity == Some(Gravity::FailsRun) && self.astray.len() < NAMED {
+        if is_astray && self.astray.len() < NAMED {
             self.astray.push(format!("{}: {}", named_row(row), why()));
         }
     }
@@ -339,20 +360,22 @@ fn summary(
     for cause in causes {
         let _ = writeln!(text, "ended early: {cause}");
     }
+    let in_sight = |outcome| told.in_sight.get(&outcome).copied().unwrap_or(0);
     for outcome in [Outcome::Rejected, Outcome::Failed, Outcome::InDoubt] {
-        for line in told.named.get(&outcome).into_iter().flatten() {
+        let named = told.named.get(&outcome).map_or(&[][..], Vec::as_slice);
+        for line in named {
             let _ = writeln!(text, "{line}");
         }
-        if counts.files(outcome) > NAMED {
-            let more = counts.files(outcome) - NAMED;
+        let more = counts.files(outcome) - named.len() - in_sight(outcome);
+        if more > 0 {
             let _ = writeln!(text, "{}: … and {more} more in the report", outcome.label());
         }
     }
     for line in &told.astray {
         let _ = writeln!(text, "{line}");
     }
-    if counts.astray() > NAMED {
-        let more = counts.astray() - NAMED;
+    let more = counts.astray() - told.astray.len() - in_sight(Outcome::Stored);
+    if more > 0 {
         let _ = writeln!(
             text,
             "stored, but not as sent: … and {more} more in the report"

@@ -119,7 +119,7 @@ fn verify(
         let service = service::connect(place, datasets, key, &how.access, 1)?;
         let spill = Arc::new(spill(state));
         let history = History::of(state, &spill, doubts, SystemClock.now());
-        let settle = how.settle.or_else(|| settle_of(manifest)).unwrap_or(SETTLE);
+        let settle = how.settle.with(settle_of(manifest)).unwrap_or(SETTLE);
         let samples = |target: &Target| history.samples(target);
         let known = |target: &Target, id: &FileId| history.has(target, id);
         let open = |target: &Target| {

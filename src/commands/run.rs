@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::{Builder, Uuid};
 
 use crate::error::{Exit, Failure};
@@ -108,10 +109,15 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// The signals that end a run, from now on delivered here.
-pub(super) struct Signals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-    hangup: unix::Signal,
+pub(super) enum Signals {
+    /// By the system.
+    Own {
+        interrupt: unix::Signal,
+        terminate: unix::Signal,
+        hangup: unix::Signal,
+    },
+    /// By whoever has them from the system.
+    Told(UnboundedReceiver<Signal>),
 }
 
 /// Begins to listen for signals: what comes before anybody waits for it is not lost.
@@ -121,20 +127,73 @@ pub(super) fn signals(runtime: &Runtime) -> Result<Signals, Failure> {
         unix::signal(kind)
             .map_err(|error| Failure::new(Exit::Internal, format!("no signals: {error}")))
     };
-    Ok(Signals {
+    Ok(Signals::Own {
         interrupt: listen(SignalKind::interrupt())?,
         terminate: listen(SignalKind::terminate())?,
         hangup: listen(SignalKind::hangup())?,
     })
 }
 
+/// By whom a run is told of signals.
+#[derive(Debug)]
+pub(super) enum Ears {
+    /// By the system.
+    Own,
+    /// By whoever has them from the system.
+    Told(UnboundedReceiver<Signal>),
+}
+
+impl Ears {
+    /// Begins to listen.
+    pub(super) fn open(self, runtime: &Runtime) -> Result<Signals, Failure> {
+        match self {
+            Self::Own => signals(runtime),
+            Self::Told(from) => Ok(Signals::Told(from)),
+        }
+    }
+}
+
+/// From now on, being asked how far a run is (SIGUSR1) ends nothing, whether there is an answer yet
+/// or not. The program keeps that to its end.
+pub(super) fn survive_questions() {
+    // Where that cannot be, as without descriptors, the run cannot be either, and says so itself.
+    if let Ok(runtime) = runtime() {
+        let _entered = runtime.enter();
+        let _ = unix::signal(SignalKind::user_defined1());
+    }
+}
+
+/// Answers whenever it is asked how far the run is (SIGUSR1). By itself, so that the uploads have
+/// nothing to do with it.
+pub(super) fn answer_questions(runtime: &Runtime, answer: impl Fn() + Send + 'static) {
+    let _entered = runtime.enter();
+    let Ok(mut asked) = unix::signal(SignalKind::user_defined1()) else {
+        return;
+    };
+    runtime.spawn(async move {
+        while asked.recv().await.is_some() {
+            answer();
+        }
+    });
+}
+
 impl Signals {
     /// Waits for the next one.
     pub(super) async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::Interrupt,
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.hangup.recv() => Signal::Hangup,
+        match self {
+            Self::Own {
+                interrupt,
+                terminate,
+                hangup,
+            } => tokio::select! {
+                _ = interrupt.recv() => Signal::Interrupt,
+                _ = terminate.recv() => Signal::Terminate,
+                _ = hangup.recv() => Signal::Hangup,
+            },
+            Self::Told(from) => match from.recv().await {
+                Some(signal) => signal,
+                None => pending().await,
+            },
         }
     }
 
@@ -154,7 +213,10 @@ impl Signals {
             grace.as_secs()
         ));
         tokio::select! {
-            signal = self.next() => tell(&format!("{signal}: dropping what is under way")),
+            signal = self.next() => {
+                tell(&format!("{signal}: dropping what is under way"));
+                stop.hurry();
+            }
             () = tokio::time::sleep(grace) => tell("dropping what is still under way"),
         }
         stop.abort();

@@ -115,7 +115,7 @@ pub(super) fn connect<'a>(
 }
 
 /// Reads what the command line says of the way to the service.
-fn transport(said: &cli::Transport) -> Result<Transport, Failure> {
+pub(super) fn transport(said: &cli::Transport) -> Result<Transport, Failure> {
     let proxy = said.proxy.as_ref().map(|address| {
         // The address may have a password in it: it is not repeated.
         Proxy::parse(address.expose_secret()).map_err(|why| {

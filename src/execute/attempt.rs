@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use super::{Run, Turn};
 use crate::client::{Body, Ending, Envelope, Feeder, Form, HungUp, Receipt, Verdict, verdict};
+use crate::event::{Event, Sent};
 use crate::ledger::{LedgerError, State, Transition};
 use crate::model::{
     AttemptId, Delivery, Difference, Digest, FileId, TAG_KEY, Tag, Target, canonical_id,
@@ -331,15 +332,25 @@ impl<'a> Attempt<'a> {
     }
 
     async fn streamed(&self, envelope: Envelope) -> Attempted {
+        let sent = Arc::<Sent>::default();
         if self.upload.stat.size > NOTED_FROM {
             // Nobody waits for it: it is durable before the gate's row.
             let opened = self.step(State::Opened, self.read_at);
             self.run.parts.ledger.note(opened);
+            let file = self.upload.file;
+            (self.run.parts.events)(&Event::Sending {
+                rule: self.run.parts.plan.rules[file.rule].name.clone(),
+                path: file.path.clone(),
+                size: self.upload.stat.size,
+                attempt: self.number,
+                request: self.id.clone(),
+                sent: Arc::clone(&sent),
+            });
         }
         let (body, feeder, progress) = Body::fed(envelope.length(self.upload.stat.size));
         let client = self.run.parts.client;
         let request = client.send(&envelope.content_type, &self.id, body, &progress);
-        let feeding = self.feed(feeder, envelope.head.into(), envelope.tail);
+        let feeding = self.feed(feeder, envelope.head.into(), envelope.tail, &sent);
         tokio::pin!(request, feeding);
         let mut fed = false;
         loop {
@@ -356,7 +367,13 @@ impl<'a> Attempt<'a> {
     }
 
     /// Feeds head, file and tail; the last chunk and the tail only through the gate.
-    async fn feed(&self, feeder: Feeder, head: Bytes, tail: Bytes) -> Result<(), FeedError> {
+    async fn feed(
+        &self,
+        feeder: Feeder,
+        head: Bytes,
+        tail: Bytes,
+        sent: &Sent,
+    ) -> Result<(), FeedError> {
         let file = self.upload.file;
         let mut pieces = stream(
             self.run.parts.roots,
@@ -368,13 +385,13 @@ impl<'a> Attempt<'a> {
         feeder.begun().await;
         let hold = self.run.parts.client.round_trip().unwrap_or(HOLD);
         feeder.held_for(hold.clamp(HOLD_LEAST, HOLD_MOST)).await;
-        self.pass_on(&feeder, head).await?;
+        self.pass_on(&feeder, head, &Sent::default()).await?;
         let mut withheld: Option<Bytes> = None;
         let digest = loop {
             match next {
                 Piece::Chunk(chunk) => {
                     if let Some(earlier) = withheld.replace(chunk) {
-                        self.pass_on(&feeder, earlier).await?;
+                        self.pass_on(&feeder, earlier, sent).await?;
                     }
                 }
                 Piece::End(digest) => break digest,
@@ -387,7 +404,7 @@ impl<'a> Attempt<'a> {
         let piece = self.run.piece();
         if last.len() > piece {
             let rest = last.split_off(last.len() - piece);
-            self.pass_on(&feeder, last).await?;
+            self.pass_on(&feeder, last, sent).await?;
             last = rest;
         }
         let wait = self.run.reserve_bytes(last.len() + tail.len());
@@ -417,11 +434,13 @@ impl<'a> Attempt<'a> {
     }
 
     /// Hands over a piece once the bandwidth has room for it.
-    async fn pass_on(&self, feeder: &Feeder, mut chunk: Bytes) -> Result<(), HungUp> {
+    async fn pass_on(&self, feeder: &Feeder, mut chunk: Bytes, sent: &Sent) -> Result<(), HungUp> {
         while !chunk.is_empty() {
             let piece = chunk.split_to(self.run.piece().min(chunk.len()));
-            feeder.held_for(self.run.reserve_bytes(piece.len())).await;
+            let bytes = piece.len();
+            feeder.held_for(self.run.reserve_bytes(bytes)).await;
             feeder.send(piece).await?;
+            sent.add(bytes);
         }
         Ok(())
     }

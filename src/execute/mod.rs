@@ -468,6 +468,7 @@ impl Run<'_> {
                         rule: self.parts.plan.rules[file.rule].name.clone(),
                         path: file.path.clone(),
                         attempt: number,
+                        request: attempt.id().clone(),
                         why: why.clone(),
                         wait,
                     });

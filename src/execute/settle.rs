@@ -412,6 +412,7 @@ impl Run<'_> {
         if case.rows.is_empty() {
             (self.parts.events)(&Event::Found {
                 path: case.doubt.path.clone(),
+                request: case.doubt.attempt.clone(),
                 id: id.clone(),
                 how: how.to_owned(),
             });

@@ -13,6 +13,7 @@ pub struct StopLight {
     abort: CancellationToken,
     causes: Mutex<Vec<StopCause>>,
     drain_cause: OnceLock<StopCause>,
+    urgent: OnceLock<()>,
 }
 
 impl StopLight {
@@ -41,6 +42,18 @@ impl StopLight {
     pub fn abort(&self) {
         self.drain.cancel();
         self.abort.cancel();
+    }
+
+    /// Asks the run to drop everything, and whoever comes after it to begin nothing.
+    pub fn hurry(&self) {
+        let _ = self.urgent.set(());
+        self.abort();
+    }
+
+    /// Whether nothing is to be begun even when the run is over.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.urgent.get().is_some()
     }
 
     /// Why the run is draining, if it is.

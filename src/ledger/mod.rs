@@ -23,7 +23,7 @@ pub use self::entry::{
     RunRecord, RunRow, RunStart, Settlement, Settler, StoredSample, Transition,
 };
 pub use self::folder::{RunLock, StateFolder};
-pub use self::sqlite::SqliteLedger;
+pub use self::sqlite::{Examined, SqliteLedger};
 pub use self::state::{Relation, State};
 pub use self::writer::{Handle, Writer};
 

@@ -3,6 +3,7 @@
 //! The text becomes a tree of spanned nodes (`yaml`), the tree becomes a manifest (`read`),
 //! whose keys are declared once (`keys`). What is wrong is a [`Diagnostic`].
 
+mod hook;
 pub mod keys;
 mod read;
 mod rule;
@@ -19,6 +20,7 @@ use crate::model::{
 };
 use crate::template::Template;
 
+pub use self::hook::{Hook, HookOn};
 pub use self::keys::schema;
 pub use self::rule::{
     CaptureMetadata, CaptureRule, Columns, Compare, DatasetName, FilesFrom, FollowSymlinks, Layer,
@@ -46,6 +48,8 @@ pub struct Manifest {
     pub run: RunSettings,
     /// Where reports go; empty means the default places.
     pub reports: Vec<ReportPath>,
+    /// Who is told of each run's end.
+    pub hooks: Vec<Hook>,
 }
 
 /// What to do with a file that several rules send to one target.
@@ -107,6 +111,19 @@ pub struct Reading {
     pub unused: Vec<Diagnostic>,
     /// The names of its `vars`.
     pub vars: Vec<String>,
+    /// What its `run` says, as it is written.
+    pub run: Vec<RunEntry>,
+}
+
+/// One key of `run`, and what is written there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEntry {
+    /// The key.
+    pub key: &'static str,
+    /// The value, as a flag's would be written.
+    pub text: String,
+    /// Where the key stands.
+    pub span: Range<usize>,
 }
 
 /// What a manifest is told by those who run it.

@@ -1,5 +1,6 @@
 //! How many files may be on their way at once, as people write it.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 /// Most files on their way at once.
@@ -54,6 +55,15 @@ impl Concurrency {
         match self {
             Self::Fixed(_) => Self::Fixed(max),
             Self::Adaptive(_) => Self::Adaptive(max),
+        }
+    }
+}
+
+impl fmt::Display for Concurrency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(number) => number.fmt(f),
+            Self::Adaptive(max) => write!(f, "auto:{max}"),
         }
     }
 }

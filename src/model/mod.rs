@@ -16,6 +16,7 @@ mod glob;
 mod hex;
 mod known;
 mod metadata;
+mod narration;
 mod outcome;
 mod pieces;
 mod remote_name;
@@ -53,6 +54,7 @@ pub use self::glob::{Glob, GlobError, GlobIndex, Globs, Reached};
 pub use self::hex::{Hex, write_hex};
 pub use self::known::{Known, KnownFile, KnownState, Owner, StoredVersion};
 pub use self::metadata::{HIDDEN, Metadata, Secrecy, ShownMetadata};
+pub use self::narration::{Drawing, LogForm, Narration, ProgressMode, Verbosity};
 pub use self::outcome::{Difference, End, Gravity, JobEnd, Outcome};
 pub use self::pieces::{Piece, Pieces, loose};
 pub use self::remote_name::{RemoteName, StoredName};
@@ -60,7 +62,9 @@ pub use self::retry_after::RetryAfter;
 pub use self::schedule::{Schedule, TimeRange};
 pub use self::schema::schema_of;
 pub use self::secret::{ApiKey, Environment, Variable, looks_secret};
-pub use self::text::{Bytes as HumanBytes, canonical_id, closest, count, shown, shown_bounded};
+pub use self::text::{
+    Bytes as HumanBytes, canonical_id, closest, count, is_shown, number, shown, shown_bounded,
+};
 pub use self::transport::HttpVersion;
 
 /// Declares a newtype over text with the usual conversions; the meaning is in its doc line.

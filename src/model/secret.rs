@@ -89,10 +89,35 @@ impl Environment {
         self.0.get(name)
     }
 
+    /// The variables that another program may have: none that looks like a secret by its name, holds
+    /// the API key or says where it is, or has an address with a password in it.
+    pub fn harmless(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|(name, variable)| {
+            let Variable::Open(value) = variable else {
+                return None;
+            };
+            let is_secret = looks_secret(name) || WITHHELD.contains(&name.as_str());
+            (!is_secret && !has_credentials(value)).then_some((name.as_str(), value.as_str()))
+        })
+    }
+
     /// Names only: values may be secrets.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+}
+
+/// Variables that are nobody else's concern, and whose names do not tell.
+const WITHHELD: [&str; 3] = [
+    "ROE_BATCH_API_KEY_FILE",
+    "ROE_BATCH_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+];
+
+/// Whether a text may be an address with a password in it.
+fn has_credentials(text: &str) -> bool {
+    text.split_once("://")
+        .is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 /// Words of a variable's name that say that its value is a secret.
@@ -172,6 +197,29 @@ mod tests {
         assert!(matches!(env.get("TEAM"), Some(Variable::Open(value)) if value == "ops"));
         let without = Environment::new([("EMPTY".to_owned(), String::new())]);
         assert!(matches!(without.get("EMPTY"), Some(Variable::Open(_))));
+    }
+
+    #[test]
+    fn another_program_gets_no_secret() {
+        let environment = Environment::new(
+            [
+                ("ROE_API_KEY", "s3cret-key"),
+                ("ROE_BATCH_API_KEY_FILE", "/run/key"),
+                ("ALIAS", "s3cret-key"),
+                ("GITHUB_TOKEN", "s3cret"),
+                ("HTTPS_PROXY", "http://user:s3cret@proxy:3128"),
+                ("DATABASE_URL", "postgres://s3cret@db/x"),
+                ("ROE_BATCH_OTLP_HEADERS", "authorization=s3cret"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret"),
+                ("PATH", "/bin"),
+                ("HTTP_PROXY", "http://proxy:3128"),
+                ("MAIL", "ops@example.com"),
+                ("ROE_BASE_URL", "https://api.roe-ai.com"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
+        let names: Vec<&str> = environment.harmless().map(|(name, _)| name).collect();
+        assert_eq!(names, ["HTTP_PROXY", "MAIL", "PATH", "ROE_BASE_URL"]);
     }
 
     #[test]

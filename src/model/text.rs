@@ -26,18 +26,21 @@ pub fn shown(text: &str) -> Cow<'_, str> {
             '\r' => safe.push_str("\\r"),
             '\t' => safe.push_str("\\t"),
             '\\' => safe.push_str("\\\\"),
-            ' ' => safe.push(' '),
-            _ if matches!(
-                c.general_category_group(),
-                GeneralCategoryGroup::Other | GeneralCategoryGroup::Separator
-            ) =>
-            {
-                safe.extend(c.escape_unicode());
-            }
-            _ => safe.push(c),
+            _ if is_shown(c) => safe.push(c),
+            _ => safe.extend(c.escape_unicode()),
         }
     }
     Cow::Owned(safe)
+}
+
+/// Whether a character can do nothing to a terminal or a log but be seen there.
+#[must_use]
+pub fn is_shown(c: char) -> bool {
+    c == ' '
+        || !matches!(
+            c.general_category_group(),
+            GeneralCategoryGroup::Other | GeneralCategoryGroup::Separator
+        )
 }
 
 /// As [`shown`], cut after 300 characters.
@@ -93,7 +96,14 @@ impl fmt::Display for Bytes {
 
 /// A count with its noun in the right number, as `1 file` or `2,500 files`.
 #[must_use]
-pub fn count(number: usize, noun: &str) -> String {
+pub fn count(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", number(count))
+}
+
+/// A number as people write it, as `2,500`.
+#[must_use]
+pub fn number(number: usize) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + 4);
     for (i, digit) in digits.chars().enumerate() {
@@ -102,8 +112,7 @@ pub fn count(number: usize, noun: &str) -> String {
         }
         grouped.push(digit);
     }
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{grouped} {noun}{plural}")
+    grouped
 }
 
 /// The candidate nearest to a mistyped word, if any is near enough to be worth suggesting.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::marks::{Kind, Row};
 use super::rows::small;
 use super::sketch::Sketch;
-use crate::model::{RemoteName, Target};
+use crate::model::RemoteName;
 use crate::spill::{Block, Blocks, Spill, take};
 
 /// Parts of all hashes of names, by their first bytes. Of each, [`PART_OPEN`] stay in memory: 8 MiB in all.
@@ -41,16 +41,19 @@ pub(super) fn mark_conflicts(sketch: &mut Sketch<'_>) {
 #[derive(Debug, Default)]
 pub(super) struct SharedNames {
     keys: RandomState,
+    /// The hash of each rule's target, in the rules' order.
+    targets: Vec<u64>,
     /// In order, each with how many rows get it.
     rows: Vec<(u64, u32)>,
 }
 
 impl SharedNames {
-    /// How many other rows of a target get the name that is wanted.
-    pub fn others(&self, target: &Target, wanted: &str) -> u32 {
+    /// How many other rows of a rule's target get the name that is wanted.
+    pub fn others(&self, rule: usize, wanted: &str) -> u32 {
         if self.rows.is_empty() {
             return 0;
         }
+        let target = self.targets[rule];
         let found = with_stored_name(wanted, |name| self.keys.hash_one((target, name)));
         let at = found.map(|hash| self.rows.binary_search_by_key(&hash, |(hash, _)| *hash));
         at.and_then(Result::ok).map_or(0, |at| self.rows[at].1 - 1)
@@ -61,10 +64,13 @@ impl SharedNames {
 pub(super) fn note_shared_names(sketch: &mut Sketch<'_>) {
     let plan = &sketch.plan;
     let keys = RandomState::new();
+    // A target's texts are hashed once, and not for each of its rows.
+    let targets = plan.rules.iter().map(|rule| keys.hash_one(&*rule.target));
+    let targets: Vec<u64> = targets.collect();
     let mut text = String::new();
     let mut hashes = Hashes::new(Arc::clone(&sketch.inputs.basis.candidates.spill));
     for index in (0..plan.len()).filter(|index| plan.is_upload(*index)) {
-        let target = &*plan.rules[plan.rule(index)].target;
+        let target = targets[plan.rule(index)];
         let hash = plan
             .wanted(index, &mut text)
             .and_then(|wanted| with_stored_name(&wanted, |name| keys.hash_one((target, name))));
@@ -73,7 +79,11 @@ pub(super) fn note_shared_names(sketch: &mut Sketch<'_>) {
         }
     }
     let rows = hashes.repeated();
-    sketch.plan.shared_names = SharedNames { keys, rows };
+    sketch.plan.shared_names = SharedNames {
+        keys,
+        targets,
+        rows,
+    };
 }
 
 /// Hashes apart by their first bits: those of one part are put in order by themselves, and what they

@@ -339,8 +339,7 @@ impl Plan<'_> {
             notes.push(Note::MetadataDiffers);
         }
         if self.is_upload(index) {
-            let target = &self.rules[self.rule(index)].target;
-            match self.shared_names.others(target, wanted) {
+            match self.shared_names.others(self.rule(index), wanted) {
                 0 => {}
                 others => notes.push(Note::NameShared(others as usize)),
             }

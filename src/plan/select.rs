@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::taken::{AllTaken, Taken};
 use super::{Basis, by_rule};
@@ -130,6 +130,9 @@ pub struct Selection {
     pub taken: AllTaken,
     /// For each rule, how many of the files that its patterns match it leaves out, and why.
     pub left_out: Vec<BTreeMap<Refusal, usize>>,
+    /// When the first of those that changed less than `min_age` ago is old enough, if it changes no
+    /// more.
+    pub of_age: Option<Timestamp>,
     /// Those of rules with a table: their rows are not without a file.
     pub(super) beside: Vec<Taken>,
     extras: Vec<Extra>,
@@ -262,6 +265,10 @@ impl Selection {
         let mut taken = Taken::new(index, at);
         if let Some(refusal) = refusal {
             *self.left_out[index].entry(refusal).or_default() += 1;
+            if let (Refusal::TooYoung, Entry::File(stat)) = (refusal, entry) {
+                let of_age = of_age(rule, *stat);
+                self.of_age = Some(self.of_age.map_or(of_age, |first| first.min(of_age)));
+            }
         } else if asks_beside(rule) || self.holds(basis, &mut taken) {
             self.taken.push(taken);
             return true;
@@ -440,6 +447,13 @@ fn refusal_of(
     None
 }
 
+/// When a file is old enough for a rule.
+fn of_age(rule: &Rule, stat: Stat) -> Timestamp {
+    let min = SignedDuration::try_from(rule.select.min_age.unwrap_or_default());
+    let min = min.unwrap_or(SignedDuration::MAX);
+    stat.modified().checked_add(min).unwrap_or(Timestamp::MAX)
+}
+
 /// Whether there may be files behind it that a rule wants: it must not pass in silence.
 fn may_hold_files(entry: &Entry) -> bool {
     matches!(entry, Entry::Other(kind) if kind.may_hold_files())
@@ -478,7 +492,6 @@ mod tests {
     use std::fmt::Write;
     use std::path::Path;
 
-    use jiff::Timestamp;
     use proptest::prelude::*;
     use proptest::sample::select as one_of;
 

@@ -514,6 +514,7 @@ mod tests {
                     to.push(b'\n');
                 }
             }
+            ReportFormat::Html => unreachable!("a page is read back"),
         }
         to
     }
@@ -555,6 +556,28 @@ mod tests {
                 let naive = String::from_utf8(naive(format, &header, &rows)).expect("UTF-8");
                 prop_assert_eq!(printed, naive);
             }
+        }
+
+        #[test]
+        fn the_rows_of_a_page_are_those_of_json(
+            found in prop::collection::vec(run_row(), 0..5), manifest in text()
+        ) {
+            let rows: Vec<Row<'_>> = found.iter().map(Kept::row).collect();
+            let header = Header::new(
+                About { manifest, ..About::default() },
+                &Counts::default(),
+            );
+            let mut printout = Printout::begin(Vec::new(), ReportFormat::Html);
+            // A row that is the same as the one above is told in other words.
+            for row in rows.iter().chain(&rows) {
+                printout.row(row).expect("printed");
+            }
+            let page = printout.finish(&header).expect("printed");
+            let (told, read) = html::read_back(&String::from_utf8(page).expect("UTF-8"));
+            prop_assert_eq!(&told["header"], &serde_json::to_value(&header).expect("a header"));
+            let rows = rows.iter().chain(&rows);
+            let rows: Vec<Value> = rows.map(|row| serde_json::to_value(row).expect("a row")).collect();
+            prop_assert_eq!(read, rows);
         }
     }
 }

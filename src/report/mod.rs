@@ -5,7 +5,9 @@
 
 mod form;
 mod html;
+pub mod metrics;
 mod row;
+mod summary;
 mod write;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use crate::model::{Difference, Gravity, Outcome, RunId};
 
 pub use self::form::schema;
 pub use self::row::{Row, planned_rows, row_of_ledger, row_of_plan, unattempted};
+pub use self::summary::{Summary, Told, schema as summary_schema};
 pub use self::write::{Printout, Reports, probe};
 
 /// The version of the report's form; grows when a field changes its meaning.

@@ -4,6 +4,11 @@
 //! source paths' bytes, so the same tree gives the same plan.
 
 mod hide;
+#[cfg(target_os = "linux")]
+mod hints;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_hints.rs"]
+mod hints;
 mod link;
 mod list;
 mod named;
@@ -35,6 +40,7 @@ use crate::spill::Spill;
 const READERS_MAX: usize = 4;
 
 pub use self::hide::{Ignored, ignored};
+pub use self::hints::{Covered, Hints, Scope};
 pub use self::list::{Listing, list};
 pub use self::named::{find, stat_of};
 pub use self::open::{Changed, OpenFile, ReadError};

@@ -39,6 +39,13 @@ pub(crate) const SIDECAR: Document = Document {
     scalar_bytes_max: 4 * 1024 * 1024,
 };
 
+/// Some settings, and room.
+pub(crate) const CONFIG: Document = Document {
+    name: "config file",
+    nodes_max: 10_000,
+    scalar_bytes_max: 4 * 1024 * 1024,
+};
+
 /// Bytes of the text.
 pub(crate) type Span = Range<usize>;
 

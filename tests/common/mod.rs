@@ -34,7 +34,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn new(output: &Output) -> Self {
+    pub fn new(output: &Output) -> Self {
         Self {
             code: output.status.code().expect("an exit code"),
             stdout: String::from_utf8(output.stdout.clone()).expect("UTF-8"),
@@ -103,6 +103,7 @@ impl Workspace {
             .args(args)
             .current_dir(self.path())
             .env_clear()
+            .env("ROE_BATCH_CONFIG", "")
             .envs(self.environment.iter().map(|(k, v)| (k, v)));
         command
     }
@@ -114,6 +115,7 @@ impl Workspace {
             .args(["-c", &format!("{{ {line}\n}} 2>&1")])
             .current_dir(self.path())
             .env_clear()
+            .env("ROE_BATCH_CONFIG", "")
             .envs(self.environment.iter().map(|(k, v)| (k, v)));
         command
     }

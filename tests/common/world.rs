@@ -113,6 +113,7 @@ impl World {
             .args(arguments)
             .current_dir(self.work())
             .env_clear()
+            .env("ROE_BATCH_CONFIG", "")
             .env("PATH", path)
             .env("HOME", self.folder.path().join("home"))
             .env("ROE_API_KEY", KEY)

@@ -2,7 +2,6 @@
 
 mod join;
 mod propose;
-pub(super) mod spell;
 mod text;
 
 use std::fs::{self, OpenOptions};
@@ -11,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use self::propose::{Head, Seen, propose};
 use self::text::Frame;
-use super::{narrate, say};
+use super::{narrate, say, spell};
 use crate::cli::{InitSettings, WriteTo};
 use crate::error::{Exit, Failure};
 use crate::model::{HumanBytes, SourcePath, count, shown};

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::join::{self, Join};
-use super::spell;
+use crate::commands::spell;
 use crate::model::{Glob, Globs, ReportFormat, shown_bounded};
 
 /// Most rules that are proposed.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::propose::{Proposal, Rule};
-use super::spell;
+use crate::commands::spell;
 use crate::model::{HumanBytes, count, shown_bounded};
 
 /// The column at which comments begin where there is room.
@@ -193,9 +193,15 @@ pub(super) fn manifest(frame: &Frame, proposal: &Proposal) -> String {
         &mut text,
         "",
         "#report:",
-        "in .roe-batch/reports unless set; .csv, .json or .jsonl",
+        "in .roe-batch/reports unless set; .csv, .json, .jsonl or .html",
     );
     text.push_str("#  - reports/latest.csv\n#  - reports/${{ run.id }}.json\n");
+    line(
+        &mut text,
+        "",
+        "#on_finish: {command: [notify-team], on: failure}",
+        "gets a summary; with apply --allow-hooks",
+    );
     text
 }
 
@@ -363,7 +369,7 @@ mod tests {
         let text = template();
         assert_eq!(problems(&text), [""; 0]);
         let silent = silent(&text);
-        assert_eq!(silent.len(), RULE_KEYS.len() + RUN_KEYS.len() + 5, "{text}");
+        assert_eq!(silent.len(), RULE_KEYS.len() + RUN_KEYS.len() + 6, "{text}");
         for at in silent {
             let line = text.lines().nth(at).expect("a line");
             let key = line.trim_start_matches([' ', '#']);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Job, Sequel, codes, ordinary, refused, shell, text as path_text, yaml};
 use crate::error::{Exit, Failure};
-use crate::model::CronTime;
+use crate::model::{CronTime, shown};
 
 /// Where the manifest lies in the container, and what it names below it.
-const HOME: &str = "/work";
+const HOME: &str = "/batch";
 
 /// The state folder, beside it.
 const STATE: &str = ".roe-batch";
@@ -186,7 +186,7 @@ fn mounts(job: &Job) -> Result<String, Failure> {
     if let Some(path) = writes.iter().find(|path| is_read(path)) {
         let message = format!(
             "reports go to {}, which is in a folder that files are read from",
-            path.display()
+            shown(&path_text("a report's folder", path)?)
         );
         return Err(Failure::new(Exit::Usage, message).hint("write reports into a folder apart"));
     }

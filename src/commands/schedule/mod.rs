@@ -14,10 +14,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustix::process::getuid;
 
-use super::init::spell::yaml;
 use super::look::{read_manifest, state_folder};
 use super::reports::report_path;
 use super::service::{self, open_to_all};
+use super::spell::yaml;
 use super::{narrate, say};
 use crate::cli::{BASE_URL, Host, ScheduleSettings, Scheduler, Service};
 use crate::diagnostic::Severity;

@@ -296,7 +296,7 @@ fn a_run_in_kubernetes_has_what_the_manifest_names_where_it_names_it() {
                 )
             })
             .collect();
-        let at = |name: &str| format!("/work/{name}");
+        let at = |name: &str| format!("/batch/{name}");
         let wanted = [
             (at(&name), "manifest.yaml".to_owned(), true),
             (at(".roe-batch"), "state".to_owned(), false),

@@ -7,6 +7,7 @@
 mod chunks;
 mod doubts;
 mod ends;
+mod examine;
 mod group;
 mod intents;
 mod plans;
@@ -32,6 +33,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 use serde_json::{Map, Value, json};
 
+pub use self::examine::Examined;
 use self::group::{Changes, Group};
 use self::intents::Intents;
 use self::write::{Failure, Ids};

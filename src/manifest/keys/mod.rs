@@ -53,6 +53,10 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// One report or a list of them.
     Reports,
+    /// A mapping of [`HOOK`] or a list of them.
+    Hooks,
+    /// A list of texts that may hold `${{ … }}`.
+    Words,
     /// A mapping of other keys.
     Mapping(&'static [Key]),
     /// A list of mappings of other keys.
@@ -162,6 +166,14 @@ pub const MANIFEST: &[Key] = &[
         "[{path: \"reports/${{ run.id }}.csv\"}]",
         "Where reports are written, relative to the manifest; the extension (`.csv`, `.json`, \
          `.jsonl`) chooses the format. One path, or a list of paths or of `{path: …}`.",
+    ),
+    key(
+        "on_finish",
+        Kind::Hooks,
+        "nobody",
+        "{command: [notify-team, \"${{ manifest.name }}\"], on: failure}",
+        "Who is told when a run is over: its summary in JSON is posted to a URL, or given to a \
+         command. One mapping or a list of them; only where `apply --allow-hooks` allows it.",
     ),
 ];
 
@@ -277,6 +289,41 @@ pub const REPORT: &[Key] = &[required(key(
     "Where the report is written, relative to the manifest.",
 ))];
 
+/// The keys of one entry of `on_finish`.
+pub const HOOK: &[Key] = &[
+    key(
+        "url",
+        Kind::Template,
+        "none",
+        "https://hooks.example.com/roe-batch",
+        "Where the summary is posted to: `https`, or `http` on this machine. It is never shown \
+         whole, and may hold a secret: `${{ env.HOOK_URL }}`.",
+    ),
+    key(
+        "command",
+        Kind::Words,
+        "none",
+        "[notify-team, --run, \"${{ run.id }}\"]",
+        "A program and its arguments, which gets the summary on standard input; no shell reads it. \
+         A program named with a `/` is relative to the manifest's folder, in which it runs.",
+    ),
+    key(
+        "timeout",
+        Kind::Duration,
+        "`30s`",
+        "2m",
+        "How long it may take, ten minutes at the most; a command that takes longer is killed.",
+    ),
+    key(
+        "on",
+        Kind::Word(&["always", "stored", "failure", "change"]),
+        "`always`",
+        "failure",
+        "Of which runs it is told: of each, of those that stored a file, of those with another exit \
+         code than 0, or of those with another one than the run before.",
+    ),
+];
+
 /// The JSON Schema (draft-07) of a manifest, for editors.
 #[must_use]
 pub fn schema() -> Value {
@@ -349,6 +396,15 @@ fn property(key: &Key) -> Value {
             let one = json!({"oneOf": [{"type": "string"}, mapping(REPORT)]});
             json!({"oneOf": [{"type": "string"}, {"type": "array", "items": one}]})
         }
+        Kind::Hooks => json!({"oneOf": [
+            mapping(HOOK),
+            {"type": "array", "minItems": 1, "maxItems": 16, "items": mapping(HOOK)},
+        ]}),
+        Kind::Words => json!({
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": ["string", "number", "boolean"]},
+        }),
         Kind::Mapping(keys) => mapping(keys),
         Kind::List(keys) => json!({"type": "array", "minItems": 1, "items": mapping(keys)}),
     };

@@ -1,6 +1,7 @@
 //! From the spanned tree to the manifest: checks every key and value, collects every problem.
 
 mod beside;
+mod hooks;
 mod meant;
 mod rule;
 mod run;
@@ -17,7 +18,9 @@ use jiff::SignedDuration;
 use self::meant::Meant;
 use crate::diagnostic::{Diagnostic, Place, Source, excerpt};
 use crate::manifest::keys::{self, Key, Kind};
-use crate::manifest::{Given, Manifest, Overlap, Reading, ReportPath, RunSettings, STDIN};
+use crate::manifest::{
+    Given, Manifest, Overlap, Reading, ReportPath, RunEntry, RunSettings, STDIN,
+};
 use crate::model::{Capture, Glob, ReportFormat, looks_secret, shown_bounded};
 use crate::template::{Scope, Template};
 use crate::yaml::{self, Entry, Node, Scalar, Span, Value};
@@ -48,6 +51,7 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
         captures: BTreeMap::new(),
         names_capture: false,
         secret_keys: 0,
+        run: Vec::new(),
         misplaced: HashSet::new(),
         beside: Beside::default(),
         cache: Cache::default(),
@@ -73,10 +77,12 @@ pub(super) fn read(source: &Source, path: &Path, given: Given<'_>) -> Reading {
             overlap: Overlap::default(),
             run: RunSettings::default(),
             reports: Vec::new(),
+            hooks: Vec::new(),
         }),
         diagnostics: reader.diagnostics,
         unused,
         vars: reader.vars.into_keys().collect(),
+        run: reader.run,
     }
 }
 
@@ -98,6 +104,8 @@ struct Reader<'a> {
     captures: BTreeMap<usize, (Span, String, bool)>,
     /// Whether a template of the rule that is being read names its capture.
     names_capture: bool,
+    /// What `run` says, as it is written.
+    run: Vec<RunEntry>,
     /// How many keys would hold a secret.
     secret_keys: usize,
     /// Keys that stand where they do not belong: not to be called missing as well.
@@ -256,12 +264,17 @@ impl Reader<'_> {
             .get("report")
             .map(|e| self.reports(e))
             .unwrap_or_default();
+        let hooks = top
+            .get("on_finish")
+            .map(|entry| self.hooks(entry))
+            .unwrap_or_default();
         Some(Manifest {
             name: self.name.clone(),
             rules,
             overlap: overlap.unwrap_or_default(),
             run,
             reports,
+            hooks,
         })
     }
 

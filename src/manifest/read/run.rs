@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 
 use super::{Fields, Reader};
 use crate::diagnostic::Diagnostic;
-use crate::manifest::RunSettings;
 use crate::manifest::keys::{self, Kind};
+use crate::manifest::{RunEntry, RunSettings};
 use crate::model::{
     Bandwidth, Concurrency, FailureBudget, InDoubt, Rate, Schedule, Tag, TimeRange,
 };
-use crate::yaml::{Entry, Scalar, Value};
+use crate::yaml::{Entry, Node, Scalar, Value};
 
 impl Reader<'_> {
     pub(super) fn run(&mut self, entry: &Entry) -> RunSettings {
@@ -18,10 +18,26 @@ impl Reader<'_> {
             return RunSettings::default();
         };
         let fields = self.fields(entries, keys::RUN, &entry.key_span, "`run`");
+        for key in fields.keys() {
+            if let Some(entry) = fields.get(key) {
+                self.run.push(RunEntry {
+                    key,
+                    text: flat(&entry.value),
+                    span: entry.key_span.clone(),
+                });
+            }
+        }
+        let concurrency = fields
+            .get("concurrency")
+            .and_then(|entry| self.concurrency(entry));
+        if let Some(value) = concurrency {
+            let mut written = self.run.iter_mut();
+            if let Some(written) = written.find(|written| written.key == "concurrency") {
+                written.text = value.to_string();
+            }
+        }
         RunSettings {
-            concurrency: fields
-                .get("concurrency")
-                .and_then(|entry| self.concurrency(entry)),
+            concurrency,
             rate: self.schedule(&fields, "rate", Rate::parse),
             bandwidth: self.schedule(&fields, "bandwidth", Bandwidth::parse),
             failure_budget: fields.get("failure_budget").and_then(|entry| {
@@ -157,6 +173,18 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+}
+
+/// A value as a flag's would be written: of a mapping, each `KEY=VALUE`.
+fn flat(node: &Node) -> String {
+    match &node.value {
+        Value::Scalar(text, _) => text.clone(),
+        Value::Map(entries) => {
+            let pair = |entry: &Entry| format!("{}={}", entry.key, flat(&entry.value));
+            entries.iter().map(pair).collect::<Vec<_>>().join(", ")
+        }
+        Value::Null | Value::List(_) => String::new(),
     }
 }
 

@@ -290,3 +290,158 @@ fn grouped(number: usize) -> String {
     let counted = count(number, "");
     counted.split(' ').next().unwrap_or_default().to_owned()
 }
+
+/// What a page's script reads: what it is told, and the rows as they are in JSON.
+#[cfg(test)]
+pub(super) fn read_back(page: &str) -> (serde_json::Value, Vec<serde_json::Value>) {
+    use serde_json::Value;
+
+    let texts = |begin: &str| -> Vec<Value> {
+        let texts = page.split(begin).skip(1);
+        let texts = texts.map(|text| text.split("</script>").next().expect("an end"));
+        texts
+            .map(|text| serde_json::from_str(text).expect("JSON"))
+            .collect()
+    };
+    let told = texts("<script type=\"application/json\" id=\"told\">");
+    let mut above = [const { Value::Null }; COLUMNS.len()];
+    let mut rows = Vec::new();
+    for chunk in texts("<script type=\"application/json\" class=\"rows\">") {
+        for row in chunk.as_array().expect("rows") {
+            let cells = row.as_array().expect("a row");
+            assert_eq!(cells.len(), COLUMNS.len());
+            let mut read = serde_json::Map::new();
+            for ((column, cell), above) in COLUMNS.iter().zip(cells).zip(&mut above) {
+                let is_number = matches!(*column, "size" | "attempts" | "http_status");
+                let mut cell = cell.clone();
+                if !is_number && cell == 0 {
+                    cell = above.clone();
+                } else if !cell.is_null() {
+                    *above = cell.clone();
+                }
+                read.insert((*column).to_owned(), cell);
+            }
+            rows.push(Value::Object(read));
+        }
+    }
+    let [told] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    (told.clone(), rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RunId;
+    use crate::report::{About, Counts, Pauses};
+
+    fn header(about: About) -> Header {
+        Header::new(about, &Counts::default())
+    }
+
+    #[test]
+    fn the_parts_of_a_page_load_nothing_and_do_not_end_each_other() {
+        for part in [PAGE, STYLE, &script()] {
+            for word in [
+                "https:",
+                "src=",
+                "<link",
+                "@import",
+                "url(",
+                "innerHTML",
+                "eval(",
+            ] {
+                assert!(!part.contains(word), "{word}");
+            }
+        }
+        // The name of SVG is no address that is asked.
+        assert_eq!(script().matches("http:").count(), 1);
+        for part in [STYLE, &script()] {
+            assert!(!part.contains("</") && !part.contains("<!--"));
+        }
+        // Styles on elements are not allowed by their hash.
+        assert!(!PAGE.contains("style=\""));
+    }
+
+    #[test]
+    fn a_hostile_manifest_says_nothing_but_its_name() {
+        let name = "</title><script>alert(1)</script>{{facts}}\u{202e}\"'&";
+        let about = About {
+            manifest: name.to_owned(),
+            run_id: Some(RunId::new("<run>")),
+            stopped: vec!["<b>\u{2028}</script>".to_owned()],
+            ..About::default()
+        };
+        let page = head(&header(about)).expect("a page") + &end(true);
+        let shown =
+            "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;{{facts}}\\u{202e}&quot;&#39;&amp;";
+        assert!(page.contains(&format!("<h1>{shown}</h1>")), "{page}");
+        assert!(page.contains("<li>&lt;b&gt;\\u{2028}&lt;/script&gt;</li>"));
+        assert_eq!(
+            page.matches("<script").count(),
+            page.matches("</script>").count()
+        );
+        assert_eq!(page.matches("<script").count(), 2);
+        let (told, rows) = read_back(&page);
+        assert_eq!(told["header"]["manifest"], name);
+        assert!(rows.is_empty());
+    }
+
+    #[test]
+    fn rows_lie_in_chunks() {
+        let mut chunks = Chunks::default();
+        let mut text = Vec::new();
+        for row in 0..=CHUNK {
+            let cells = (0..COLUMNS.len()).map(|_| {
+                move |to: &mut Vec<u8>| to.extend_from_slice(format!("\"{row}\"").as_bytes())
+            });
+            chunks.row(&mut text, cells);
+        }
+        let page = head(&header(About::default())).expect("a page")
+            + &String::from_utf8(text).expect("text")
+            + &end(false);
+        assert_eq!(page.matches("class=\"rows\"").count(), 2);
+        let (_, rows) = read_back(&page);
+        assert_eq!(rows.len(), CHUNK + 1);
+        assert_eq!(rows[CHUNK]["path"], CHUNK.to_string());
+    }
+
+    #[test]
+    fn what_a_run_took_is_said_as_people_do() {
+        let at = |milliseconds| Timestamp::from_millisecond(milliseconds).expect("a time");
+        for (milliseconds, said) in [
+            (0, "0.000 s"),
+            (59_999, "59.999 s"),
+            (60_000, "1 min 0 s"),
+            (3_723_000, "1 h 2 min"),
+        ] {
+            assert_eq!(duration(at(0), at(milliseconds)), said);
+        }
+    }
+
+    #[test]
+    fn pauses_for_one_reason_are_one_and_bounded() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let wait = std::time::Duration::from_secs(2);
+        let mut pauses = Pauses::default();
+        for (second, why) in [(0, "busy"), (1, "busy"), (2, "other"), (9, "other")] {
+            pauses.add(at(second), wait, why);
+        }
+        let about = |pauses| About {
+            pauses: Some(pauses),
+            ..About::default()
+        };
+        let found = header(about(pauses)).pauses.expect("pauses");
+        let spans: Vec<_> = found
+            .iter()
+            .map(|pause| (pause.began, pause.until))
+            .collect();
+        assert_eq!(spans, [(at(0), at(3)), (at(2), at(4)), (at(9), at(11))]);
+        let mut pauses = Pauses::default();
+        for second in 0..2000 {
+            pauses.add(at(10 * second), wait, "busy");
+        }
+        assert_eq!(header(about(pauses)).pauses.expect("pauses").len(), 1000);
+    }
+}

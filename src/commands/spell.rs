@@ -1,4 +1,4 @@
-//! How a text from a folder is spelt in a manifest, so that it means itself and nothing else.
+//! How a text from a folder is spelt in YAML or for a shell, so that it means itself and nothing else.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ const WORDS: [&str; 12] = [
 ];
 
 /// A YAML scalar of one line, quoted where it has to be.
-pub(in crate::commands) fn yaml(text: &str) -> String {
+pub(super) fn yaml(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text
             .chars()
