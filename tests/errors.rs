@@ -158,7 +158,7 @@ error: the report's extension chooses no format
 25 | report: out.xlsx
    |         ^^^^^^^^
    |
-   = help: end the path with .csv, .json or .jsonl
+   = help: end the path with .csv, .json, .jsonl or .html
 
 manifest.yaml: 13 errors
 

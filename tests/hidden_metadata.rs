@@ -84,6 +84,7 @@ uploads:
         ReportFormat::Csv,
         ReportFormat::Json,
         ReportFormat::JsonLines,
+        ReportFormat::Html,
     ] {
         let mut printout = Printout::begin(Vec::new(), format);
         let each = ran.ledger.each_row(&run.run, &mut |row| {
@@ -128,6 +129,8 @@ uploads:
         "apply manifest.yaml --report report.jsonl",
         "report manifest.yaml",
         "report manifest.yaml --format json",
+        "report manifest.yaml --format html",
+        "report manifest.yaml --out page.html",
         "status manifest.yaml --format json",
     ] {
         let words: Vec<&str> = command.split(' ').collect();

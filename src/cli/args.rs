@@ -331,7 +331,7 @@ pub(super) struct UploadArgs {
     /// manifest's, else 2m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) settle: Option<Duration>,
-    /// Write a report here too; .csv, .json or .jsonl chooses the format
+    /// Write a report here too; .csv, .json, .jsonl or .html chooses the format
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(super) report: Vec<PathBuf>,
     #[command(flatten)]

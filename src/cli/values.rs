@@ -116,6 +116,7 @@ pub(super) fn report_format() -> impl TypedValueParser<Value = ReportFormat> {
         ("csv", ReportFormat::Csv),
         ("json", ReportFormat::Json),
         ("jsonl", ReportFormat::JsonLines),
+        ("html", ReportFormat::Html),
     ])
 }
 

@@ -43,7 +43,7 @@ pub(super) fn report(settings: &ReportSettings) -> Result<Exit, Failure> {
         let Some(format) = settings.format.or_else(|| format_of(path)) else {
             return Err(
                 Failure::new(Exit::Usage, "the extension of the report chooses no format")
-                    .hint("end the path with .csv, .json or .jsonl, or say --format"),
+                    .hint(format!("{}, or say --format", ReportFormat::EXTENSIONS)),
             );
         };
         found.write(path, format)?;
@@ -140,5 +140,6 @@ pub(super) fn about(run: &RunRecord) -> About {
         vanished: run.vanished,
         stopped: run.stopped.clone(),
         exit_code: run.exit_code,
+        pauses: None,
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn report_paths(
                     shown(&name)
                 ),
             )
-            .hint("end the path with .csv, .json or .jsonl")
+            .hint(ReportFormat::EXTENSIONS)
         })?;
         paths.push((path.clone(), format));
     }

@@ -1,5 +1,6 @@
 //! One manifest's turn: plan, upload, report.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
@@ -32,7 +33,7 @@ use crate::model::{
 };
 use crate::plan::{Action, Decision, Plan, PlannedFile, SkipReason};
 use crate::progress::{Progress, Recent};
-use crate::report::{self, About, Header};
+use crate::report::{self, About, Header, Pauses};
 use crate::sandbox::Faults;
 use crate::source::Readers;
 use crate::verify::LocalFiles;
@@ -130,7 +131,7 @@ pub(super) fn turn(
     begin(&mut ledger, &draft, &plan).map_err(|error| ledger_failure(&error))?;
     draft.intact()?;
     let stop = StopLight::default();
-    let (ledger, ends, recent) = if let Some((service, runtime, signals)) = service {
+    let (ledger, ends, heard) = if let Some((service, runtime, signals)) = service {
         let uploading = Uploading {
             settings,
             how: &how,
@@ -143,15 +144,23 @@ pub(super) fn turn(
         upload(&uploading, Box::new(ledger), runtime, signals)?
     } else {
         let ledger: Box<dyn Ledger> = Box::new(ledger);
-        (Some(ledger), Ends::default(), Recent::default())
+        (Some(ledger), Ends::default(), Heard::default())
     };
     told.is_urgent = stop.is_urgent();
 
     caller.ended(&plan, &ends);
-    let audience = Audience::of(settings.narration, recent);
+    let audience = Audience::of(settings.narration, heard.recent);
     let (draft, plan) = (&draft, &plan);
     let told = (told, &audience);
-    conclude((draft, plan), &ends, ledger, &stop, &reports, told).map(Turn::Ran)
+    conclude(
+        (draft, plan),
+        (&ends, heard.pauses),
+        ledger,
+        &stop,
+        &reports,
+        told,
+    )
+    .map(Turn::Ran)
 }
 
 /// The service, where anything is to be asked of it.
@@ -184,7 +193,7 @@ fn service_for(
 /// Writes down the run's end, its reports and its summary.
 fn conclude(
     (draft, plan): (&Draft<'_>, &Plan<'_>),
-    ends: &Ends,
+    (ends, pauses): (&Ends, Pauses),
     mut ledger: Option<Box<dyn Ledger>>,
     stop: &StopLight,
     reports: &[(PathBuf, ReportFormat)],
@@ -244,6 +253,7 @@ fn conclude(
         vanished: plan.vanished,
         stopped,
         exit_code: Some(exit.code()),
+        pauses: Some(pauses),
     };
     let header = Header::new(about, counts);
     let in_doubt = counts.files(Outcome::InDoubt) + gathered.unplanned.len();
@@ -351,8 +361,15 @@ fn news(draft: &Draft<'_>, plan: &Plan<'_>, file: &PlannedFile) -> Option<Entry>
     }
 }
 
-/// The ledger, unless its thread died, how the uploads ended, and what was told last.
-type Uploaded = (Option<Box<dyn Ledger>>, Ends, Recent);
+/// What was heard of uploads while they went on.
+#[derive(Default)]
+struct Heard {
+    recent: Recent,
+    pauses: Pauses,
+}
+
+/// The ledger, unless its thread died, how the uploads ended, and what was heard of them.
+type Uploaded = (Option<Box<dyn Ledger>>, Ends, Heard);
 
 /// What an upload needs beside the ledger.
 struct Uploading<'a> {
@@ -400,8 +417,14 @@ fn upload(
         });
     let spill = &draft.candidates().spill;
     let past = History::of(&draft.state, spill, earlier, draft.started);
+    let pauses = RefCell::new(Pauses::default());
     let ends = runtime.block_on(async {
-        let events = |event: &Event| progress.event(event);
+        let events = |event: &Event| {
+            if let Event::Paused { why, wait } = event {
+                pauses.borrow_mut().add(SystemClock.now(), *wait, why);
+            }
+            progress.event(event);
+        };
         let run = execute(Parts {
             plan,
             roots: draft.roots(),
@@ -438,7 +461,11 @@ fn upload(
     if let Some(ledger) = &ledger {
         learn_ends(&**ledger, plan, &draft.run, &mut ends);
     }
-    Ok((ledger, ends, recent))
+    let heard = Heard {
+        recent,
+        pauses: pauses.into_inner(),
+    };
+    Ok((ledger, ends, heard))
 }
 
 /// An abort can drop a job whose end was on its way to the ledger: what arrived there counts.

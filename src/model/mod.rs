@@ -372,9 +372,14 @@ pub enum ReportFormat {
     Json,
     /// The header on a line, then a line a file.
     JsonLines,
+    /// A page for people, with all that it needs in it.
+    Html,
 }
 
 impl ReportFormat {
+    /// What a path has to end with, as a hint says it.
+    pub const EXTENSIONS: &str = "end the path with .csv, .json, .jsonl or .html";
+
     /// The format that a path's extension chooses, whatever its case.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
@@ -383,6 +388,7 @@ impl ReportFormat {
             "csv" => Some(Self::Csv),
             "json" => Some(Self::Json),
             "jsonl" => Some(Self::JsonLines),
+            "html" => Some(Self::Html),
             _ => None,
         }
     }

@@ -2,11 +2,14 @@
 //!
 //! Written by hand where a row is concerned: a report has as many as there are files.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::html::{self, Chunks};
 use super::{Header, Row};
 use crate::model::{DatasetId, Hex, OrganizationId, ReportFormat, ShownMetadata, schema_of};
 
@@ -142,12 +145,13 @@ pub(super) struct Form {
     between: &'static str,
     behind: &'static str,
     is_empty: bool,
+    chunks: Chunks,
 }
 
 impl Form {
     pub(super) fn new(format: ReportFormat) -> Self {
         let key = |(place, column): (usize, &&str)| match (format, place) {
-            (ReportFormat::Csv, 0) => String::new(),
+            (ReportFormat::Csv, 0) | (ReportFormat::Html, _) => String::new(),
             (ReportFormat::Csv, _) => ",".to_owned(),
             (ReportFormat::Json, 0) => format!("\n    {{\n      \"{column}\": "),
             (ReportFormat::Json, _) => format!(",\n      \"{column}\": "),
@@ -158,6 +162,7 @@ impl Form {
             ReportFormat::Csv => ("", "\n"),
             ReportFormat::Json => (",", "\n    }"),
             ReportFormat::JsonLines => ("", "}\n"),
+            ReportFormat::Html => ("", ""),
         };
         Self {
             format,
@@ -165,6 +170,7 @@ impl Form {
             between,
             behind,
             is_empty: true,
+            chunks: Chunks::default(),
         }
     }
 
@@ -184,15 +190,17 @@ impl Form {
                 Ok(text)
             }
             ReportFormat::JsonLines => Ok(serde_json::to_string(header)? + "\n"),
+            ReportFormat::Html => html::head(header),
         }
     }
 
     /// What stands behind the rows.
-    pub(super) fn end(&self) -> &'static str {
+    pub(super) fn end(&self) -> Cow<'static, str> {
         match (self.format, self.is_empty) {
-            (ReportFormat::Json, true) => "]\n}\n",
-            (ReportFormat::Json, false) => "\n  ]\n}\n",
-            _ => "",
+            (ReportFormat::Json, true) => "]\n}\n".into(),
+            (ReportFormat::Json, false) => "\n  ]\n}\n".into(),
+            (ReportFormat::Html, is_empty) => html::end(is_empty).into(),
+            (ReportFormat::Csv | ReportFormat::JsonLines, _) => "".into(),
         }
     }
 
@@ -204,6 +212,13 @@ impl Form {
             ReportFormat::Csv => csv_row(to, cells),
             ReportFormat::Json => self.json_row(to, cells, Some(&OBJECT)),
             ReportFormat::JsonLines => self.json_row(to, cells, None),
+            ReportFormat::Html => {
+                let cells = cells.0.iter();
+                self.chunks.row(
+                    to,
+                    cells.map(|cell| |to: &mut Vec<u8>| json_cell(to, cell, None)),
+                );
+            }
         }
         to.extend_from_slice(self.behind.as_bytes());
     }
@@ -498,6 +513,7 @@ mod tests {
                     to.push(b'\n');
                 }
             }
+            ReportFormat::Html => unreachable!("a page is read back"),
         }
         to
     }
@@ -539,6 +555,28 @@ mod tests {
                 let naive = String::from_utf8(naive(format, &header, &rows)).expect("UTF-8");
                 prop_assert_eq!(printed, naive);
             }
+        }
+
+        #[test]
+        fn the_rows_of_a_page_are_those_of_json(
+            found in prop::collection::vec(run_row(), 0..5), manifest in text()
+        ) {
+            let rows: Vec<Row<'_>> = found.iter().map(Kept::row).collect();
+            let header = Header::new(
+                About { manifest, ..About::default() },
+                &Counts::default(),
+            );
+            let mut printout = Printout::begin(Vec::new(), ReportFormat::Html);
+            // A row that is the same as the one above is told in other words.
+            for row in rows.iter().chain(&rows) {
+                printout.row(row).expect("printed");
+            }
+            let page = printout.finish(&header).expect("printed");
+            let (told, read) = html::read_back(&String::from_utf8(page).expect("UTF-8"));
+            prop_assert_eq!(&told["header"], &serde_json::to_value(&header).expect("a header"));
+            let rows = rows.iter().chain(&rows);
+            let rows: Vec<Value> = rows.map(|row| serde_json::to_value(row).expect("a row")).collect();
+            prop_assert_eq!(read, rows);
         }
     }
 }

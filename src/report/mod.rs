@@ -1,15 +1,17 @@
-//! One row for each planned file, in plan order, as CSV, JSON or JSON Lines.
+//! One row for each planned file, in plan order, as CSV, JSON, JSON Lines or HTML.
 //!
 //! Rows are written as they come, to all reports of a run at once. A report grows beside its
 //! destination, is synced and renamed: a reader sees the old one or the new one, never half of one.
 
 mod form;
+mod html;
 pub mod metrics;
 mod row;
 mod summary;
 mod write;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -46,6 +48,9 @@ pub struct Header {
     /// Rows by outcome, all of them, also those of none.
     #[schemars(schema_with = "by_outcome")]
     pub outcomes: BTreeMap<&'static str, usize>,
+    /// Their bytes by outcome.
+    #[schemars(schema_with = "by_outcome")]
+    pub bytes: BTreeMap<&'static str, u64>,
     /// Bytes stored by this run.
     pub bytes_stored: u64,
     /// Files stored by earlier runs whose source is gone: no rows of this report.
@@ -54,6 +59,46 @@ pub struct Header {
     pub stopped: Vec<String>,
     /// What the process exits with; null where it died.
     pub exit_code: Option<u8>,
+    /// When all uploads waited, the first thousand times; null where only the ledger is there, which
+    /// does not know.
+    pub pauses: Option<Vec<Pause>>,
+}
+
+/// A time in which all uploads of a run waited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "pause")]
+pub struct Pause {
+    /// When it began.
+    pub began: Timestamp,
+    /// When it was to end.
+    pub until: Timestamp,
+    /// Why.
+    pub why: String,
+}
+
+/// Gathers the pauses of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pauses(Vec<Pause>);
+
+impl Pauses {
+    const MOST: usize = 1000;
+
+    /// Adds one. What goes on for the same reason is one pause.
+    pub fn add(&mut self, began: Timestamp, wait: Duration, why: &str) {
+        let until = began.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        if let Some(last) = self.0.last_mut()
+            && last.why == why
+            && began <= last.until
+        {
+            last.until = last.until.max(until);
+        } else if self.0.len() < Self::MOST {
+            self.0.push(Pause {
+                began,
+                until,
+                why: why.to_owned(),
+            });
+        }
+    }
 }
 
 fn by_outcome(_: &mut SchemaGenerator) -> Schema {
@@ -126,6 +171,8 @@ pub struct About {
     pub stopped: Vec<String>,
     /// What it exited with, if it did.
     pub exit_code: Option<u8>,
+    /// When all uploads waited, if that is known.
+    pub pauses: Option<Pauses>,
 }
 
 impl Header {
@@ -144,10 +191,15 @@ impl Header {
             finished: about.finished,
             planned: outcomes.values().sum(),
             outcomes,
+            bytes: Outcome::ALL
+                .into_iter()
+                .map(|outcome| (outcome.word(), counts.bytes(outcome)))
+                .collect(),
             bytes_stored: counts.bytes(Outcome::Stored),
             vanished: about.vanished,
             stopped: about.stopped,
             exit_code: about.exit_code,
+            pauses: about.pauses.map(|Pauses(pauses)| pauses),
         }
     }
 }

@@ -406,6 +406,7 @@ mod tests {
             ReportFormat::Csv,
             ReportFormat::Json,
             ReportFormat::JsonLines,
+            ReportFormat::Html,
         ] {
             let mut printout = Printout::begin(Vec::new(), format);
             for row in &rows {
@@ -457,6 +458,7 @@ mod tests {
             ReportFormat::Csv,
             ReportFormat::Json,
             ReportFormat::JsonLines,
+            ReportFormat::Html,
         ] {
             let mut printout = Printout::begin(Vec::new(), format);
             // More than is ever written together.
@@ -497,6 +499,7 @@ mod tests {
             (at("a.csv"), ReportFormat::Csv),
             (at("b.json"), ReportFormat::Json),
             (at("c.jsonl"), ReportFormat::JsonLines),
+            (at("d.html"), ReportFormat::Html),
         ];
         let (rules, files) = (rules(), files());
         let ends = ends(&files);
@@ -507,7 +510,7 @@ mod tests {
         }
         let results = reports.finish(&header(&counts(&rows)));
         let is_written: Vec<bool> = results.iter().map(|(_, result)| result.is_ok()).collect();
-        assert_eq!(is_written, [true, false, true]);
+        assert_eq!(is_written, [true, false, true, true]);
         for ((path, format), is_written) in places.iter().zip(is_written) {
             if is_written {
                 let text = fs::read_to_string(path).expect("read");

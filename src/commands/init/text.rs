@@ -193,7 +193,7 @@ pub(super) fn manifest(frame: &Frame, proposal: &Proposal) -> String {
         &mut text,
         "",
         "#report:",
-        "in .roe-batch/reports unless set; .csv, .json or .jsonl",
+        "in .roe-batch/reports unless set; .csv, .json, .jsonl or .html",
     );
     text.push_str("#  - reports/latest.csv\n#  - reports/${{ run.id }}.json\n");
     line(

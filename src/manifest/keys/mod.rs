@@ -165,7 +165,7 @@ pub const MANIFEST: &[Key] = &[
         "CSV and JSON in `reports/` of the state folder, named as the manifest",
         "[{path: \"reports/${{ run.id }}.csv\"}]",
         "Where reports are written, relative to the manifest; the extension (`.csv`, `.json`, \
-         `.jsonl`) chooses the format. One path, or a list of paths or of `{path: …}`.",
+         `.jsonl`, `.html`) chooses the format. One path, or a list of paths or of `{path: …}`.",
     ),
     key(
         "on_finish",

@@ -511,7 +511,7 @@ impl Reader<'_> {
                         "the report's extension chooses no format",
                         node.span.clone(),
                     )
-                    .help("end the path with .csv, .json or .jsonl"),
+                    .help(ReportFormat::EXTENSIONS),
                 );
             }
             let template = self.template(node, text, Scope::Run);
