@@ -42,7 +42,7 @@ const fn same(values: [&'static str; 4]) -> [(&'static str, &'static str); 4] {
 
 const TIMES: [(&str, &str); 4] = same(["11s", "12s", "13s", "14s"]);
 
-const SETTINGS: [Setting; 21] = [
+const SETTINGS: [Setting; 24] = [
     setting(
         "base_url",
         Some("ROE_BASE_URL"),
@@ -172,6 +172,34 @@ const SETTINGS: [Setting; 21] = [
     setting("settle", None, true, TIMES),
     setting("if_locked", None, false, same(["", "", "skip", "wait"])),
     setting("wait", None, false, TIMES),
+    setting(
+        "progress",
+        Some("ROE_BATCH_PROGRESS"),
+        false,
+        same(["bar", "", "json", "none"]),
+    ),
+    setting(
+        "otlp",
+        Some("ROE_BATCH_OTLP"),
+        false,
+        [
+            ("http://u:p@a", "http://***@a"),
+            ("", ""),
+            ("http://c", "http://c"),
+            ("http://d", "http://d"),
+        ],
+    ),
+    setting(
+        "allow_hooks",
+        Some("ROE_BATCH_ALLOW_HOOKS"),
+        false,
+        [
+            ("1", "true"),
+            ("", ""),
+            ("false", "false"),
+            ("true", "true"),
+        ],
+    ),
 ];
 
 const RULE: &str =

@@ -30,6 +30,7 @@ use crate::config::{self, Config, Places, Problems};
 use crate::model::{Environment, FileId, HttpVersion};
 
 pub use self::origin::{Layered, Origin, Said, Told};
+pub use self::scheduled::{Host, ScheduleSettings, Scheduler, Unit};
 pub use self::settings::*;
 pub use self::table::Otherwise;
 

@@ -1,15 +1,15 @@
-//! The command line of `schedule`.
+//! The command line of `schedule`, and its settings.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::ValueHint;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::PlaceArgs;
 use super::origin::Sources;
-use super::settings::{Host, ScheduleSettings, Scheduler, Unit};
+use super::settings::Service;
 use super::values::{calendar, duration, variable};
 use super::{key_file, manual, path_variable, service, table};
 use crate::model::{CronTime, Environment, Variable};
@@ -205,4 +205,73 @@ fn host(args: HostArgs, sources: &Sources<'_>) -> Result<Host, clap::Error> {
         state: args.state.or_else(|| path_variable("ROE_BATCH_STATE")),
         key_file: key_file(args.api_key_file, sources)?,
     })
+}
+
+/// What `schedule` needs.
+#[derive(Debug)]
+pub struct ScheduleSettings {
+    /// The manifest.
+    pub manifest: PathBuf,
+    /// Which service the scheduled runs use.
+    pub service: Service,
+    /// All variables that they have.
+    pub environment: BTreeMap<String, String>,
+    /// Variables that mean something to this program, are set now, and will not be.
+    pub left_behind: Vec<String>,
+    /// How long a first signal waits for what is under way.
+    pub grace: Duration,
+    /// Who starts them.
+    pub scheduler: Scheduler,
+}
+
+/// Who starts scheduled runs.
+#[derive(Debug)]
+pub enum Scheduler {
+    /// cron.
+    Cron {
+        /// Where things are.
+        host: Host,
+        /// When.
+        time: CronTime,
+        /// What is printed is appended here, if not mailed.
+        log: Option<PathBuf>,
+    },
+    /// systemd.
+    Systemd {
+        /// Where things are.
+        host: Host,
+        /// When, as systemd writes it.
+        calendar: String,
+        /// The unit that is printed; none for both.
+        unit: Option<Unit>,
+    },
+    /// Kubernetes.
+    Kubernetes {
+        /// When.
+        time: CronTime,
+        /// The image that has this program.
+        image: String,
+        /// The claim of the volume that has the files, if not one named after the manifest.
+        files: Option<String>,
+    },
+}
+
+/// A unit of systemd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Unit {
+    /// What is run.
+    Service,
+    /// When.
+    Timer,
+}
+
+/// Where a run on this machine has its things.
+#[derive(Debug)]
+pub struct Host {
+    /// This program.
+    pub program: PathBuf,
+    /// The state folder, if not beside the manifest.
+    pub state: Option<PathBuf>,
+    /// The file with the API key.
+    pub key_file: Option<PathBuf>,
 }

@@ -10,10 +10,11 @@ use clap_complete::Shell;
 use secrecy::SecretString;
 
 use super::origin::{Layered, Told};
+use super::scheduled::ScheduleSettings;
 use crate::config::Problems;
 use crate::model::{
-    Bandwidth, Concurrency, CronTime, DatasetId, Environment, FailureBudget, FileId, HttpVersion,
-    InDoubt, Narration, OrganizationId, Rate, ReportFormat, Schedule,
+    Bandwidth, Concurrency, DatasetId, Environment, FailureBudget, FileId, HttpVersion, InDoubt,
+    Narration, OrganizationId, Rate, ReportFormat, Schedule,
 };
 
 /// What was asked for.
@@ -575,73 +576,4 @@ pub struct SandboxSettings {
     pub refuse_empty_files: bool,
     /// A fault plan.
     pub faults: Option<PathBuf>,
-}
-
-/// What `schedule` needs.
-#[derive(Debug)]
-pub struct ScheduleSettings {
-    /// The manifest.
-    pub manifest: PathBuf,
-    /// Which service the scheduled runs use.
-    pub service: Service,
-    /// All variables that they have.
-    pub environment: BTreeMap<String, String>,
-    /// Variables that mean something to this program, are set now, and will not be.
-    pub left_behind: Vec<String>,
-    /// How long a first signal waits for what is under way.
-    pub grace: Duration,
-    /// Who starts them.
-    pub scheduler: Scheduler,
-}
-
-/// Who starts scheduled runs.
-#[derive(Debug)]
-pub enum Scheduler {
-    /// cron.
-    Cron {
-        /// Where things are.
-        host: Host,
-        /// When.
-        time: CronTime,
-        /// What is printed is appended here, if not mailed.
-        log: Option<PathBuf>,
-    },
-    /// systemd.
-    Systemd {
-        /// Where things are.
-        host: Host,
-        /// When, as systemd writes it.
-        calendar: String,
-        /// The unit that is printed; none for both.
-        unit: Option<Unit>,
-    },
-    /// Kubernetes.
-    Kubernetes {
-        /// When.
-        time: CronTime,
-        /// The image that has this program.
-        image: String,
-        /// The claim of the volume that has the files, if not one named after the manifest.
-        files: Option<String>,
-    },
-}
-
-/// A unit of systemd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Unit {
-    /// What is run.
-    Service,
-    /// When.
-    Timer,
-}
-
-/// Where a run on this machine has its things.
-#[derive(Debug)]
-pub struct Host {
-    /// This program.
-    pub program: PathBuf,
-    /// The state folder, if not beside the manifest.
-    pub state: Option<PathBuf>,
-    /// The file with the API key.
-    pub key_file: Option<PathBuf>,
 }

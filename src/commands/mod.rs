@@ -29,6 +29,7 @@ mod service;
 mod spell;
 mod status;
 mod stream;
+mod turn;
 mod watch;
 
 use std::ffi::OsString;

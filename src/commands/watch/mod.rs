@@ -20,9 +20,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use self::work::Work;
-use super::apply::Turn;
 use super::run::{Signals, SystemClock, runtime, signals, survive_questions};
 use super::sandbox::read_faults;
+use super::turn::Turn;
 use super::{narrate, speak};
 use crate::cli::{Events, WatchSettings};
 use crate::error::{Exit, Failure};

@@ -12,12 +12,13 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::{Desk, Doubts, Left, Phase, Stage, friendly};
 use crate::cli::{LookSettings, WatchSettings};
-use crate::commands::apply::{Caller, Turn, accounted};
+use crate::commands::apply::accounted;
 use crate::commands::draft::{Draft, Telling, sources};
 use crate::commands::hooks::{push_metrics, tell, write_metrics};
 use crate::commands::look::state_folder;
 use crate::commands::narrate;
 use crate::commands::run::{Ears, SystemClock};
+use crate::commands::turn::{Caller, Turn};
 use crate::diagnostic::Source;
 use crate::error::Failure;
 use crate::execute::{Ends, RowEnd};
