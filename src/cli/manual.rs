@@ -178,6 +178,8 @@ Examples:
     roe-batch report invoices.yaml
   Write down every file that any run stored, with its ID:
     roe-batch report invoices.yaml --all --out files.csv
+  Look at it in a browser:
+    roe-batch report invoices.yaml --out last.html
   Print an earlier run's, which `status` lists, as JSON Lines:
     roe-batch report invoices.yaml --run 019a2f --format jsonl";
 

@@ -212,7 +212,7 @@ function latency() {
   for (let power = 1; power <= 10_000_000; power *= 10) bounds.push(power, 2 * power, 5 * power);
   histogram('latency', {
     note: `From its first attempt to its last one's end, waits between them included. Half: up to ${at(0.5)}; 95%: ${at(0.95)}; 99%: ${at(0.99)}; the slowest: ${at(1)}.`,
-    title: 'Files by time', values, bounds, say: duration, heads: ['Time', 'Files'],
+    title: 'Files by time', values, bounds, say: (bound) => duration(bound).replace(/\.0+ /, ' '), heads: ['Time', 'Files'],
   });
 }
 
@@ -305,9 +305,9 @@ function targets() {
     const line = found.querySelector('tbody').insertRow();
     const dataset = make('th');
     dataset.scope = 'row';
-    dataset.append(makeOf('span', row[C.dataset_id] ?? 'the default dataset', 'code'));
+    dataset.append(row[C.dataset_id] === null ? 'the default dataset' : makeOf('span', row[C.dataset_id], 'code'));
     if (name !== null) dataset.append(make('br'), makeOf('span', name));
-    line.append(dataset, makeOf('td', row[C.organization_id] ?? "the key's own", 'code'), make('td', 'number', count(number)));
+    line.append(dataset, row[C.organization_id] === null ? make('td', '', "the key's own") : makeOf('td', row[C.organization_id], 'code'), make('td', 'number', count(number)));
   }
   found.hidden = false;
 }
