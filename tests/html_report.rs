@@ -69,6 +69,12 @@ fn scripts(page: &str, begin: &str) -> Vec<Value> {
         .collect()
 }
 
+/// When the run's uploads waited; the ledger does not know.
+fn pauses(page: &str) -> Value {
+    let told = scripts(page, "<script type=\"application/json\" id=\"told\">").remove(0);
+    told["pauses"].clone()
+}
+
 /// The report as JSON has it, read from the page.
 fn read(page: &str) -> Value {
     let told = scripts(page, "<script type=\"application/json\" id=\"told\">").remove(0);
@@ -109,8 +115,8 @@ fn a_page_has_the_header_and_the_rows_of_the_json_whatever_their_names() {
         HOSTILE.len() + 2
     );
     assert_eq!(json["header"]["bytes"]["rejected"], 6);
-    let pauses = json["header"]["pauses"].as_array().expect("pauses");
-    assert_eq!(pauses.len(), 1, "{pauses:?}");
+    let pauses = pauses(&page);
+    assert_eq!(pauses.as_array().map(Vec::len), Some(1), "{pauses:?}");
     // What it is told, one chunk of rows, and its script.
     assert_eq!(page.matches("<script").count(), 3);
     assert_eq!(page.matches("</script").count(), 3);
@@ -145,7 +151,7 @@ fn a_page_is_had_again_from_the_ledger_and_of_all_files() {
         assert_eq!(ran.code, 0, "{}", ran.all());
         let report = read(&ran.stdout);
         assert_eq!(report["header"]["run_id"].is_string(), of_run);
-        assert!(report["header"]["pauses"].is_null());
+        assert!(pauses(&ran.stdout).is_null());
         let rows = report["files"].as_array().expect("rows").len();
         assert_eq!(report["header"]["planned"], rows);
         assert!(rows >= HOSTILE.len());

@@ -59,14 +59,14 @@ pub struct Header {
     pub stopped: Vec<String>,
     /// What the process exits with; null where it died.
     pub exit_code: Option<u8>,
-    /// When all uploads waited, the first thousand times; null where only the ledger is there, which
-    /// does not know.
+    /// When all uploads waited, the first thousand times; none where only the ledger is there, which
+    /// does not know. For people: a program's report can be had again from the ledger just as it was.
+    #[serde(skip)]
     pub pauses: Option<Vec<Pause>>,
 }
 
 /// A time in which all uploads of a run waited.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(rename = "pause")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pause {
     /// When it began.
     pub began: Timestamp,

@@ -127,7 +127,7 @@ function timeline() {
     }
     if (row[C.attempts] > 1) again[last] += row[C.attempts] - 1;
   }
-  const pauses = header.pauses ?? [];
+  const pauses = told.pauses ?? [];
   const spans = pauses.map((pause) => ({
     from: Math.max(0, (Date.parse(pause.began) - first) / step),
     to: Math.min(places, (Date.parse(pause.until) - first) / step),
@@ -145,7 +145,7 @@ function timeline() {
   for (const lane of lanes) lane.name = name;
   const whole = stored.reduce((sum, value) => sum + value, 0);
   const rate = `${bytes((whole * 1000) / span)}/s, ${((sent.length * 1000) / span).toFixed(1)} files/s`;
-  const known = header.pauses === null ? ' When all uploads waited is not known here: only the report that the run itself wrote says so.' : '';
+  const known = told.pauses === null ? ' When all uploads waited is not known here: only the report that the run itself wrote says so.' : '';
   const shaded = spans.length > 0 ? ' Shaded: all uploads waited.' : '';
   const note = `${rate} on average; each bar is ${duration(step)}. A file's bytes are spread evenly over the time it took.${shaded}${known}`;
   const { charts, box } = section('timeline', note);

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::Header;
 use super::form::COLUMNS;
+use super::{Header, Pause};
 use crate::model::{HumanBytes, Outcome, count, shown};
 
 const PAGE: &str = include_str!("page.html");
@@ -92,6 +92,7 @@ struct Told<'a> {
     columns: [&'static str; COLUMNS.len()],
     outcomes: Vec<(&'static str, &'static str)>,
     header: &'a Header,
+    pauses: Option<&'a [Pause]>,
 }
 
 /// What stands before the rows.
@@ -102,6 +103,7 @@ pub(super) fn head(header: &Header) -> serde_json::Result<String> {
             .map(|outcome| (outcome.word(), outcome.label()))
             .to_vec(),
         header,
+        pauses: header.pauses.as_deref(),
     };
     let mut json = Vec::new();
     escape(&mut json, &serde_json::to_vec(&told)?);
